@@ -1,0 +1,120 @@
+"""The one contract: a backbone says what is learned; an engine says how it is executed.
+
+A backbone declares its private dense parameters, its private item rows, its shared item tables and layers, and
+writes its score once, against a `ClientView`. The same object runs under the sequential engine (one client,
+B = 1), the batched engine (B clients as one tensor program), evaluation (S = all items) and the FedML pair.
+May import `fusion` and `config`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from fedvlr_plugin.fusion.views import Fusion
+from fedvlr_plugin.registry import Registry
+
+
+class ClientView(Protocol):
+    """What a backbone sees of a block of B clients with S (padded) items each.
+
+    Shapes broadcast: the engine may return 1 in place of B where all clients share a value.
+    """
+
+    @property
+    def has_item(self) -> bool:
+        """Whether the row broadcasts item views at all (the vanilla FedNCF does not)."""
+
+    def private(self, name: str) -> torch.Tensor:
+        """Private dense parameter of each client, `[B, 1, *shape]`."""
+
+    def item(self) -> torch.Tensor:
+        """The (fused) item vector e_i: D_i, the one view, or the client's mixture of views, `[B, S, width]`."""
+
+    def table(self, name: str) -> torch.Tensor:
+        """Rows of a shared item table that is broadcast as it is, `[B, S, d]`."""
+
+    def own(self) -> torch.Tensor:
+        """The client's private item rows, `[B, S, d]`."""
+
+    def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """A shared, broadcast linear layer applied to `[B, S, n_in]`."""
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean over the real (unpadded) items and the last axis, `[B, S, k] -> [B]`."""
+
+
+class BackboneParams(BaseModel):
+    """Base of a backbone's own hyper-parameters: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+OwnRows = Literal["none", "persistent", "fresh"]
+StateGroup = Literal["head", "router", "own"]
+
+
+class Backbone(ABC):
+    """Base of all backbones.
+
+    Class attributes:
+        name: as in the tables.
+        Params: the frozen class of its own hyper-parameters.
+        fusions: the variants it supports.
+        client_weight: alpha_u, `"samples"` (n_u over the cohort's sum) or `"equal"` (1 / cohort size).
+        linear: true when the score is exactly `theta . e_i + b` with private `theta`, `b`; lets the batched
+            engine use the closed form of section 11.
+        own_rows: private item rows: none, kept for ever, or fresh (zero, moments too) at each participation.
+        needs_id_views: whether the vanilla form broadcasts the ID table as its one view.
+        forgets: the state that the released code loses every round (section 8), under
+            `keep_private_state: false`.
+    """
+
+    name: ClassVar[str]
+    Params: ClassVar[type[BackboneParams]] = BackboneParams
+    fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
+    client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
+    linear: ClassVar[bool] = False
+    own_rows: ClassVar[OwnRows] = "none"
+    needs_id_views: ClassVar[bool] = True
+    forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
+
+    def __init__(self, params: BackboneParams, dim: int, width: int) -> None:
+        """`dim` is d; `width` the width of e_i (2d under the naive VBPR fusion)."""
+        self.params = params
+        self.dim = dim
+        self.width = width
+
+    @abstractmethod
+    def initial_private(self, generator: torch.Generator) -> Mapping[str, torch.Tensor]:
+        """Initial private dense parameters by name; every client starts from them (section 1)."""
+
+    def item_tables(self) -> tuple[str, ...]:
+        """Names of shared item tables `[n_items, d]` that are broadcast as they are."""
+        return ()
+
+    def shared_layers(self) -> Mapping[str, tuple[int, int]]:
+        """Shared linear layers by name: (n_in, n_out)."""
+        return {}
+
+    @abstractmethod
+    def logits(self, x: ClientView) -> torch.Tensor:
+        """Scores before the sigmoid, `[B, S]`."""
+
+    def penalty(self, x: ClientView, round: int) -> torch.Tensor | None:
+        """Regulariser of each client over the distinct items of its batch, `[B]`, or None. Rounds count from 1."""
+        return None
+
+
+BACKBONES: Registry[type[Backbone]] = Registry("backbone", "fedvlr_plugin.backbones")
+
+
+def linear_head(width: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """The head theta [width], b [1] of the linear backbones, theta uniform in +-1/sqrt(width), b zero."""
+    bound = width**-0.5
+    theta = torch.empty(width, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
+    return {"theta": theta, "b": torch.zeros(1, dtype=torch.float64)}

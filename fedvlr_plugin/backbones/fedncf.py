@@ -1,0 +1,59 @@
+"""FedNCF (Perifanis & Efraimidis 2022): neural collaborative filtering with private user vectors (section 5).
+
+    logit = scorer([tower([u_mlp ; i_mlp]) ; u_mf * i_mf]),   tower 2d -> d -> d/2 -> d/4, ReLU after each,
+    scorer d/4 + d -> 1. With fusion the item vectors are i_mlp + e_i and i_mf + e_i, so e_i receives both gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+
+from fedvlr_plugin.backbones.contract import Backbone, BackboneParams, ClientView, StateGroup
+from fedvlr_plugin.errors import ConfigError
+
+
+class FedNCF(Backbone):
+    """Shared item tables `i_mlp`, `i_mf` [n, d], tower and scorer, all broadcast; private `u_mlp`, `u_mf` [d].
+
+    Raises `ConfigError` when 4 does not divide d.
+    """
+
+    name: ClassVar[str] = "FedNCF"
+    needs_id_views: ClassVar[bool] = False
+    forgets: ClassVar[frozenset[StateGroup]] = frozenset()
+
+    def __init__(self, params: BackboneParams, dim: int, width: int) -> None:
+        if dim % 4:
+            raise ConfigError(f"FedNCF's tower halves its width twice: dim must be a multiple of 4, got {dim}")
+        super().__init__(params, dim, width)
+
+    def initial_private(self, generator: torch.Generator) -> Mapping[str, torch.Tensor]:
+        names = ("u_mlp", "u_mf")
+        return {n: 0.1 * torch.randn(self.dim, dtype=torch.float64, generator=generator) for n in names}
+
+    def item_tables(self) -> tuple[str, ...]:
+        return ("i_mlp", "i_mf")
+
+    def shared_layers(self) -> Mapping[str, tuple[int, int]]:
+        d = self.dim
+        return {
+            "tower1": (2 * d, d),
+            "tower2": (d, d // 2),
+            "tower3": (d // 2, d // 4),
+            "scorer": (d // 4 + d, 1),
+        }
+
+    def logits(self, x: ClientView) -> torch.Tensor:
+        i_mlp, i_mf = x.table("i_mlp"), x.table("i_mf")
+        if x.has_item:
+            fused = x.item()
+            i_mlp, i_mf = i_mlp + fused, i_mf + fused
+        u_mlp = x.private("u_mlp")
+        shape = torch.broadcast_shapes(u_mlp.shape, i_mlp.shape)
+        hidden = torch.cat([u_mlp.expand(shape), i_mlp.expand(shape)], dim=-1)
+        for name in ("tower1", "tower2", "tower3"):
+            hidden = torch.relu(x.linear(name, hidden))
+        return x.linear("scorer", torch.cat([hidden, x.private("u_mf") * i_mf], dim=-1))[..., 0]

@@ -1,0 +1,56 @@
+"""FedRAP (Li et al. 2024): a shared and a private item table, added (algorithm.md section 5).
+
+    logit = theta_u . (P_ui + e_i) + b_u
+    loss  = BCE + mu_t * mean|e_i| - lambda_t * MSE(P_ui, e_i)   over the distinct items of the batch,
+    lambda_t = lambda * tanh(t / 10), mu_t = mu * tanh(t / 10), rounds t from 1.
+
+The last term pushes the two tables apart and has no lower bound, so it is capped: the squared difference of an
+entry counts up to `cap` (the gradient beyond is zero). With the defaults an entry reaches the cap only after the
+tables are `sqrt(cap)` = 3 apart, three times the spread of a normalised view, so it does not act in an ordinary
+run. The regularisers' gradients with respect to e are uploaded too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+
+from fedvlr_plugin.backbones.contract import BackboneParams, ClientView, OwnRows, StateGroup
+from fedvlr_plugin.backbones.fedavg import FedAvg
+from fedvlr_plugin.fusion.views import Fusion
+
+
+class FedRAPParams(BackboneParams):
+    """`lam`: lambda, weight of the push apart; `mu`: weight of the shared table's L1; `cap`: see the module."""
+
+    lam: float = Field(0.1, ge=0.0)
+    mu: float = Field(0.1, ge=0.0)
+    cap: float = Field(9.0, gt=0.0)
+
+
+class FedRAP(FedAvg):
+    """Private theta_u [d], b_u and persistent private item rows P_u, zero at first; alpha_u = 1 / |S_t|."""
+
+    name: ClassVar[str] = "FedRAP"
+    Params: ClassVar[type[BackboneParams]] = FedRAPParams
+    fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
+    client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
+    linear: ClassVar[bool] = False
+    own_rows: ClassVar[OwnRows] = "persistent"
+    forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
+
+    def __init__(self, params: FedRAPParams, dim: int, width: int) -> None:
+        super().__init__(params, dim, width)
+        self.rap = params
+
+    def logits(self, x: ClientView) -> torch.Tensor:
+        return (x.private("theta") * (x.item() + x.own())).sum(-1) + x.private("b")[..., 0]
+
+    def penalty(self, x: ClientView, round: int) -> torch.Tensor | None:
+        ramp = math.tanh(round / 10)
+        item = x.item()
+        apart = torch.clamp((x.own() - item) ** 2, max=self.rap.cap)
+        return x.mean(item.abs()) * (self.rap.mu * ramp) - x.mean(apart) * (self.rap.lam * ramp)

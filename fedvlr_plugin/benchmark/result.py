@@ -1,0 +1,66 @@
+"""What one run gives back: ranks of the held-out items, the learning curve, and what it cost.
+
+`RunResult` is the only thing that `run(spec)` returns and the only thing the results store takes in.
+Metrics are not stored beside the ranks here: they are computed from them (`evaluation.metrics`), so that no
+second truth exists. May import `config` and `evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.evaluation.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One communication round (or epoch of a centralized model).
+
+    Attributes:
+        round: counted from 1.
+        seconds: wall seconds by phase: `sampling`, `local`, `uplink`, `server`, `evaluation`.
+        train_loss: mean local loss over the steps of the round, each client counted equally.
+        valid: validation metrics in percent (`hr@50`, `ndcg@50`), None when the round was not validated.
+    """
+
+    round: int
+    seconds: Mapping[str, float]
+    train_loss: float
+    valid: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the run cost. Bytes of memory are peaks of the process and of the accelerator."""
+
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    peak_device_bytes: int = 0
+    client_updates: int = 0
+    samples: int = 0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One finished run. `outputs` holds arrays that the user asked for by name (e.g. `router_weights`)."""
+
+    spec: RunSpec
+    execution: ExecutionConfig
+    data_name: str
+    interactions_fingerprint: str
+    data_fingerprint: str
+    best_round: int
+    curve: tuple[RoundRecord, ...]
+    valid: Ranks
+    test: Ranks
+    resources: Resources
+    outputs: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+
+OnRound = Callable[[RoundRecord], None]

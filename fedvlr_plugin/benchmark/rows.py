@@ -1,0 +1,69 @@
+"""Rows of the tables: how a name such as `FedRAP+ours` is taken apart. Imports `backbones` and `errors` only.
+
+A row is a floor (`chance`, `popularity`, `cold-first`), a federated backbone with a fusion variant
+(algorithm.md section 5), or any general model that RecBole knows, ours included, by its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedvlr_plugin.backbones import BACKBONES
+from fedvlr_plugin.errors import ConfigError
+
+FLOORS = ("chance", "popularity", "cold-first")
+CENTRALIZED = ("VBPR", "BM3", "MGCN", "PGL")
+VARIANTS = {"": "none", "MLP": "mlp", "VBPR": "vbpr", "ours": "blfm"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A parsed row name. `backbone` and `fusion` are None unless `kind` is `federated`."""
+
+    name: str
+    kind: Literal["floor", "federated", "recbole"]
+    backbone: str | None = None
+    fusion: str | None = None
+
+
+def parse_row(name: str) -> Row:
+    """Takes a row name apart, in any capitalisation; the returned name is the canonical one.
+
+    Raises `ConfigError` for an unknown variant or one that the backbone does not support. A name that is
+    neither a floor nor a backbone is taken for a RecBole model; RecBole's adapter refuses unknown ones.
+    """
+    for floor in FLOORS:
+        if name.casefold() == floor:
+            return Row(floor, "floor")
+    head, _, suffix = name.partition("+")
+    if not suffix and head.casefold() not in {b.casefold() for b in BACKBONES.names()}:
+        canonical = {c.casefold(): c for c in CENTRALIZED}.get(name.casefold(), name)
+        return Row(canonical, "recbole")
+    backbone = BACKBONES.canonical(head)
+    by_fold = {variant.casefold(): variant for variant in VARIANTS}
+    if suffix.casefold() not in by_fold:
+        allowed = ", ".join(f"{backbone}+{variant}" for variant in VARIANTS if variant)
+        raise ConfigError(f"unknown fusion '{suffix}' in row '{name}'; allowed: {backbone}, {allowed}")
+    variant = by_fold[suffix.casefold()]
+    supported = BACKBONES.get(backbone).fusions
+    if VARIANTS[variant] not in supported:
+        allowed = ", ".join(rows_of(backbone))
+        raise ConfigError(f"backbone '{backbone}' does not support the fusion '{variant}'; its rows: {allowed}")
+    return Row(f"{backbone}+{variant}" if variant else backbone, "federated", backbone, VARIANTS[variant])
+
+
+def rows_of(backbone: str) -> list[str]:
+    """The row names of one backbone, in the table's order."""
+    supported = BACKBONES.get(backbone).fusions
+    return [f"{backbone}+{v}" if v else backbone for v, fusion in VARIANTS.items() if fusion in supported]
+
+
+def federated_rows() -> list[str]:
+    """Every backbone with every fusion it supports, in the table's order."""
+    return [row for backbone in BACKBONES.names() for row in rows_of(backbone)]
+
+
+def known_rows() -> list[str]:
+    """All rows with a name of their own, in the table's order: floors, centralized, federated."""
+    return [*FLOORS, *CENTRALIZED, *federated_rows()]

@@ -1,0 +1,74 @@
+"""The client-side router: a private mixture of experts over the views (algorithm.md section 4, paper Eq. 4).
+
+    p_u = [mean_{i in train(u)} F_1i ; ... ; mean F_Gi]  in R^{G d}
+    a = W1 p + b1,  h = relu(a),  w_u = softmax(W2 h + b2),   Fbar_i = sum_j w_uj F_ji
+
+One weight vector per user. Parameters live flat, `[P]` per client with P = Gd*H + H + H*G + G (12,547 at G = 3,
+d = H = 64), so that a block of clients is one matrix `[B, P]`. `forward` is plain torch and differentiable;
+`backward` is its closed-form gradient, which the batched engine uses. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+
+class RouterTrace(NamedTuple):
+    """What `forward` leaves for `backward`: inputs `p [B, Gd]`, hidden `h [B, H]`, weights `w [B, G]`."""
+
+    pooled: torch.Tensor
+    hidden: torch.Tensor
+    weights: torch.Tensor
+
+
+@dataclass(frozen=True)
+class RouterShape:
+    """Sizes of a router: G views of width `width`, `hidden` units."""
+
+    n_views: int
+    width: int
+    hidden: int = 64
+
+    @property
+    def n_params(self) -> int:
+        """P, parameters of one client's router."""
+        return self.hidden * (self.n_views * self.width + 1) + self.n_views * (self.hidden + 1)
+
+    def split(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Views of `[B, P]`: W1 `[B, H, Gd]`, b1 `[B, H]`, W2 `[B, G, H]`, b2 `[B, G]`."""
+        pooled, batch = self.n_views * self.width, len(flat)
+        sizes = [self.hidden * pooled, self.hidden, self.n_views * self.hidden, self.n_views]
+        w1, b1, w2, b2 = flat.split(sizes, dim=1)
+        return w1.view(batch, self.hidden, pooled), b1, w2.view(batch, self.n_views, self.hidden), b2
+
+    def initial(self, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
+        """Initial parameters `[P]`: Xavier-uniform weights, zero biases; the same for every client."""
+        flat = torch.zeros(1, self.n_params, dtype=dtype)
+        w1, _, w2, _ = self.split(flat)
+        for weight in (w1[0], w2[0]):
+            torch.nn.init.xavier_uniform_(weight, generator=generator)
+        return flat[0]
+
+    def forward(self, flat: torch.Tensor, pooled: torch.Tensor) -> RouterTrace:
+        """Weights `[B, G]` of B clients from their parameters `[B, P]` and pooled histories `[B, Gd]`."""
+        w1, b1, w2, b2 = self.split(flat)
+        hidden = torch.relu((w1 @ pooled[:, :, None])[:, :, 0] + b1)
+        return RouterTrace(pooled, hidden, torch.softmax((w2 @ hidden[:, :, None])[:, :, 0] + b2, dim=1))
+
+    def backward(
+        self, flat: torch.Tensor, trace: RouterTrace, grad_weights: torch.Tensor, grad_flat: torch.Tensor
+    ) -> torch.Tensor:
+        """From dL/dw `[B, G]` writes dL/dparameters into `grad_flat [B, P]` and returns dL/dp `[B, Gd]`."""
+        w1, _, w2, _ = self.split(flat)
+        g_w1, g_b1, g_w2, g_b2 = self.split(grad_flat)
+        weights = trace.weights
+        logits = weights * (grad_weights - (weights * grad_weights).sum(1, keepdim=True))
+        g_b2.copy_(logits)
+        torch.mul(logits[:, :, None], trace.hidden[:, None, :], out=g_w2)
+        hidden = (w2.transpose(1, 2) @ logits[:, :, None])[:, :, 0] * (trace.hidden > 0)
+        g_b1.copy_(hidden)
+        torch.mul(hidden[:, :, None], trace.pooled[:, None, :], out=g_w1)
+        return (w1.transpose(1, 2) @ hidden[:, :, None])[:, :, 0]

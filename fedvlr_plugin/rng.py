@@ -1,0 +1,93 @@
+"""Counter-based random numbers: every draw is a function of (seed, stream, round, epoch, client, index).
+
+Nothing is consumed in sequence, so the draws do not depend on the order in which clients are processed, on the
+block size, the number of threads or processes, the device, or on where a run was resumed. The mixing function is
+the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), computed on int64 tensors, whose products wrap as
+unsigned ones do. A uniform integer below m is `(x * m) >> 32` for 32 random bits x; its bias is below m / 2**32.
+Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import torch
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+_MUL_1 = 0xBF58476D1CE4E5B9
+_MUL_2 = 0x94D049BB133111EB
+
+
+class Stream(IntEnum):
+    """What a draw is for; two streams never share a number."""
+
+    NEGATIVES = 1
+    SHUFFLE = 2
+    COHORT = 3
+    SERVER_INIT = 4
+    CLIENT_INIT = 5
+
+
+def _signed(value: int) -> int:
+    value &= _MASK
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _mix_int(z: int) -> int:
+    z &= _MASK
+    z = ((z ^ (z >> 30)) * _MUL_1) & _MASK
+    z = ((z ^ (z >> 27)) * _MUL_2) & _MASK
+    return z ^ (z >> 31)
+
+
+def _mix(z: torch.Tensor) -> torch.Tensor:
+    """The same finaliser on an int64 tensor, in place."""
+    for shift, factor in ((30, _MUL_1), (27, _MUL_2)):
+        z ^= (z >> shift) & ((1 << (64 - shift)) - 1)
+        z *= _signed(factor)
+    z ^= (z >> 31) & ((1 << 33) - 1)
+    return z
+
+
+def derive(seed: int, stream: Stream, *counters: int) -> int:
+    """A 64-bit key for the given counters (round, epoch, ...), as an unsigned Python integer."""
+    key = _mix_int(seed * _GOLDEN + int(stream))
+    for counter in counters:
+        key = _mix_int(key + (counter + 1) * _GOLDEN)
+    return key
+
+
+def client_keys(seed: int, stream: Stream, round: int, epoch: int, clients: torch.Tensor) -> torch.Tensor:
+    """One key per client, int64 `[len(clients)]`; `clients` are user ids (not positions)."""
+    base = _signed(derive(seed, stream, round, epoch))
+    return _mix((clients + 1) * _signed(_GOLDEN) + base)
+
+
+def bits32(keys: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """32 random bits as int64 in [0, 2**32) for each (key, index), shapes broadcast."""
+    return (_mix((index + 1) * _signed(_GOLDEN) + keys) >> 32) & 0xFFFFFFFF
+
+
+def below(keys: torch.Tensor, index: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
+    """Uniform integers in [0, bound), `bound` in 1..2**31 - 1, shapes broadcast."""
+    return bits32(keys, index).mul_(bound) >> 32
+
+
+def generator(seed: int, stream: Stream, *counters: int) -> torch.Generator:
+    """A CPU generator seeded from the counters, for initial values."""
+    return torch.Generator().manual_seed(_signed(derive(seed, stream, *counters)))
+
+
+def draw_cohort(seed: int, round: int, n_clients: int, participation: float) -> torch.Tensor:
+    """The clients of one round, int64 ascending: round(q * U) of them, at least one, drawn without replacement."""
+    if participation >= 1.0:
+        return torch.arange(n_clients)
+    size = max(1, round_half_up(participation * n_clients))
+    order = bits32(client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients)), torch.zeros(1, dtype=torch.int64))
+    return torch.argsort(order, stable=True)[:size].sort().values
+
+
+def round_half_up(value: float) -> int:
+    """Nearest integer; halves go up (Python's own rounding sends them to the even neighbour)."""
+    return int(value + 0.5)
