@@ -70,6 +70,7 @@ class Backbone(ABC):
             engine use the closed form of section 11.
         own_rows: private item rows: none, kept for ever, or fresh (zero, moments too) at each participation.
         needs_id_views: whether the vanilla form broadcasts the ID table as its one view.
+        has_penalty: whether `penalty` gives anything.
         forgets: the state that the released code loses every round (section 8), under
             `keep_private_state: false`.
     """
@@ -81,6 +82,7 @@ class Backbone(ABC):
     linear: ClassVar[bool] = False
     own_rows: ClassVar[OwnRows] = "none"
     needs_id_views: ClassVar[bool] = True
+    has_penalty: ClassVar[bool] = False
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
 
     def __init__(self, params: BackboneParams, dim: int, width: int) -> None:

@@ -40,6 +40,7 @@ class FedRAP(FedAvg):
     client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
     linear: ClassVar[bool] = False
     own_rows: ClassVar[OwnRows] = "persistent"
+    has_penalty: ClassVar[bool] = True
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
 
     def __init__(self, params: FedRAPParams, dim: int, width: int) -> None:

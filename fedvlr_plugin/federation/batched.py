@@ -1,0 +1,139 @@
+"""The batched engine: all clients of a block as one tensor program, block after block.
+
+Backbones with a linear head run in closed form (`folded`); all others run through autograd over padded gathers
+(`gathered`). All local epochs of a block run before the next block starts, so that its private state stays in
+cache. Blocks are slices of the slot order (largest clients first); their size follows from the bytes of private
+state and the number of samples, never from the number of threads. Imports the federation's parts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedvlr_plugin.config import ExecutionConfig
+from fedvlr_plugin.federation.clients import BlockState, ClientStore
+from fedvlr_plugin.federation.contract import Uplink
+from fedvlr_plugin.federation.folded import FoldedProgram
+from fedvlr_plugin.federation.gathered import GatheredProgram
+from fedvlr_plugin.federation.own_rows import OwnRows, OwnSnapshot
+from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock
+from fedvlr_plugin.federation.setup import LocalProblem
+
+STATE_BYTES_PER_BLOCK = 12 * 1024**2
+SAMPLES_PER_BLOCK = 16_384
+
+
+class BatchedEngine:
+    """See the module. One `ClientStore` (and `OwnRows`, where the backbone has private item rows) holds all clients."""
+
+    def __init__(self, problem: LocalProblem, execution: ExecutionConfig) -> None:
+        self.problem, self.execution = problem, execution
+        training = problem.spec.training
+        self.store = ClientStore(
+            problem.histories.n_users,
+            problem.backbone,
+            problem.router,
+            problem.spec.seed,
+            training.client_optimizer,
+            (training.client_lr, training.effective_router_lr),
+            problem.dtype,
+            problem.device,
+        )
+        self.own: OwnRows | None = None
+        if problem.backbone.own_rows != "none":
+            self.own = OwnRows(problem, execution.memory_budget)
+        self.program: FoldedProgram | GatheredProgram
+        if problem.backbone.linear:
+            self.program = FoldedProgram(problem, self.store)
+        else:
+            self.program = GatheredProgram(problem, self.store, self.own)
+        self._full: list[tuple[torch.Tensor, BlockSampler]] | None = None
+
+    @torch.no_grad()
+    def local_round(self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, round: int) -> Uplink:
+        problem, program = self.problem, self.program
+        slots = problem.histories.slot_of[cohort]
+        by_slot, order = torch.sort(slots)
+        alpha_of = torch.zeros(problem.histories.n_users, dtype=problem.dtype, device=problem.device)
+        alpha_of[by_slot] = problem.client_weights(cohort)[order]
+        if not problem.spec.protocol.keep_private_state:
+            self.store.forget(problem.backbone.forgets, by_slot)
+            if self.own is not None and "own" in problem.backbone.forgets:
+                self.own.forget(by_slot)
+        program.seconds = dict.fromkeys(program.seconds, 0.0)
+        program.prepare(broadcast)
+        losses, samples, clients = 0.0, 0, 0
+        for block, sampler in self._blocks(by_slot):
+            state = self.store.checkout(block)
+            losses += float(program.run(sampler, state, alpha_of[block], round).sum())
+            self.store.checkin(state)
+            clients += len(block)
+            samples += sampler.n_samples * problem.spec.training.local_epochs
+        return Uplink(program.collect(), losses / max(clients, 1), clients, samples, dict(program.seconds))
+
+    def _blocks(self, slots: torch.Tensor) -> list[tuple[torch.Tensor, BlockSampler]]:
+        """The cohort's clients with samples, cut into blocks; kept when the cohort is everybody."""
+        everybody = len(slots) == self.problem.histories.n_users
+        if everybody and self._full is not None:
+            return self._full
+        per_epoch = self.problem.sampler.samples_per_epoch()[slots]
+        active = slots[per_epoch > 0]
+        blocks = [(b, self.problem.sampler.block(b)) for b in self._cut(active, per_epoch[per_epoch > 0])]
+        if everybody:
+            self._full = blocks
+        return blocks
+
+    def _cut(self, slots: torch.Tensor, samples: torch.Tensor) -> list[torch.Tensor]:
+        """Blocks of neighbours: at most `block_clients`, or as many as fit the cache's share."""
+        if self.execution.block_clients is not None:
+            return list(torch.split(slots, self.execution.block_clients)) if len(slots) else []
+        most = max(1, STATE_BYTES_PER_BLOCK // self.store.bytes_per_client())
+        blocks, begin, sizes = [], 0, samples.tolist()
+        while begin < len(slots):
+            fits = max(1, SAMPLES_PER_BLOCK // min(sizes[begin], self.problem.sampler.batch_size))
+            end = min(len(slots), begin + min(most, fits))
+            blocks.append(slots[begin:end])
+            begin = end
+        return blocks
+
+    @torch.no_grad()
+    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
+        slots = self.problem.histories.slot_of[users.to(self.problem.device)]
+        return self.program.score(broadcast, HistoryBlock(self.problem.histories, slots), self._for_evaluation(slots))
+
+    def _for_evaluation(self, slots: torch.Tensor) -> BlockState:
+        """Copies of the private state of any slots, in the order given; forgotten groups as at the start."""
+        protocol, forgets = self.problem.spec.protocol, self.problem.backbone.forgets
+        groups = {}
+        for name, values in self.store.values.items():
+            lost = not protocol.keep_private_state and name in forgets
+            groups[name] = self.store.initial[name].repeat(len(slots), 1) if lost else values[slots]
+        return self.store.as_block(slots, groups)
+
+    @torch.no_grad()
+    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
+        if self.problem.router is None:
+            return None
+        views = broadcast["views"]
+        table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
+        rows = []
+        for users in torch.arange(self.problem.histories.n_users).split(1024):
+            slots = self.problem.histories.slot_of[users]
+            pooled = HistoryBlock(self.problem.histories, slots).pool(table)
+            state = self._for_evaluation(slots)
+            if state.router is not None:
+                rows.append(self.problem.router.forward(state.router.values, pooled).weights)
+        return torch.cat(rows).double().cpu().numpy()
+
+    def snapshot(self) -> object:
+        return (self.store.snapshot(), None if self.own is None else self.own.snapshot())
+
+    def restore(self, snapshot: object) -> None:
+        if not isinstance(snapshot, tuple):
+            raise TypeError("not a snapshot of the batched engine")
+        dense, own = snapshot
+        self.store.restore(dense)
+        if self.own is not None and isinstance(own, OwnSnapshot):
+            self.own.restore(own)

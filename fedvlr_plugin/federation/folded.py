@@ -1,0 +1,153 @@
+"""The batched local round of linear heads in closed form: no autograd, no per-sample gather (section 11).
+
+Head and router fold into one vector per client, Q_u = w_u (x) theta_u in R^{Gd}, and the views of an item into
+F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the score of each sample),
+
+    s = Q F + b,                     r = (sigmoid(s) - y) / n_batch       (cross-entropy)
+    s = Q F_pos - Q F_neg,           r_pos = -sigmoid(-s) / n_pairs = -r_neg   (BPR)
+    dL/dQ = R F,                     dL/db = R 1
+    dL/dtheta = sum_j w_j dL/dQ_j,   dL/dw_j = theta . dL/dQ_j,  then the router's own backward
+    uplink += (alpha R)^T Q          each step, and once per round  (alpha H)^T sum_steps dL/dp
+
+since the pooled history p_u = H_u F is constant within a round. Imports `ragged`, `clients`, `samples`, `setup`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as nnf
+
+from fedvlr_plugin.federation.clients import BlockState, ClientStore
+from fedvlr_plugin.federation.ragged import bags, dots, scatter, totals
+from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
+from fedvlr_plugin.federation.setup import LocalProblem
+from fedvlr_plugin.fusion.router import RouterTrace
+
+
+class Residual(NamedTuple):
+    """dL/ds of a step's scores and the per-client losses: `samples` lists (items, r) pairs, one or two of them."""
+
+    samples: list[tuple[torch.Tensor, torch.Tensor]]
+    bias: torch.Tensor | None
+    losses: torch.Tensor
+
+
+class FoldedProgram:
+    """Runs all local epochs of a block of clients whose backbone is `linear`."""
+
+    def __init__(self, problem: LocalProblem, store: ClientStore) -> None:
+        self.problem, self.store = problem, store
+        self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
+
+    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
+        """Takes a round's views in: `table [n_items, G * width]`, and a zeroed sum of the same shape."""
+        views = broadcast["views"]
+        self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
+        self.sums = torch.zeros_like(self.table)
+
+    def collect(self) -> dict[str, torch.Tensor]:
+        """The summed uplink, in the broadcast's shape."""
+        n_views = self.problem.fusion.n_views
+        return {"views": self.sums.view(len(self.sums), n_views, -1).transpose(0, 1)}
+
+    def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
+        """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
+        problem = self.problem
+        n_clients = len(sampler.slots)
+        pooled = sampler.pool(self.table) if problem.router is not None else None
+        grad_pooled = None if pooled is None else torch.zeros_like(pooled)
+        grad_head = torch.empty_like(state.head.values)
+        grad_router = None if state.router is None else torch.empty_like(state.router.values)
+        losses = torch.zeros(n_clients, dtype=problem.dtype, device=problem.device)
+        taken = torch.zeros(n_clients, dtype=torch.int64, device=problem.device)
+        width = problem.fusion.width
+        for epoch in range(problem.spec.training.local_epochs):
+            begin = time.perf_counter()
+            for step in sampler.epoch(round, epoch):
+                drawn = time.perf_counter()
+                self.seconds["sampling"] += drawn - begin
+                b = step.clients
+                theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
+                trace, q = self._fold(state, theta, None if pooled is None else pooled[:b])
+                residual = self._residual(step, q, bias)
+                losses[:b] += residual.losses
+                taken[:b] += 1
+                grad_q = self._spread(step, q, residual, alpha[:b])
+                grad_head[:b, width] = 0.0 if residual.bias is None else residual.bias
+                if trace is None or state.router is None or grad_router is None or grad_pooled is None:
+                    grad_head[:b, :width] = grad_q
+                else:
+                    by_view = grad_q.view(b, -1, width)
+                    grad_head[:b, :width] = torch.bmm(trace.weights[:, None], by_view)[:, 0]
+                    grad_w = torch.bmm(by_view, theta[:, :, None])[:, :, 0]
+                    shape = problem.router
+                    if shape is not None:
+                        grad_pooled[:b] += shape.backward(state.router.values[:b], trace, grad_w, grad_router[:b])
+                    self.store.update(state.router, grad_router[:b])
+                self.store.update(state.head, grad_head[:b])
+                begin = time.perf_counter()
+                self.seconds["local"] += begin - drawn
+        if grad_pooled is not None:
+            begin = time.perf_counter()
+            sizes = torch.diff(sampler.history_indptr).clamp(min=1)
+            share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
+            scatter(self.sums, sampler.history_items, grad_pooled, sampler.history_owner, share)
+            self.seconds["uplink"] += time.perf_counter() - begin
+        return losses / taken.clamp(min=1)
+
+    def _fold(
+        self, state: BlockState, theta: torch.Tensor, pooled: torch.Tensor | None
+    ) -> tuple[RouterTrace | None, torch.Tensor]:
+        """Router's trace and Q `[b, G * width]`."""
+        if pooled is None or state.router is None or self.problem.router is None:
+            return None, theta.contiguous()
+        trace = self.problem.router.forward(state.router.values[: len(theta)], pooled)
+        return trace, (trace.weights[:, :, None] * theta[:, None, :]).view(len(theta), -1)
+
+    def _residual(self, step: Step, q: torch.Tensor, bias: torch.Tensor) -> Residual:
+        share = step.share[step.owner]
+        scores = dots(q, self.table, step.indptr, step.owner, step.items)
+        if step.positives is not None:
+            margin = dots(q, self.table, step.indptr, step.owner, step.positives) - scores
+            r = torch.sigmoid(-margin) * share
+            losses = totals(-nnf.logsigmoid(margin) * share, step.owner, step.clients)
+            return Residual([(step.items, r), (step.positives, -r)], None, losses)
+        if step.labels is None:
+            raise RuntimeError("a step has labels or pairs")
+        scores = scores + bias[step.owner]
+        r = (torch.sigmoid(scores) - step.labels) * share
+        each = nnf.softplus(scores) - step.labels * scores
+        losses = totals(each * share, step.owner, step.clients)
+        return Residual([(step.items, r)], totals(r, step.owner, step.clients), losses)
+
+    def _spread(self, step: Step, q: torch.Tensor, residual: Residual, alpha: torch.Tensor) -> torch.Tensor:
+        """Adds (alpha R)^T Q to the uplink and returns dL/dQ = R F `[b, G * width]`."""
+        weight = alpha[step.owner]
+        grad_q: torch.Tensor | None = None
+        for items, r in residual.samples:
+            part = bags(self.table, step.indptr, items, r)
+            grad_q = part if grad_q is None else grad_q + part
+            begin = time.perf_counter()
+            scatter(self.sums, items, q, step.owner, weight * r)
+            spent = time.perf_counter() - begin
+            self.seconds["uplink"] += spent
+            self.seconds["local"] -= spent
+        if grad_q is None:
+            raise RuntimeError("a step without samples")
+        return grad_q
+
+    @torch.no_grad()
+    def score(
+        self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState
+    ) -> torch.Tensor:
+        """Scores of all items for a block of clients, one matrix product `[B, n_items]`."""
+        views = broadcast["views"]
+        self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
+        width = self.problem.fusion.width
+        theta = state.head.values[:, :width]
+        pooled = history.pool(self.table) if self.problem.router is not None else None
+        _, q = self._fold(state, theta, pooled)
+        return torch.addmm(state.head.values[:, width:], q, self.table.t())

@@ -1,0 +1,194 @@
+"""The batched local round of any backbone: autograd over padded gathers, many clients in one graph.
+
+The samples of a block are padded to `[B, S]`; clients stand in order of size, so little is wasted. One backward
+pass serves all clients: with L = sum_u a_u L_u, the gradient of what was broadcast is the weighted sum that is
+uploaded, and a client's private gradient comes out a_u times too large and is divided by a_u again. Under equal
+weights a_u = 1 and the sum is scaled once per round. The pooled history is constant within a round, so its
+gradient is collected over the steps and sent through the history once. Imports `clients`, `own_rows`, `padded`,
+`samples`, `setup`.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+import torch.nn.functional as nnf
+
+from fedvlr_plugin.federation.clients import BlockState, ClientStore
+from fedvlr_plugin.federation.own_rows import OwnBlock, OwnRows
+from fedvlr_plugin.federation.padded import Layout, PaddedView
+from fedvlr_plugin.federation.ragged import scatter
+from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
+from fedvlr_plugin.federation.setup import LocalProblem
+
+SCORE_BYTES = 32 * 1024**2
+
+
+class GatheredProgram:
+    """Runs all local epochs of a block of clients of any backbone."""
+
+    def __init__(self, problem: LocalProblem, store: ClientStore, own: OwnRows | None) -> None:
+        self.problem, self.store, self.own = problem, store, own
+        self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
+        self.equal = problem.backbone.client_weight == "equal"
+        self.alpha = 1.0
+        self.received: dict[str, torch.Tensor] = {}
+
+    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
+        """Takes a round's broadcast in; views are laid out `[n_items, G, width]` for gathering."""
+        self.received = {name: value.clone().requires_grad_() for name, value in _by_item(broadcast).items()}
+        self.alpha = 1.0
+
+    def collect(self) -> dict[str, torch.Tensor]:
+        """The summed uplink, in the broadcast's shapes."""
+        sums = {}
+        for name, leaf in self.received.items():
+            grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad * self.alpha
+            sums[name] = grad.transpose(0, 1) if name == "views" else grad
+        return sums
+
+    def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
+        """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
+        begin = time.perf_counter()
+        epochs = range(self.problem.spec.training.local_epochs)
+        steps = [step for epoch in epochs for step in sampler.epoch(round, epoch)]
+        own = None if self.own is None else self.own.checkout(sampler.slots, self._keys(steps))
+        drawn = time.perf_counter()
+        if self.equal:
+            self.alpha = float(alpha[0])
+            alpha = torch.ones_like(alpha)
+        pooled = self._pooled(sampler) if state.router is not None else None
+        losses = torch.zeros_like(alpha)
+        taken = torch.zeros_like(alpha)
+        for step in steps:
+            losses[: step.clients] += self._step(pooled, state, own, step, alpha[: step.clients], round)
+            taken[: step.clients] += 1
+        trained = time.perf_counter()
+        if self.own is not None and own is not None:
+            self.own.checkin(sampler.slots, own)
+        if pooled is not None and pooled.grad is not None:
+            self._unpool(sampler, pooled.grad)
+        ended = time.perf_counter()
+        for phase, spent in (("sampling", drawn - begin), ("local", trained - drawn), ("uplink", ended - trained)):
+            self.seconds[phase] += spent
+        return losses / taken.clamp(min=1)
+
+    def _keys(self, steps: list[Step]) -> torch.Tensor:
+        """client * n_items + item of everything that the round will touch, ascending and distinct."""
+        n_items = self.problem.histories.n_items
+        return torch.unique(torch.cat([step.owner * n_items + step.items for step in steps]))
+
+    def _pooled(self, block: HistoryBlock) -> torch.Tensor:
+        """p_u as a leaf `[B, Gd]` that collects its gradient over the steps."""
+        views = self.received["views"].detach()
+        return block.pool(views.view(len(views), -1)).requires_grad_()
+
+    def _unpool(self, block: HistoryBlock, grad: torch.Tensor) -> None:
+        """Sends the collected gradient of p_u through the means to the views' gradient."""
+        views = self.received["views"]
+        if views.grad is None:
+            views.grad = torch.zeros_like(views)
+        share = torch.diff(block.history_indptr).clamp(min=1).to(grad.dtype).reciprocal()[block.history_owner]
+        scatter(views.grad.view(len(views), -1), block.history_items, grad, block.history_owner, share)
+
+    @torch.enable_grad()
+    def _step(
+        self,
+        pooled: torch.Tensor | None,
+        state: BlockState,
+        own: OwnBlock | None,
+        step: Step,
+        weight: torch.Tensor,
+        round: int,
+    ) -> torch.Tensor:
+        """One local step of the first clients of a block; returns their losses `[clients]`."""
+        problem, b = self.problem, step.clients
+        private = [g.values[:b].detach().requires_grad_() for g in (state.head, state.router) if g is not None]
+        mixture = None
+        if pooled is not None and problem.router is not None:
+            mixture = problem.router.forward(private[1], pooled[:b]).weights
+        head = self.store.shape.split(private[0])
+        layout = Layout.of(step.indptr, step.owner)
+        own_all = own_here = None
+        touched = None
+        if own is not None:
+            keys = step.owner * problem.histories.n_items + step.items
+            distinct, place = torch.unique(keys, return_inverse=True)
+            touched = torch.searchsorted(own.keys, distinct)
+            own_all = own.values[touched].requires_grad_()
+            own_here = layout.pad(own_all.index_select(0, place))
+        view = PaddedView(self.received, head, mixture, layout.pad(step.items), layout.mask, own_here)
+        losses = self._data_loss(view, layout, step)
+        penalty = self._penalty(view, step, own, touched, own_all, round)
+        if penalty is not None:
+            losses = losses + penalty
+        leaves = [*private, *([] if own_all is None else [own_all]), *([] if pooled is None else [pooled])]
+        (losses * weight).sum().backward(inputs=[*leaves, *self.received.values()])
+        for group, leaf in zip([g for g in (state.head, state.router) if g is not None], private, strict=True):
+            if leaf.grad is not None:
+                self.store.update(group, leaf.grad / weight[:, None])
+        if self.own is not None and own is not None and touched is not None and own_all is not None:
+            own.steps[:b] += 1
+            if own_all.grad is not None:
+                self.own.update(own, touched, own_all.grad / weight[own.owner[touched]][:, None])
+        return losses.detach()
+
+    def _data_loss(self, view: PaddedView, layout: Layout, step: Step) -> torch.Tensor:
+        """Batch-mean cross-entropy, or BPR over pairs, of each client `[clients]`."""
+        scores = self.problem.backbone.logits(view)
+        if step.positives is not None:
+            better = self.problem.backbone.logits(view.at(layout.pad(step.positives)))
+            each = nnf.softplus(scores - better)
+        elif step.labels is not None:
+            each = nnf.binary_cross_entropy_with_logits(scores, layout.pad(step.labels), reduction="none")
+        else:
+            raise RuntimeError("a step has labels or pairs")
+        return torch.where(layout.mask, each, 0.0).sum(1) * step.share
+
+    def _penalty(
+        self,
+        view: PaddedView,
+        step: Step,
+        own: OwnBlock | None,
+        touched: torch.Tensor | None,
+        own_all: torch.Tensor | None,
+        round: int,
+    ) -> torch.Tensor | None:
+        """The backbone's regulariser over the distinct items of each client's batch, `[clients]` or None."""
+        backbone = self.problem.backbone
+        if not backbone.has_penalty:
+            return None
+        n_items = self.problem.histories.n_items
+        if own is not None and touched is not None and own_all is not None:
+            keys, rows = own.keys[touched], own_all
+        else:
+            keys, rows = torch.unique(step.owner * n_items + step.items), None
+        owner = keys // n_items
+        indptr = torch.searchsorted(owner, torch.arange(step.clients + 1, device=owner.device))
+        layout = Layout.of(indptr, owner)
+        padded = None if rows is None else layout.pad(rows)
+        return backbone.penalty(view.at(layout.pad(keys % n_items), layout.mask, padded), round)
+
+    @torch.no_grad()
+    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
+        """Scores of all items for some clients `[B, n_items]`, a few clients at a time."""
+        received = _by_item(broadcast)
+        mixture = None
+        if self.problem.router is not None and state.router is not None:
+            views = received["views"]
+            mixture = self.problem.router.forward(state.router.values, history.pool(views.view(len(views), -1))).weights
+        n_items = self.problem.histories.n_items
+        wide = n_items * self.problem.fusion.width * 4 * state.head.values.element_size()
+        out = torch.empty(len(history.slots), n_items, dtype=self.problem.dtype, device=self.problem.device)
+        for rows in torch.arange(len(out), device=out.device).split(max(1, SCORE_BYTES // wide)):
+            head = self.store.shape.split(state.head.values[rows])
+            own = None if self.own is None else self.own.dense(history.slots[rows])
+            weights = None if mixture is None else mixture[rows]
+            out[rows] = self.problem.backbone.logits(PaddedView(received, head, weights, None, None, own))
+        return out
+
+
+def _by_item(broadcast: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The broadcast with views laid out `[n_items, G, width]`."""
+    return {n: v.transpose(0, 1).contiguous() if n == "views" else v for n, v in broadcast.items()}

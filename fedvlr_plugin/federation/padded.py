@@ -1,0 +1,93 @@
+"""A block of clients as a backbone sees it: padded samples `[B, S]`, or all items. See `backbones.contract`.
+
+Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as nnf
+
+
+@dataclass
+class PaddedView:
+    """`ClientView` of B clients with `items [B, S]` (None: all items) and `mask [B, S]` (None: nothing padded)."""
+
+    received: dict[str, torch.Tensor]
+    head: dict[str, torch.Tensor]
+    weights: torch.Tensor | None
+    items: torch.Tensor | None
+    mask: torch.Tensor | None
+    own_rows: torch.Tensor | None
+
+    @property
+    def has_item(self) -> bool:
+        return "views" in self.received
+
+    def at(
+        self, items: torch.Tensor, mask: torch.Tensor | None = None, own_rows: torch.Tensor | None = None
+    ) -> PaddedView:
+        """The same clients with other items `[B, S']`."""
+        return replace(self, items=items, mask=self.mask if mask is None else mask, own_rows=own_rows)
+
+    def private(self, name: str) -> torch.Tensor:
+        return self.head[name][:, None]
+
+    def _rows(self, table: torch.Tensor) -> torch.Tensor:
+        """Rows of a table `[n, w]` at the items, `[B, S, w]` (or `[1, n, w]` for all items)."""
+        if self.items is None:
+            return table[None]
+        return table.index_select(0, self.items.reshape(-1)).view(*self.items.shape, -1)
+
+    def item(self) -> torch.Tensor:
+        views = self.received["views"]
+        if self.weights is None:
+            return self._rows(views[:, 0])
+        n_views, width = views.shape[1:]
+        if self.items is None:
+            return torch.einsum("bg,ngw->bnw", self.weights, views)
+        rows = self._rows(views.reshape(len(views), -1)).unflatten(2, (n_views, width))
+        return torch.einsum("bg,bsgw->bsw", self.weights, rows)
+
+    def table(self, name: str) -> torch.Tensor:
+        return self._rows(self.received[f"table.{name}"])
+
+    def own(self) -> torch.Tensor:
+        if self.own_rows is None:
+            raise RuntimeError("this backbone declares no private item rows")
+        return self.own_rows
+
+    def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        return nnf.linear(x, self.received[f"layer.{name}.weight"], self.received[f"layer.{name}.bias"])
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        if self.mask is None:
+            return values.mean(dim=(1, 2))
+        kept = torch.where(self.mask[..., None], values, 0.0).sum((1, 2))
+        return kept / (self.mask.sum(1) * values.shape[-1])
+
+
+@dataclass
+class Layout:
+    """Where ragged samples `[K]` go in a padded `[B, S]`; `at [K]` are flat positions."""
+
+    at: torch.Tensor
+    shape: tuple[int, int]
+    mask: torch.Tensor
+
+    @classmethod
+    def of(cls, indptr: torch.Tensor, owner: torch.Tensor) -> Layout:
+        """From ragged `indptr [B + 1]`, `owner [K]`."""
+        n_clients = len(indptr) - 1
+        longest = int(torch.diff(indptr).max())
+        at = owner * longest + torch.arange(len(owner), device=owner.device) - indptr[owner]
+        mask = torch.zeros(n_clients * longest, dtype=torch.bool, device=owner.device)
+        mask[at] = True
+        return cls(at, (n_clients, longest), mask.view(n_clients, longest))
+
+    def pad(self, values: torch.Tensor) -> torch.Tensor:
+        """`[K, ...]` -> `[B, S, ...]`, zeros in between."""
+        out = values.new_zeros((self.shape[0] * self.shape[1], *values.shape[1:]))
+        return out.index_copy(0, self.at, values).view(*self.shape, *values.shape[1:])

@@ -1,0 +1,50 @@
+"""Sparse products over ragged samples: the three kernels that a folded local step needs (algorithm.md section 11).
+
+A block's samples are pairs (owner c, item i) with weights r, sorted by owner. They are the non-zeros of a
+residual matrix R [B, n] that is never built:
+
+    scores:   s_k = Q_{c(k)} . F_{i(k)}            (sampled dense-dense product)
+    forward:  (R F)_c = sum_k r_k F_{i(k)}         (sparse times dense)
+    uplink:   (R^T Q)_i += sum_k r_k Q_{c(k)}      (its transpose)
+
+On a CPU the first is torch's sampled_addmm and the second its embedding_bag, both several times faster than
+gathers; elsewhere gathers are used for the first. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+import torch.nn.functional as nnf
+
+
+def dots(q: torch.Tensor, table: torch.Tensor, indptr: torch.Tensor, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """`[K]`: q `[B, w]` of each sample's owner times table `[n, w]` at its item."""
+    if q.device.type != "cpu":
+        return (q[owner] * table[items]).sum(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch calls CSR a beta feature, once per process
+        pattern = torch.sparse_csr_tensor(
+            indptr, items, q.new_zeros(len(items)), (len(q), len(table)), check_invariants=False
+        )
+        out = torch.sparse.sampled_addmm(pattern, q, table.t(), beta=0.0)
+    return out.values()
+
+
+def bags(table: torch.Tensor, indptr: torch.Tensor, items: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """`[B, w]`: the weighted sum of table rows over each owner's samples; zero for an owner without any."""
+    return nnf.embedding_bag(
+        items, table, indptr, mode="sum", per_sample_weights=weights, include_last_offset=True
+    )
+
+
+def scatter(out: torch.Tensor, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor) -> None:
+    """Adds weight times q `[B, w]` of the owner to `out [n, w]` at the item of each sample, in place."""
+    rows = q[owner]
+    out.index_add_(0, items, rows.mul_(weights[:, None]))
+
+
+def totals(values: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:
+    """`[n]`: sums of `values [K]` by owner."""
+    return values.new_zeros(n).index_add_(0, owner, values)

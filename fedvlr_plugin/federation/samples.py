@@ -1,0 +1,224 @@
+"""What a client trains on: positives and sampled negatives of each local epoch, cut into mini-batches.
+
+The n_u training positives of a client are joined each epoch by `negatives` draws per positive, with replacement,
+uniform over the pool minus the client's history (algorithm.md section 6). A draw is a function of
+(seed, round, epoch, client, index) only, see `rng`. The r-th item outside a sorted history h is
+`r + #{k : h_k - k <= r}`, found without rejection by one ragged binary search.
+
+Clients stand in *slots*, ordered by the size of their history, largest first (ties by user id). So clients with
+several mini-batches are a prefix of any block, and blocks waste little padding. Imports `rng`, `data`, `config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedvlr_plugin.config import Protocol
+from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.federation.ragged import bags
+from fedvlr_plugin.rng import Stream, below, bits32, client_keys
+
+
+@dataclass(frozen=True)
+class Step:
+    """One local step of the first `clients` clients of a block, ragged over K samples.
+
+    Attributes:
+        clients: how many clients of the block (a prefix) take this step.
+        indptr: `[clients + 1]`, client c's samples are `indptr[c]:indptr[c + 1]`; every one has at least one.
+        owner: `[K]`, position of each sample's client in the block.
+        items: `[K]` item ids; with pairs, the negatives.
+        labels: `[K]` 1 for positives, 0 for negatives; None with pairs.
+        positives: `[K]` the positive of each pair; None without pairs.
+        share: `[clients]`, 1 / number of samples, so that weighted sums are batch means.
+    """
+
+    clients: int
+    indptr: torch.Tensor
+    owner: torch.Tensor
+    items: torch.Tensor
+    labels: torch.Tensor | None
+    positives: torch.Tensor | None
+    share: torch.Tensor
+
+
+class Histories:
+    """Training histories in slot order, on the device of the engine.
+
+    Attributes:
+        order: `[n_users]`, user id of each slot. slot_of: `[n_users]`, its inverse.
+        sizes: `[n_users]` n_u by slot. items, indptr: ragged histories by slot, ascending within a client.
+    """
+
+    def __init__(self, interactions: Interactions, device: torch.device) -> None:
+        sizes = interactions.train_sizes
+        order = np.argsort(-sizes, kind="stable")
+        starts = np.repeat(interactions.train_indptr[:-1][order], sizes[order])
+        indptr = np.concatenate([[0], np.cumsum(sizes[order])])
+        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], sizes[order])
+        self.n_users, self.n_items = interactions.n_users, interactions.n_items
+        self.order = torch.from_numpy(order).to(device)
+        self.slot_of = torch.empty_like(self.order)
+        self.slot_of[self.order] = torch.arange(self.n_users, device=device)
+        self.sizes = torch.from_numpy(sizes[order]).to(device)
+        self.indptr = torch.from_numpy(indptr).to(device)
+        self.items = torch.from_numpy(interactions.train_items[starts + within]).to(device)
+        self.device = device
+
+    def ragged(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Histories of the given slots: `indptr [B + 1]`, `owner [H]`, `items [H]`."""
+        sizes = self.sizes[slots]
+        indptr = _indptr(sizes)
+        owner = torch.repeat_interleave(torch.arange(len(slots), device=self.device), sizes)
+        within = torch.arange(len(owner), device=self.device) - indptr[owner]
+        return indptr, owner, self.items[self.indptr[slots][owner] + within]
+
+
+class HistoryBlock:
+    """Histories of a block of clients in any order: `indptr [B + 1]`, `owner [H]`, `items [H]`, ascending."""
+
+    def __init__(self, histories: Histories, slots: torch.Tensor) -> None:
+        self.slots = slots
+        self.history_indptr, self.history_owner, self.history_items = histories.ragged(slots)
+
+    def pool(self, table: torch.Tensor) -> torch.Tensor:
+        """Pooled histories p_u `[B, width]`: means of `table [n_items, width]`, zero for an empty history."""
+        sizes = torch.diff(self.history_indptr)
+        share = sizes.clamp(min=1).to(table.dtype).reciprocal()[self.history_owner]
+        return bags(table, self.history_indptr, self.history_items, share)
+
+
+class Sampler:
+    """Draws the samples of blocks of clients.
+
+    Args:
+        histories: training histories by slot.
+        protocol: number of negatives and their pool.
+        batch_size: samples (pairs, with `pairs`) per local step at most.
+        seed: of the run.
+        pairs: draw (positive, negative) pairs for the BPR loss instead of labelled samples.
+    """
+
+    def __init__(
+        self, histories: Histories, protocol: Protocol, batch_size: int, seed: int, pairs: bool, dtype: torch.dtype
+    ) -> None:
+        self.histories, self.batch_size, self.seed, self.pairs, self.dtype = histories, batch_size, seed, pairs, dtype
+        self.negatives = protocol.negatives
+        self.pool: torch.Tensor | None = None
+        self.pool_size = histories.n_items
+        if protocol.negative_pool == "train_items":
+            self.pool = torch.unique(histories.items)
+            self.pool_size = len(self.pool)
+
+    def samples_per_epoch(self) -> torch.Tensor:
+        """`[n_users]` by slot: samples (or pairs) of one local epoch."""
+        sizes = self.histories.sizes
+        drawn = torch.where(self.pool_size > sizes, sizes * self.negatives, 0)
+        return drawn if self.pairs else sizes + drawn
+
+    def steps_per_epoch(self) -> torch.Tensor:
+        """`[n_users]` by slot: local steps of one epoch."""
+        return -(-self.samples_per_epoch() // self.batch_size)
+
+    def block(self, slots: torch.Tensor) -> BlockSampler:
+        """The sampler of one block; `slots` ascending, each with at least one sample."""
+        return BlockSampler(self, slots)
+
+
+class BlockSampler(HistoryBlock):
+    """Samples of one block of clients. What does not change from epoch to epoch is worked out once, here."""
+
+    def __init__(self, sampler: Sampler, slots: torch.Tensor) -> None:
+        histories = sampler.histories
+        super().__init__(histories, slots)
+        self.sampler = sampler
+        self.users = histories.order[slots]
+        device = histories.device
+        sizes = histories.sizes[slots]
+        self.bound = sampler.pool_size - sizes
+        ranks = self.history_items if sampler.pool is None else torch.searchsorted(sampler.pool, self.history_items)
+        within = torch.arange(len(ranks), device=device) - self.history_indptr[self.history_owner]
+        self.stride = sampler.pool_size + 1
+        self.keys = self.history_owner * self.stride + ranks - within
+        drawn = torch.where(self.bound > 0, sizes * sampler.negatives, 0)
+        clients = torch.arange(len(slots), device=device)
+        self.drawn_owner = torch.repeat_interleave(clients, drawn)
+        self.drawn_index = torch.arange(len(self.drawn_owner), device=device) - _indptr(drawn)[self.drawn_owner]
+        self.drawn_bound = self.bound[self.drawn_owner]
+        self.drawn_base = self.drawn_owner * self.stride
+        self.drawn_shift = self.history_indptr[self.drawn_owner]
+        counts = drawn if sampler.pairs else sizes + drawn
+        self.counts = counts
+        self.indptr = _indptr(counts)
+        self.owner = torch.repeat_interleave(clients, counts)
+        self.share = counts.to(sampler.dtype).reciprocal()
+        self.several = int((counts > sampler.batch_size).sum())
+        self.n_samples = len(self.owner)
+        if sampler.pairs:
+            self.paired = self.history_items[self.drawn_shift + self.drawn_index // sampler.negatives]
+        else:
+            self.drawn_at = self.indptr[self.drawn_owner] + sizes[self.drawn_owner] + self.drawn_index
+            positive_at = self.indptr[self.history_owner] + within
+            self.template = torch.zeros(self.n_samples, dtype=torch.int64, device=device)
+            self.template[positive_at] = self.history_items
+            self.labels = torch.zeros(self.n_samples, dtype=sampler.dtype, device=device)
+            self.labels[positive_at] = 1.0
+
+    def draw(self, round: int, epoch: int) -> torch.Tensor:
+        """Negatives of one epoch, item ids ragged by client, `[sum of drawn]`."""
+        keys = client_keys(self.sampler.seed, Stream.NEGATIVES, round, epoch, self.users)
+        rank = below(keys[self.drawn_owner], self.drawn_index, self.drawn_bound)
+        before = torch.searchsorted(self.keys, self.drawn_base + rank, right=True) - self.drawn_shift
+        items = rank + before
+        return items if self.sampler.pool is None else self.sampler.pool[items]
+
+    def epoch(self, round: int, epoch: int) -> Iterator[Step]:
+        """The local steps of one epoch, in order."""
+        drawn = self.draw(round, epoch)
+        if self.sampler.pairs:
+            items, labels, positives = drawn, None, self.paired
+        else:
+            items, labels, positives = self.template.clone(), self.labels, None
+            items[self.drawn_at] = drawn
+        if not self.several:
+            yield Step(len(self.slots), self.indptr, self.owner, items, labels, positives, self.share)
+            return
+        order = self._shuffle(round, epoch)
+        size = self.sampler.batch_size
+        for k in range(-(-int(self.counts[0]) // size)):
+            clients = int((self.counts > k * size).sum())
+            begin = self.indptr[:clients] + k * size
+            counts = torch.minimum(self.indptr[1 : clients + 1] - begin, torch.tensor(size, device=begin.device))
+            indptr = _indptr(counts)
+            owner = torch.repeat_interleave(torch.arange(clients, device=begin.device), counts)
+            at = order[begin[owner] + torch.arange(len(owner), device=begin.device) - indptr[owner]]
+            share = counts.to(self.sampler.dtype).reciprocal()
+            yield Step(
+                clients,
+                indptr,
+                owner,
+                items[at],
+                None if labels is None else labels[at],
+                None if positives is None else positives[at],
+                share,
+            )
+
+    def _shuffle(self, round: int, epoch: int) -> torch.Tensor:
+        """A permutation of the block's samples that shuffles within each client of several batches only."""
+        order = torch.arange(self.n_samples, device=self.owner.device)
+        head = int(self.indptr[self.several])
+        owner = self.owner[:head]
+        keys = client_keys(self.sampler.seed, Stream.SHUFFLE, round, epoch, self.users)
+        random = bits32(keys[owner], order[:head] - self.indptr[owner])
+        order[:head] = torch.argsort((owner << 32) + random, stable=True)
+        return order
+
+
+def _indptr(counts: torch.Tensor) -> torch.Tensor:
+    out = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=out[1:])
+    return out

@@ -1,0 +1,131 @@
+"""The server: shared weights, the broadcast, and one pull-back of the summed uplink (algorithm.md section 2).
+
+By the chain rule sum_u alpha_u J^T g_u = J^T sum_u alpha_u g_u, so clients need neither the fusion weights nor
+the content matrices: the server sums what they upload, pulls the sum back through the fusion once, and takes one
+optimiser step. Names of what is broadcast: `views` [G, n_items, width], `table.<name>` [n_items, d],
+`layer.<name>.weight` [n_out, n_in], `layer.<name>.bias` [n_out]. Imports `fusion`, `backbones`, `config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from fedvlr_plugin.backbones.contract import Backbone
+from fedvlr_plugin.config import TrainingConfig
+from fedvlr_plugin.data.item_features import ItemFeatures
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.fusion.operators import make_linear
+from fedvlr_plugin.fusion.views import ContentViews, FusionSettings, NaiveVBPRView
+from fedvlr_plugin.rng import Stream, generator
+
+Broadcast = dict[str, torch.Tensor]
+INITIAL_SCALE = 0.1
+
+
+class SharedModel(torch.nn.Module):
+    """Everything that is shared: the ID table D, the fusion, and the backbone's own tables and layers."""
+
+    def __init__(
+        self,
+        n_items: int,
+        features: ItemFeatures,
+        fusion: FusionSettings,
+        backbone: Backbone,
+        source: torch.Generator,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.kind = fusion.kind
+        self.id_table: torch.nn.Parameter | None = None
+        content_only = fusion.kind in ("mlp", "blfm") and not fusion.id_embedding
+        plain_without_views = fusion.kind == "none" and not backbone.needs_id_views
+        if fusion.kind in ("none", "vbpr") and not fusion.id_embedding:
+            raise ConfigError(f"id_embedding: false needs a fusion of contents (+MLP or +ours), got '{fusion.kind}'")
+        if not content_only and not plain_without_views:
+            self.id_table = _table(n_items, fusion.dim, source, dtype)
+        self.fusion: torch.nn.Module | None = None
+        if fusion.kind == "vbpr":
+            self.fusion = NaiveVBPRView(features, fusion.dim, source, dtype)
+        elif fusion.kind != "none":
+            views = ("mlp",) if fusion.kind == "mlp" else fusion.views
+            self.fusion = ContentViews(features, fusion.dim, views, fusion.id_embedding, source, dtype)
+        tables = {name: _table(n_items, fusion.dim, source, dtype) for name in backbone.item_tables()}
+        self.tables = torch.nn.ParameterDict(tables)
+        layers = {n: make_linear(*sizes, source) for n, sizes in backbone.shared_layers().items()}
+        self.layers = torch.nn.ModuleDict(layers).to(dtype)
+
+    def forward(self) -> Broadcast:
+        """Everything that goes out to the clients, with its autograd graph."""
+        out: Broadcast = {}
+        if self.fusion is not None:
+            out["views"] = self.fusion(self.id_table)
+        elif self.id_table is not None:
+            out["views"] = self.id_table[None]
+        out.update({f"table.{name}": table for name, table in self.tables.items()})
+        for name, parameter in self.layers.named_parameters():
+            out[f"layer.{name}"] = parameter
+        return out
+
+
+class Server:
+    """Holds the shared model and its optimiser; computes each round's broadcast once."""
+
+    def __init__(
+        self,
+        n_items: int,
+        features: ItemFeatures,
+        fusion: FusionSettings,
+        backbone: Backbone,
+        training: TrainingConfig,
+        seed: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        source = generator(seed, Stream.SERVER_INIT)
+        self.model = SharedModel(n_items, features, fusion, backbone, source, dtype).to(device)
+        tables = [p for n, p in self.model.named_parameters() if n == "id_table" or n.startswith("tables.")]
+        chosen = {id(p) for p in tables}
+        rest = [p for p in self.model.parameters() if id(p) not in chosen]
+        groups = [{"params": tables, "lr": training.server_lr_id}, {"params": rest, "lr": training.server_lr}]
+        groups = [g for g in groups if g["params"]]
+        kind = torch.optim.Adam if training.server_optimizer == "adam" else torch.optim.SGD
+        self.optimizer: torch.optim.Optimizer = kind(groups)
+        self._graph: Broadcast | None = None
+
+    def broadcast(self) -> Broadcast:
+        """What clients receive, detached; computed once per state of the shared weights."""
+        if self._graph is None:
+            self._graph = self.model()
+        return {name: value.detach() for name, value in self._graph.items()}
+
+    def apply(self, uplink: Mapping[str, torch.Tensor]) -> None:
+        """Pulls the alpha-weighted sum of the uploads back through the fusion and takes one optimiser step.
+
+        Raises `ConfigError` when a name or a shape is not that of the broadcast.
+        """
+        if self._graph is None:
+            self._graph = self.model()
+        for name, value in uplink.items():
+            if name not in self._graph or self._graph[name].shape != value.shape:
+                raise ConfigError(f"uplink '{name}' {tuple(value.shape)} is not what was broadcast")
+        self.optimizer.zero_grad(set_to_none=True)
+        names = [name for name in uplink if self._graph[name].requires_grad]
+        torch.autograd.backward([self._graph[n] for n in names], [uplink[n] for n in names])
+        self.optimizer.step()
+        self._graph = None
+
+    def snapshot(self) -> dict[str, torch.Tensor]:
+        """A copy of the shared weights, for keeping the best round."""
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def restore(self, snapshot: Mapping[str, torch.Tensor]) -> None:
+        """Puts a snapshot back."""
+        self.model.load_state_dict(dict(snapshot))
+        self._graph = None
+
+
+def _table(n_items: int, dim: int, source: torch.Generator, dtype: torch.dtype) -> torch.nn.Parameter:
+    drawn = torch.randn(n_items, dim, dtype=torch.float64, generator=source)
+    return torch.nn.Parameter((INITIAL_SCALE * drawn).to(dtype))

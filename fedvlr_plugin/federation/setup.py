@@ -1,0 +1,76 @@
+"""What both engines are built from: histories, sampler, private state, shapes. Imports the federation's parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedvlr_plugin.backbones.contract import BACKBONES, Backbone
+from fedvlr_plugin.config import ModelConfig, RunSpec
+from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.samples import Histories, Sampler
+from fedvlr_plugin.fusion.router import RouterShape
+from fedvlr_plugin.fusion.views import Fusion, FusionSettings, check_views
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class LocalProblem:
+    """The clients' side of a run, common to both engines.
+
+    Attributes:
+        backbone, fusion: what is learned. router: the router's sizes, None without one.
+        histories, sampler: who trains on what. pairs: BPR over pairs instead of cross-entropy.
+    """
+
+    spec: RunSpec
+    backbone: Backbone
+    fusion: FusionSettings
+    router: RouterShape | None
+    histories: Histories
+    sampler: Sampler
+    pairs: bool
+    dtype: torch.dtype
+    device: torch.device
+
+    def client_weights(self, cohort: torch.Tensor) -> torch.Tensor:
+        """alpha_u of the cohort's clients (user ids), `[len(cohort)]`, float64 until cast."""
+        if self.backbone.client_weight == "equal":
+            weights = torch.full((len(cohort),), 1.0 / len(cohort), dtype=torch.float64, device=self.device)
+        else:
+            sizes = self.histories.sizes[self.histories.slot_of[cohort]].to(torch.float64)
+            weights = sizes / sizes.sum().clamp(min=1.0)
+        return weights.to(self.dtype)
+
+
+def make_fusion(kind: Fusion, model: ModelConfig) -> FusionSettings:
+    """Fusion settings of a row; refuses unknown or repeated views."""
+    if kind == "blfm":
+        check_views(model.views)
+    return FusionSettings(kind, model.dim, model.views, model.id_embedding)
+
+
+def make_backbone(name: str, fusion: FusionSettings, model: ModelConfig) -> Backbone:
+    """The backbone called `name` with its own parameters; raises `ConfigError` on unknown keys or fusions."""
+    from fedvlr_plugin.config import build_config
+
+    kind = BACKBONES.get(name)
+    if fusion.kind not in kind.fusions:
+        allowed = ", ".join(sorted(kind.fusions))
+        raise ConfigError(f"backbone '{name}' does not support the fusion '{fusion.kind}'; allowed: {allowed}")
+    return kind(build_config(kind.Params, dict(model.params)), fusion.dim, fusion.width)
+
+
+def local_problem(
+    spec: RunSpec, backbone: Backbone, fusion: FusionSettings, interactions: Interactions, device: torch.device
+) -> LocalProblem:
+    """Puts the clients' side of a run together."""
+    dtype = DTYPES[spec.dtype]
+    histories = Histories(interactions, device)
+    pairs = fusion.kind == "vbpr"
+    sampler = Sampler(histories, spec.protocol, spec.training.batch_size, spec.seed, pairs, dtype)
+    router = RouterShape(fusion.n_views, fusion.width, spec.model.router_hidden) if fusion.routed else None
+    return LocalProblem(spec, backbone, fusion, router, histories, sampler, pairs, dtype, device)
