@@ -108,7 +108,7 @@ class FoldedProgram:
         return trace, (trace.weights[:, :, None] * theta[:, None, :]).view(len(theta), -1)
 
     def _residual(self, step: Step, q: torch.Tensor, bias: torch.Tensor) -> Residual:
-        share = step.share[step.owner]
+        share = step.share.index_select(0, step.owner)
         scores = dots(q, self.table, step.indptr, step.owner, step.items)
         if step.positives is not None:
             margin = dots(q, self.table, step.indptr, step.owner, step.positives) - scores
@@ -117,7 +117,7 @@ class FoldedProgram:
             return Residual([(step.items, r), (step.positives, -r)], None, losses)
         if step.labels is None:
             raise RuntimeError("a step has labels or pairs")
-        scores = scores + bias[step.owner]
+        scores = scores + bias.index_select(0, step.owner)
         r = (torch.sigmoid(scores) - step.labels) * share
         each = nnf.softplus(scores) - step.labels * scores
         losses = totals(each * share, step.owner, step.clients)
@@ -125,7 +125,7 @@ class FoldedProgram:
 
     def _spread(self, step: Step, q: torch.Tensor, residual: Residual, alpha: torch.Tensor) -> torch.Tensor:
         """Adds (alpha R)^T Q to the uplink and returns dL/dQ = R F `[b, G * width]`."""
-        weight = alpha[step.owner]
+        weight = alpha.index_select(0, step.owner)
         grad_q: torch.Tensor | None = None
         for items, r in residual.samples:
             part = bags(self.table, step.indptr, items, r)

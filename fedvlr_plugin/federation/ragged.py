@@ -18,6 +18,8 @@ import warnings
 import torch
 import torch.nn.functional as nnf
 
+DENSE_FROM = 25
+
 
 def dots(q: torch.Tensor, table: torch.Tensor, indptr: torch.Tensor, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     """`[K]`: q `[B, w]` of each sample's owner times table `[n, w]` at its item."""
@@ -40,8 +42,16 @@ def bags(table: torch.Tensor, indptr: torch.Tensor, items: torch.Tensor, weights
 
 
 def scatter(out: torch.Tensor, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor) -> None:
-    """Adds weight times q `[B, w]` of the owner to `out [n, w]` at the item of each sample, in place."""
-    rows = q[owner]
+    """Adds weight times q `[B, w]` of the owner to `out [n, w]` at the item of each sample, in place.
+
+    Where the block is dense enough the residual matrix is built after all and multiplied: a matrix product does
+    25 times the arithmetic of a scatter in the same time.
+    """
+    if len(items) * DENSE_FROM > len(q) * len(out):
+        residual = q.new_zeros(len(q) * len(out)).index_add_(0, owner * len(out) + items, weights)
+        out.addmm_(residual.view(len(q), len(out)).t(), q)
+        return
+    rows = q.index_select(0, owner)
     out.index_add_(0, items, rows.mul_(weights[:, None]))
 
 

@@ -171,7 +171,7 @@ class BlockSampler(HistoryBlock):
     def draw(self, round: int, epoch: int) -> torch.Tensor:
         """Negatives of one epoch, item ids ragged by client, `[sum of drawn]`."""
         keys = client_keys(self.sampler.seed, Stream.NEGATIVES, round, epoch, self.users)
-        rank = below(keys[self.drawn_owner], self.drawn_index, self.drawn_bound)
+        rank = below(keys.index_select(0, self.drawn_owner), self.drawn_index, self.drawn_bound)
         before = torch.searchsorted(self.keys, self.drawn_base + rank, right=True) - self.drawn_shift
         items = rank + before
         return items if self.sampler.pool is None else self.sampler.pool[items]
@@ -195,15 +195,15 @@ class BlockSampler(HistoryBlock):
             counts = torch.minimum(self.indptr[1 : clients + 1] - begin, torch.tensor(size, device=begin.device))
             indptr = _indptr(counts)
             owner = torch.repeat_interleave(torch.arange(clients, device=begin.device), counts)
-            at = order[begin[owner] + torch.arange(len(owner), device=begin.device) - indptr[owner]]
+            at = order[begin.index_select(0, owner) + torch.arange(len(owner), device=begin.device) - indptr.index_select(0, owner)]
             share = counts.to(self.sampler.dtype).reciprocal()
             yield Step(
                 clients,
                 indptr,
                 owner,
-                items[at],
-                None if labels is None else labels[at],
-                None if positives is None else positives[at],
+                items.index_select(0, at),
+                None if labels is None else labels.index_select(0, at),
+                None if positives is None else positives.index_select(0, at),
                 share,
             )
 
@@ -213,7 +213,7 @@ class BlockSampler(HistoryBlock):
         head = int(self.indptr[self.several])
         owner = self.owner[:head]
         keys = client_keys(self.sampler.seed, Stream.SHUFFLE, round, epoch, self.users)
-        random = bits32(keys[owner], order[:head] - self.indptr[owner])
+        random = bits32(keys.index_select(0, owner), order[:head] - self.indptr.index_select(0, owner))
         order[:head] = torch.argsort((owner << 32) + random, stable=True)
         return order
 
