@@ -1,0 +1,169 @@
+"""`run(spec)`: the one place where an experiment happens.
+
+Table runners, studies, the command line, the RecBole trainer's tests and the report all come through here. A run
+trains a row on a data set, selects the round by validation NDCG@50, and reads the test split once, at the end,
+with the selected parameters. Imports all rooms below `benchmark`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedvlr_plugin.benchmark.resources import Meter
+from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
+from fedvlr_plugin.benchmark.rows import Row, parse_row
+from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError, DeviceError
+from fedvlr_plugin.evaluation.floors import rank_floor
+from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.evaluation.ranks import Ranks, rank_positives
+from fedvlr_plugin.federation.simulation import Federation
+from fedvlr_plugin.federation.training import RoundReport, fit
+
+OUTPUTS = ("router_weights",)
+Outputs = Mapping[str, npt.NDArray[np.float64]]
+
+
+def run(
+    spec: RunSpec,
+    execution: ExecutionConfig | None = None,
+    *,
+    data: PreparedData,
+    on_round: OnRound | None = None,
+    outputs: tuple[str, ...] = (),
+) -> RunResult:
+    """Runs one experiment.
+
+    Args:
+        spec: what to run. execution: how.
+        data: the prepared data set; `spec.dataset` is its name.
+        on_round: called after every round (or epoch).
+        outputs: private results asked for by name: `"router_weights"`, `[n_users, G]`.
+
+    Raises:
+        ConfigError, UnknownNameError: the row, its parameters or an output are not known.
+        DeviceError: the device is not there.
+    """
+    execution = execution or ExecutionConfig()
+    row = parse_row(spec.row)
+    check_device(execution.device)
+    for name in outputs:
+        if name not in OUTPUTS:
+            raise ConfigError(f"unknown output '{name}'; allowed: {', '.join(OUTPUTS)}")
+    if row.kind == "floor":
+        return _run_floor(row, spec, execution, data)
+    if row.kind == "recbole":
+        from fedvlr_plugin.centralized.runner import run_recbole_model
+
+        return run_recbole_model(spec, execution, data, on_round)
+    return _run_federated(row, spec, execution, data, on_round, outputs)
+
+
+def check_device(name: str) -> None:
+    """Raises `DeviceError` when torch cannot use the device called `name`."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"'{name}' is not a device; allowed: cpu, cuda, cuda:<index>") from None
+    if device.type == "cpu":
+        return
+    if device.type != "cuda":
+        raise DeviceError(f"device '{name}' is not supported; allowed: cpu, cuda, cuda:<index>")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise DeviceError(f"device '{name}' is not there: torch sees no CUDA device; use --device cpu")
+    if device.index is not None and device.index >= count:
+        raise DeviceError(f"device '{name}' is not there: torch sees {count} CUDA device(s), cuda:0 to cuda:{count - 1}")
+
+
+def _run_floor(row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData) -> RunResult:
+    meter = Meter(torch.device(execution.device))
+    mask = spec.protocol.mask_validation_at_test
+    valid = rank_floor(row.name, data.interactions, "valid", mask_validation=mask)
+    test = rank_floor(row.name, data.interactions, "test", mask_validation=mask)
+    return _result(spec, execution, data, 0, (), valid, test, meter, {})
+
+
+def _run_federated(
+    row: Row,
+    spec: RunSpec,
+    execution: ExecutionConfig,
+    data: PreparedData,
+    on_round: OnRound | None,
+    outputs: tuple[str, ...],
+) -> RunResult:
+    device = torch.device(execution.device)
+    meter = Meter(device)
+    federation = build_federation(row, spec, execution, data)
+
+    def validate() -> dict[str, float]:
+        ranks = rank_positives(federation.score, data.interactions, "valid", device=execution.device)
+        return summary(ranks)
+
+    def report(done: RoundReport) -> None:
+        if on_round is not None:
+            on_round(_record(done))
+
+    fitted = fit(federation, validate, report)
+    valid = rank_positives(federation.score, data.interactions, "valid", device=execution.device)
+    test = rank_positives(
+        federation.score,
+        data.interactions,
+        "test",
+        mask_validation=spec.protocol.mask_validation_at_test,
+        device=execution.device,
+    )
+    kept: dict[str, npt.NDArray[np.float64]] = {}
+    if "router_weights" in outputs:
+        weights = federation.router_weights()
+        if weights is None:
+            raise ConfigError(f"row '{row.name}' has no router, so there are no router weights; use a +ours row")
+        kept["router_weights"] = weights
+    curve = tuple(_record(done) for done in fitted.reports)
+    return _result(
+        spec, execution, data, fitted.best_round, curve, valid, test, meter, kept, fitted.client_updates, fitted.samples
+    )
+
+
+def build_federation(row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData) -> Federation:
+    """The federation of a federated row, untrained."""
+    if row.backbone is None or row.fusion is None:
+        raise ConfigError(f"row '{row.name}' is not federated")
+    return Federation(spec, row.backbone, row.fusion, data, execution)
+
+
+def _record(done: RoundReport) -> RoundRecord:
+    return RoundRecord(done.round, dict(done.seconds), done.uplink.loss, done.valid)
+
+
+def _result(
+    spec: RunSpec,
+    execution: ExecutionConfig,
+    data: PreparedData,
+    best_round: int,
+    curve: tuple[RoundRecord, ...],
+    valid: Ranks,
+    test: Ranks,
+    meter: Meter,
+    outputs: Outputs,
+    client_updates: int = 0,
+    samples: int = 0,
+) -> RunResult:
+    return RunResult(
+        spec=spec,
+        execution=execution,
+        data_name=data.name,
+        interactions_fingerprint=data.interactions.fingerprint,
+        data_fingerprint=data.fingerprint,
+        best_round=best_round,
+        curve=curve,
+        valid=valid,
+        test=test,
+        resources=meter.read(client_updates, samples),
+        outputs=outputs,
+    )
