@@ -130,6 +130,7 @@ class OwnRows:
         self.dim, self.n_items = problem.fusion.dim, problem.histories.n_items
         self.copies = 3 if problem.spec.training.client_optimizer == "adam" else 1
         self.fresh = problem.backbone.own_rows == "fresh"
+        self.lost = not problem.spec.protocol.keep_private_state and "own" in problem.backbone.forgets
         width = self.copies * self.dim
         dtype = NUMPY_DTYPES[problem.dtype]
         least = self.n_items * width * dtype.itemsize
@@ -209,8 +210,10 @@ class OwnRows:
         self.steps[slots.cpu()] = block.steps.cpu()
 
     def dense(self, slots: torch.Tensor) -> torch.Tensor:
-        """Values of a few clients for evaluation, `[B, n_items, d]`, zero where untouched."""
+        """Values of a few clients for evaluation, `[B, n_items, d]`, zero where untouched (or lost)."""
         out = np.zeros((len(slots) * self.n_items, self.dim), dtype=self.arena.dtype)
+        if self.lost:
+            return torch.from_numpy(out).view(len(slots), self.n_items, self.dim).to(self.problem.device)
         ids = slots.tolist()
         at = [self.items[slot] + c * self.n_items for c, slot in enumerate(ids)]
         rows = [self.rows[slot] for slot in ids]

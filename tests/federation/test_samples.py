@@ -1,0 +1,115 @@
+"""The sampler against a slow obvious one, and the laws that its draws must keep."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import SIZES, make_toy
+from scipy import stats
+
+from fedvlr_plugin.config import Protocol
+from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.federation.samples import Histories, Sampler
+from fedvlr_plugin.rng import Stream, below, client_keys
+
+
+def sampler(batch_size=10_000, pairs=False, negatives=4, pool="all_items", seed=3, interactions=None):
+    histories = Histories(interactions or make_toy().interactions, torch.device("cpu"))
+    protocol = Protocol(negatives=negatives, negative_pool=pool)
+    return Sampler(histories, protocol, batch_size, seed, pairs, torch.float64)
+
+
+def active(chosen):
+    return torch.nonzero(chosen.samples_per_epoch() > 0)[:, 0]
+
+
+@pytest.mark.parametrize("pool", ["all_items", "train_items"])
+def test_negatives_equal_the_slow_obvious_way(pool):
+    chosen = sampler(pool=pool)
+    interactions = make_toy().interactions
+    block = chosen.block(active(chosen))
+    drawn = iter(block.draw(round=2, epoch=1).tolist())
+    base = range(interactions.n_items) if pool == "all_items" else np.unique(interactions.train_items).tolist()
+    for user in block.users.tolist():
+        history = set(interactions.history(user).tolist())
+        outside = [item for item in base if item not in history]
+        key = client_keys(3, Stream.NEGATIVES, 2, 1, torch.tensor([user]))
+        for index in range(4 * len(history)):
+            rank = int(below(key, torch.tensor([index]), torch.tensor([len(outside)]))[0])
+            assert next(drawn) == outside[rank]
+    assert next(drawn, None) is None
+
+
+def test_slots_are_ordered_by_size():
+    histories = Histories(make_toy().interactions, torch.device("cpu"))
+    assert histories.sizes.tolist() == sorted(SIZES, reverse=True)
+    assert torch.equal(histories.order[histories.slot_of], torch.arange(len(SIZES)))
+
+
+@pytest.mark.parametrize("batch_size", [7, 16, 10_000])
+def test_batches_of_an_epoch_are_a_partition_of_its_samples(batch_size):
+    whole, parts = sampler(), sampler(batch_size=batch_size)
+    block, cut = whole.block(active(whole)), parts.block(active(parts))
+    (reference,) = block.epoch(1, 0)
+    expected = sorted(zip(reference.owner.tolist(), reference.items.tolist(), reference.labels.tolist(), strict=True))
+    got = []
+    for step in cut.epoch(1, 0):
+        sizes = torch.diff(step.indptr)
+        assert sizes.min() >= 1 and sizes.max() <= batch_size
+        assert torch.equal(step.owner, torch.repeat_interleave(torch.arange(step.clients), sizes))
+        assert torch.allclose(step.share, 1.0 / sizes.double())
+        got += zip(step.owner.tolist(), step.items.tolist(), step.labels.tolist(), strict=True)
+    assert sorted(got) == expected
+
+
+def test_every_epoch_has_all_positives_and_fresh_negatives():
+    chosen = sampler()
+    block = chosen.block(active(chosen))
+    epochs = [next(block.epoch(1, epoch)) for epoch in range(2)]
+    for step in epochs:
+        positives = step.items[step.labels == 1]
+        assert torch.equal(positives, block.history_items)
+    assert not torch.equal(epochs[0].items, epochs[1].items)
+
+
+def test_draws_do_not_depend_on_the_block():
+    chosen = sampler()
+    slots = active(chosen)
+    whole = chosen.block(slots)
+    together = torch.tensor_split(whole.draw(4, 2), (4 * torch.diff(whole.history_indptr)).cumsum(0)[:-1])
+    for slot, expected in zip(slots, together, strict=True):
+        assert torch.equal(chosen.block(slot[None]).draw(4, 2), expected)
+
+
+def test_shuffling_moves_positives_about():
+    """Over many epochs, a positive of a client with several batches falls into the first one as often as it should."""
+    chosen = sampler(batch_size=25)
+    block = chosen.block(active(chosen)[:1])
+    firsts = [float(next(block.epoch(1, epoch)).labels.sum()) for epoch in range(400)]
+    assert abs(np.mean(firsts) - 25 * 15 / 75) < 4 * np.std(firsts) / 20
+
+
+def test_negatives_are_uniform_outside_the_history():
+    chosen = sampler(negatives=1000)
+    slot = active(chosen)[2:3]
+    block = chosen.block(slot)
+    counts = np.bincount(block.draw(1, 0).numpy(), minlength=23)
+    history = block.history_items.numpy()
+    assert counts[history].sum() == 0
+    assert stats.chisquare(np.delete(counts, history)).pvalue > 1e-3
+
+
+def test_pairs_join_each_negative_to_its_own_positive():
+    chosen = sampler(pairs=True, negatives=3)
+    block = chosen.block(active(chosen))
+    (step,) = block.epoch(1, 0)
+    assert step.labels is None
+    assert torch.equal(step.positives, block.history_items.repeat_interleave(3))
+
+
+def test_a_client_that_has_every_item_draws_nothing():
+    users, items = np.array([0, 0, 0, 1]), np.array([0, 1, 2, 1])
+    interactions = Interactions.from_labels(users, items, np.zeros(4, int), ("a", "b"), ("x", "y", "z"))
+    chosen = sampler(interactions=interactions)
+    (step,) = chosen.block(torch.arange(2)).epoch(1, 0)
+    assert step.items[step.owner == 0].tolist() == [0, 1, 2]
+    assert len(step.items[step.owner == 1]) == 5
