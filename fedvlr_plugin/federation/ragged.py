@@ -8,7 +8,8 @@ residual matrix R [B, n] that is never built:
     uplink:   (R^T Q)_i += sum_k r_k Q_{c(k)}      (its transpose)
 
 On a CPU the first is torch's sampled_addmm and the second its embedding_bag, both several times faster than
-gathers; elsewhere gathers are used for the first. Imports nothing of ours.
+gathers; elsewhere gathers are used for the first. Blocks so dense that the product of everything is cheaper take
+that (sampled_addmm also refuses more samples than the block has cells). Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ DENSE_FROM = 25
 
 def dots(q: torch.Tensor, table: torch.Tensor, indptr: torch.Tensor, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     """`[K]`: q `[B, w]` of each sample's owner times table `[n, w]` at its item."""
+    if 2 * len(items) > len(q) * len(table):
+        return (q @ table.t()).view(-1).index_select(0, owner * len(table) + items)
     if q.device.type != "cpu":
         return (q[owner] * table[items]).sum(1)
     with warnings.catch_warnings():

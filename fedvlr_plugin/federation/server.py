@@ -96,23 +96,27 @@ class Server:
 
     def broadcast(self) -> Broadcast:
         """What clients receive, detached; computed once per state of the shared weights."""
+        return {name: value.detach() for name, value in self._outgoing().items()}
+
+    def _outgoing(self) -> Broadcast:
+        """The broadcast with its graph, even when an evaluation without gradients asks for it first."""
         if self._graph is None:
-            self._graph = self.model()
-        return {name: value.detach() for name, value in self._graph.items()}
+            with torch.inference_mode(False), torch.enable_grad():
+                self._graph = self.model()
+        return self._graph
 
     def apply(self, uplink: Mapping[str, torch.Tensor]) -> None:
         """Pulls the alpha-weighted sum of the uploads back through the fusion and takes one optimiser step.
 
         Raises `ConfigError` when a name or a shape is not that of the broadcast.
         """
-        if self._graph is None:
-            self._graph = self.model()
+        graph = self._outgoing()
         for name, value in uplink.items():
-            if name not in self._graph or self._graph[name].shape != value.shape:
+            if name not in graph or graph[name].shape != value.shape:
                 raise ConfigError(f"uplink '{name}' {tuple(value.shape)} is not what was broadcast")
         self.optimizer.zero_grad(set_to_none=True)
-        names = [name for name in uplink if self._graph[name].requires_grad]
-        torch.autograd.backward([self._graph[n] for n in names], [uplink[n] for n in names])
+        names = [name for name in uplink if graph[name].requires_grad]
+        torch.autograd.backward([graph[n] for n in names], [uplink[n] for n in names])
         self.optimizer.step()
         self._graph = None
 
