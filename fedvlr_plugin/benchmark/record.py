@@ -1,0 +1,151 @@
+"""The form of one stored run: what its JSON file must hold, key by key. Version 1.
+
+A record is built from a `RunResult` and refuses unknown keys, missing keys and numbers that are not finite, both
+when it is written and when it is read. Imports `config`, `evaluation` and its neighbours.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fedvlr_plugin.benchmark.manifest import Environment
+from fedvlr_plugin.benchmark.result import RunResult
+from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.evaluation.metrics import summary
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataPart(_Part):
+    """Which data: name and content hashes (split interactions; interactions with all features)."""
+
+    name: str
+    fingerprint: str
+    interactions_fingerprint: str
+
+
+class CostPart(_Part):
+    """What the run cost; rates are None where nothing was trained (floors)."""
+
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    peak_device_bytes: int
+    client_updates: int
+    samples: int
+    client_updates_per_s: float | None
+    samples_per_s: float | None
+
+
+class RoundPart(_Part):
+    """One point of the learning curve."""
+
+    round: int
+    seconds: dict[str, float]
+    train_loss: float
+    valid: dict[str, float] | None
+
+
+class FilePart(_Part):
+    """A file beside the JSON: its name (in the same folder) and the sha256 of its content."""
+
+    name: str
+    sha256: str
+
+
+class RunRecord(_Part):
+    """One run. Metrics are in percent and come from the ranks in `ranks`; `rounds` counts those that were run."""
+
+    schema_version: Literal[1] = Field(description="of this form")
+    key: str
+    spec_hash: str
+    dataset: str
+    row: str
+    seed: int
+    protocol: str
+    profile: str | None = Field(description="the profile that asked for the run first")
+    created: str = Field(description="UTC, ISO 8601")
+    spec: RunSpec
+    execution: ExecutionConfig
+    data: DataPart
+    environment: Environment
+    cost: CostPart
+    rounds: int
+    best_round: int
+    valid: dict[str, float]
+    test: dict[str, float]
+    curve: tuple[RoundPart, ...]
+    ranks: FilePart
+    outputs: FilePart | None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> RunRecord:
+        if self.key != run_key(self.spec_hash, self.data.fingerprint):
+            raise ValueError("the key does not follow from spec_hash and data.fingerprint")
+        mine = (self.dataset, self.row, self.seed, self.protocol)
+        if mine != (self.spec.dataset, self.spec.row, self.spec.seed, self.spec.protocol.name):
+            raise ValueError("dataset, row, seed or protocol differ from those of spec")
+        return self
+
+
+def run_key(spec_hash: str, data_fingerprint: str) -> str:
+    """What makes a run the same run: its specification and the content of its data."""
+    return f"{spec_hash}-{data_fingerprint[:12]}"
+
+
+def make_record(
+    result: RunResult, environment: Environment, ranks: FilePart, outputs: FilePart | None, profile: str | None
+) -> RunRecord:
+    """The record of a finished run."""
+    spec, used = result.spec, result.resources
+    training = sum(sum(s for name, s in r.seconds.items() if name != "evaluation") for r in result.curve)
+    return RunRecord(
+        schema_version=1,
+        key=run_key(spec.spec_hash, result.data_fingerprint),
+        spec_hash=spec.spec_hash,
+        dataset=spec.dataset,
+        row=spec.row,
+        seed=spec.seed,
+        protocol=spec.protocol.name,
+        profile=profile,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        spec=spec,
+        execution=result.execution,
+        data=DataPart(
+            name=result.data_name,
+            fingerprint=result.data_fingerprint,
+            interactions_fingerprint=result.interactions_fingerprint,
+        ),
+        environment=environment,
+        cost=CostPart(
+            wall_s=used.wall_s,
+            cpu_s=used.cpu_s,
+            peak_rss_bytes=used.peak_rss_bytes,
+            peak_device_bytes=used.peak_device_bytes,
+            client_updates=used.client_updates,
+            samples=used.samples,
+            client_updates_per_s=used.client_updates / training if training > 0 and used.client_updates else None,
+            samples_per_s=used.samples / training if training > 0 and used.samples else None,
+        ),
+        rounds=len(result.curve),
+        best_round=result.best_round,
+        valid=summary(result.valid),
+        test=summary(result.test),
+        curve=tuple(
+            RoundPart(round=r.round, seconds=dict(r.seconds), train_loss=r.train_loss, valid=_dict(r.valid))
+            for r in result.curve
+        ),
+        ranks=ranks,
+        outputs=outputs,
+    )
+
+
+def _dict(values: object) -> dict[str, float] | None:
+    return dict(values) if isinstance(values, dict) else None
