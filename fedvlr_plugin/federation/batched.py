@@ -22,7 +22,7 @@ from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock
 from fedvlr_plugin.federation.setup import LocalProblem
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
-SAMPLES_PER_BLOCK = 16_384
+SAMPLES_PER_BLOCK = {"folded": 65_536, "gathered": 16_384}
 
 
 class BatchedEngine:
@@ -80,7 +80,7 @@ class BatchedEngine:
             return self._full
         per_epoch = self.problem.sampler.samples_per_epoch()[slots]
         active = slots[per_epoch > 0]
-        blocks = [(b, self.problem.sampler.block(b)) for b in self._cut(active, per_epoch[per_epoch > 0])]
+        blocks = [(b, self.problem.sampler.block(b, everybody)) for b in self._cut(active, per_epoch[per_epoch > 0])]
         if everybody:
             self._full = blocks
         return blocks
@@ -90,9 +90,10 @@ class BatchedEngine:
         if self.execution.block_clients is not None:
             return list(torch.split(slots, self.execution.block_clients)) if len(slots) else []
         most = max(1, STATE_BYTES_PER_BLOCK // self.store.bytes_per_client())
+        budget = SAMPLES_PER_BLOCK["folded" if self.problem.backbone.linear else "gathered"]
         blocks, begin, sizes = [], 0, samples.tolist()
         while begin < len(slots):
-            fits = max(1, SAMPLES_PER_BLOCK // min(sizes[begin], self.problem.sampler.batch_size))
+            fits = max(1, budget // min(sizes[begin], self.problem.sampler.batch_size))
             end = min(len(slots), begin + min(most, fits))
             blocks.append(slots[begin:end])
             begin = end
@@ -109,7 +110,7 @@ class BatchedEngine:
         groups = {}
         for name, values in self.store.values.items():
             lost = not protocol.keep_private_state and name in forgets
-            groups[name] = self.store.initial[name].repeat(len(slots), 1) if lost else values[slots]
+            groups[name] = self.store.initial[name].repeat(len(slots), 1) if lost else values.index_select(0, slots)
         return self.store.as_block(slots, groups)
 
     @torch.no_grad()

@@ -81,8 +81,8 @@ class FoldedProgram:
                     grad_head[:b, :width] = grad_q
                 else:
                     by_view = grad_q.view(b, -1, width)
-                    grad_head[:b, :width] = torch.bmm(trace.weights[:, None], by_view)[:, 0]
-                    grad_w = torch.bmm(by_view, theta[:, :, None])[:, :, 0]
+                    grad_head[:b, :width] = (trace.weights[:, :, None] * by_view).sum(1)
+                    grad_w = (by_view * theta[:, None]).sum(2)
                     shape = problem.router
                     if shape is not None:
                         grad_pooled[:b] += shape.backward(state.router.values[:b], trace, grad_w, grad_router[:b])

@@ -3,7 +3,8 @@
 The n_u training positives of a client are joined each epoch by `negatives` draws per positive, with replacement,
 uniform over the pool minus the client's history (algorithm.md section 6). A draw is a function of
 (seed, round, epoch, client, index) only, see `rng`. The r-th item outside a sorted history h is
-`r + #{k : h_k - k <= r}`, found without rejection by one ragged binary search.
+`r + #{k : h_k - k <= r}`, found without rejection by one ragged binary search, or looked up where the sampler of a
+block is kept from round to round and the lists of all outside items are small.
 
 Clients stand in *slots*, ordered by the size of their history, largest first (ties by user id). So clients with
 several mini-batches are a prefix of any block, and blocks waste little padding. Imports `rng`, `data`, `config`.
@@ -21,6 +22,9 @@ from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.federation.ragged import bags
 from fedvlr_plugin.rng import Stream, below, bits32, client_keys
+
+
+MOST_LISTED = 16 * 2**20
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,16 @@ class Sampler:
         """`[n_users]` by slot: local steps of one epoch."""
         return -(-self.samples_per_epoch() // self.batch_size)
 
-    def block(self, slots: torch.Tensor) -> BlockSampler:
-        """The sampler of one block; `slots` ascending, each with at least one sample."""
-        return BlockSampler(self, slots)
+    def block(self, slots: torch.Tensor, kept: bool = False) -> BlockSampler:
+        """The sampler of one block; `slots` ascending, each with at least one sample; `kept` over many rounds."""
+        lists = kept and self.histories.n_users * self.pool_size <= MOST_LISTED
+        return BlockSampler(self, slots, lists)
 
 
 class BlockSampler(HistoryBlock):
     """Samples of one block of clients. What does not change from epoch to epoch is worked out once, here."""
 
-    def __init__(self, sampler: Sampler, slots: torch.Tensor) -> None:
+    def __init__(self, sampler: Sampler, slots: torch.Tensor, lists: bool = False) -> None:
         histories = sampler.histories
         super().__init__(histories, slots)
         self.sampler = sampler
@@ -151,6 +156,12 @@ class BlockSampler(HistoryBlock):
         self.drawn_bound = self.bound[self.drawn_owner]
         self.drawn_base = self.drawn_owner * self.stride
         self.drawn_shift = self.history_indptr[self.drawn_owner]
+        self.outside: torch.Tensor | None = None
+        if lists:
+            free = torch.ones(len(slots), sampler.pool_size, dtype=torch.bool, device=device)
+            free[self.history_owner, ranks] = False
+            self.outside = free.nonzero()[:, 1].to(torch.int32)
+            self.drawn_list = _indptr(self.bound)[self.drawn_owner]
         counts = drawn if sampler.pairs else sizes + drawn
         self.counts = counts
         self.indptr = _indptr(counts)
@@ -172,8 +183,10 @@ class BlockSampler(HistoryBlock):
         """Negatives of one epoch, item ids ragged by client, `[sum of drawn]`."""
         keys = client_keys(self.sampler.seed, Stream.NEGATIVES, round, epoch, self.users)
         rank = below(keys.index_select(0, self.drawn_owner), self.drawn_index, self.drawn_bound)
-        before = torch.searchsorted(self.keys, self.drawn_base + rank, right=True) - self.drawn_shift
-        items = rank + before
+        if self.outside is not None:
+            items = self.outside.index_select(0, rank.add_(self.drawn_list)).to(torch.int64)
+        else:
+            items = rank + torch.searchsorted(self.keys, self.drawn_base + rank, right=True) - self.drawn_shift
         return items if self.sampler.pool is None else self.sampler.pool[items]
 
     def epoch(self, round: int, epoch: int) -> Iterator[Step]:

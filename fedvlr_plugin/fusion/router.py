@@ -55,8 +55,8 @@ class RouterShape:
     def forward(self, flat: torch.Tensor, pooled: torch.Tensor) -> RouterTrace:
         """Weights `[B, G]` of B clients from their parameters `[B, P]` and pooled histories `[B, Gd]`."""
         w1, b1, w2, b2 = self.split(flat)
-        hidden = torch.relu((w1 @ pooled[:, :, None])[:, :, 0] + b1)
-        return RouterTrace(pooled, hidden, torch.softmax((w2 @ hidden[:, :, None])[:, :, 0] + b2, dim=1))
+        hidden = torch.relu(_rows_times(pooled, w1.transpose(1, 2)) + b1)
+        return RouterTrace(pooled, hidden, torch.softmax(_rows_times(hidden, w2.transpose(1, 2)) + b2, dim=1))
 
     def backward(
         self, flat: torch.Tensor, trace: RouterTrace, grad_weights: torch.Tensor, grad_flat: torch.Tensor
@@ -68,7 +68,12 @@ class RouterShape:
         logits = weights * (grad_weights - (weights * grad_weights).sum(1, keepdim=True))
         g_b2.copy_(logits)
         torch.mul(logits[:, :, None], trace.hidden[:, None, :], out=g_w2)
-        hidden = (w2.transpose(1, 2) @ logits[:, :, None])[:, :, 0] * (trace.hidden > 0)
+        hidden = _rows_times(logits, w2) * (trace.hidden > 0)
         g_b1.copy_(hidden)
         torch.mul(hidden[:, :, None], trace.pooled[:, None, :], out=g_w1)
-        return (w1.transpose(1, 2) @ hidden[:, :, None])[:, :, 0]
+        return _rows_times(hidden, w1)
+
+
+def _rows_times(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """`[B, k]` times `[B, k, l]` -> `[B, l]`; a row from the left is several times faster than a column from the right."""
+    return torch.bmm(rows[:, None], matrices)[:, 0]

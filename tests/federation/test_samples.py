@@ -22,11 +22,13 @@ def active(chosen):
     return torch.nonzero(chosen.samples_per_epoch() > 0)[:, 0]
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("pool", ["all_items", "train_items"])
-def test_negatives_equal_the_slow_obvious_way(pool):
+def test_negatives_equal_the_slow_obvious_way(pool, kept):
     chosen = sampler(pool=pool)
     interactions = make_toy().interactions
-    block = chosen.block(active(chosen))
+    block = chosen.block(active(chosen), kept)
+    assert (block.outside is not None) == kept
     drawn = iter(block.draw(round=2, epoch=1).tolist())
     base = range(interactions.n_items) if pool == "all_items" else np.unique(interactions.train_items).tolist()
     for user in block.users.tolist():
