@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
 from fedvlr_plugin.benchmark.rows import Row, parse_row
@@ -21,7 +22,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, DeviceError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.evaluation.ranks import Ranks, rank_positives
+from fedvlr_plugin.evaluation.ranks import Ranks
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import RoundReport, fit
 
@@ -102,22 +103,15 @@ def _run_federated(
     federation = build_federation(row, spec, execution, data)
 
     def validate() -> dict[str, float]:
-        ranks = rank_positives(federation.score, data.interactions, "valid", device=execution.device)
-        return summary(ranks)
+        return summary(rank_federation(federation, "valid"))
 
     def report(done: RoundReport) -> None:
         if on_round is not None:
             on_round(_record(done))
 
     fitted = fit(federation, validate, report)
-    valid = rank_positives(federation.score, data.interactions, "valid", device=execution.device)
-    test = rank_positives(
-        federation.score,
-        data.interactions,
-        "test",
-        mask_validation=spec.protocol.mask_validation_at_test,
-        device=execution.device,
-    )
+    valid = rank_federation(federation, "valid")
+    test = rank_federation(federation, "test", spec.protocol.mask_validation_at_test)
     kept: dict[str, npt.NDArray[np.float64]] = {}
     if "router_weights" in outputs:
         weights = federation.router_weights()

@@ -32,7 +32,7 @@ class BatchedEngine:
         self.problem, self.execution = problem, execution
         training = problem.spec.training
         self.store = ClientStore(
-            problem.histories.n_users,
+            problem.histories.n_slots,
             problem.backbone,
             problem.router,
             problem.spec.seed,
@@ -52,12 +52,14 @@ class BatchedEngine:
         self._full: list[tuple[torch.Tensor, BlockSampler]] | None = None
 
     @torch.no_grad()
-    def local_round(self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, round: int) -> Uplink:
+    def local_round(
+        self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, weights: torch.Tensor, round: int
+    ) -> Uplink:
         problem, program = self.problem, self.program
         slots = problem.histories.slot_of[cohort]
         by_slot, order = torch.sort(slots)
-        alpha_of = torch.zeros(problem.histories.n_users, dtype=problem.dtype, device=problem.device)
-        alpha_of[by_slot] = problem.client_weights(cohort)[order]
+        alpha_of = torch.zeros(problem.histories.n_slots, dtype=problem.dtype, device=problem.device)
+        alpha_of[by_slot] = weights[order]
         if not problem.spec.protocol.keep_private_state:
             self.store.forget(problem.backbone.forgets, by_slot)
             if self.own is not None and "own" in problem.backbone.forgets:
@@ -75,7 +77,7 @@ class BatchedEngine:
 
     def _blocks(self, slots: torch.Tensor) -> list[tuple[torch.Tensor, BlockSampler]]:
         """The cohort's clients with samples, cut into blocks; kept when the cohort is everybody."""
-        everybody = len(slots) == self.problem.histories.n_users
+        everybody = len(slots) == self.problem.histories.n_slots
         if everybody and self._full is not None:
             return self._full
         per_epoch = self.problem.sampler.samples_per_epoch()[slots]
@@ -120,7 +122,7 @@ class BatchedEngine:
         views = broadcast["views"]
         table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         rows = []
-        for users in torch.arange(self.problem.histories.n_users).split(1024):
+        for users in self.problem.clients().split(1024):
             slots = self.problem.histories.slot_of[users]
             pooled = HistoryBlock(self.problem.histories, slots).pool(table)
             state = self._for_evaluation(slots)

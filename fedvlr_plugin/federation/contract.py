@@ -31,14 +31,16 @@ class Uplink:
 class Engine(Protocol):
     """How clients are executed. Both engines give the same result; see `sequential` and `batched`."""
 
-    def local_round(self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, round: int) -> Uplink:
-        """Local epochs of the clients `cohort` (user ids, ascending); rounds count from 1."""
+    def local_round(
+        self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, weights: torch.Tensor, round: int
+    ) -> Uplink:
+        """Local epochs of the clients `cohort` (user ids) of weights alpha_u `[len(cohort)]`; rounds from 1."""
 
     def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
-        """Scores of all items for some users, `[len(users), n_items]`."""
+        """Scores of all items for some users of this process, `[len(users), n_items]`."""
 
     def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
-        """w_u of every user `[n_users, G]`, None without a router."""
+        """w_u of every client of this process in the order of `clients()`, `[., G]`, None without a router."""
 
     def snapshot(self) -> object:
         """A copy of the private parameters, for keeping the best round."""

@@ -139,7 +139,7 @@ class OwnRows:
                 f"memory budget {budget} bytes is too small for one client's private item rows; "
                 f"at least {least} bytes are needed for {self.n_items} items of width {self.dim}"
             )
-        n_users = problem.histories.n_users
+        n_users = problem.histories.n_slots
         self.arena = Arena(n_users * self.n_items, width, dtype, budget)
         self.items: list[Ids] = [EMPTY] * n_users
         self.rows: list[Ids] = [EMPTY] * n_users

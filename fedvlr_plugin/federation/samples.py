@@ -54,20 +54,27 @@ class Histories:
     """Training histories in slot order, on the device of the engine.
 
     Attributes:
-        order: `[n_users]`, user id of each slot. slot_of: `[n_users]`, its inverse.
-        sizes: `[n_users]` n_u by slot. items, indptr: ragged histories by slot, ascending within a client.
+        n_users: clients of the federation. n_slots: clients of this process, all of them by default.
+        order: `[n_slots]`, user id of each slot. slot_of: `[n_users]`, its inverse, -1 for other processes' clients.
+        sizes: `[n_slots]` n_u by slot. items, indptr: ragged histories by slot, ascending within a client.
+        weights: `[n_users]` n_u by user. trained: ids of items that occur in anyone's history, ascending.
     """
 
-    def __init__(self, interactions: Interactions, device: torch.device) -> None:
+    def __init__(self, interactions: Interactions, device: torch.device, users: torch.Tensor | None = None) -> None:
         sizes = interactions.train_sizes
+        self.weights = torch.from_numpy(sizes).to(device)
+        self.trained = torch.from_numpy(np.unique(interactions.train_items)).to(device)
         order = np.argsort(-sizes, kind="stable")
+        if users is not None:
+            order = order[np.isin(order, users.numpy())]
         starts = np.repeat(interactions.train_indptr[:-1][order], sizes[order])
         indptr = np.concatenate([[0], np.cumsum(sizes[order])])
         within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], sizes[order])
         self.n_users, self.n_items = interactions.n_users, interactions.n_items
         self.order = torch.from_numpy(order).to(device)
-        self.slot_of = torch.empty_like(self.order)
-        self.slot_of[self.order] = torch.arange(self.n_users, device=device)
+        self.n_slots = len(order)
+        self.slot_of = torch.full((self.n_users,), -1, dtype=torch.int64, device=device)
+        self.slot_of[self.order] = torch.arange(self.n_slots, device=device)
         self.sizes = torch.from_numpy(sizes[order]).to(device)
         self.indptr = torch.from_numpy(indptr).to(device)
         self.items = torch.from_numpy(interactions.train_items[starts + within]).to(device)
@@ -115,22 +122,22 @@ class Sampler:
         self.pool: torch.Tensor | None = None
         self.pool_size = histories.n_items
         if protocol.negative_pool == "train_items":
-            self.pool = torch.unique(histories.items)
+            self.pool = histories.trained
             self.pool_size = len(self.pool)
 
     def samples_per_epoch(self) -> torch.Tensor:
-        """`[n_users]` by slot: samples (or pairs) of one local epoch."""
+        """`[n_slots]`: samples (or pairs) of one local epoch."""
         sizes = self.histories.sizes
         drawn = torch.where(self.pool_size > sizes, sizes * self.negatives, 0)
         return drawn if self.pairs else sizes + drawn
 
     def steps_per_epoch(self) -> torch.Tensor:
-        """`[n_users]` by slot: local steps of one epoch."""
+        """`[n_slots]`: local steps of one epoch."""
         return -(-self.samples_per_epoch() // self.batch_size)
 
     def block(self, slots: torch.Tensor, kept: bool = False) -> BlockSampler:
         """The sampler of one block; `slots` ascending, each with at least one sample; `kept` over many rounds."""
-        lists = kept and self.histories.n_users * self.pool_size <= MOST_LISTED
+        lists = kept and self.histories.n_slots * self.pool_size <= MOST_LISTED
         return BlockSampler(self, slots, lists)
 
 

@@ -85,11 +85,12 @@ class SequentialEngine:
         self.problem = problem
         self.clients: dict[int, Client] = {}
 
-    def local_round(self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, round: int) -> Uplink:
+    def local_round(
+        self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, weights: torch.Tensor, round: int
+    ) -> Uplink:
         begin = time.perf_counter()
         sums = {name: torch.zeros_like(value) for name, value in broadcast.items()}
         losses, samples = [], 0
-        weights = self.problem.client_weights(cohort)
         for user, alpha in zip(cohort.tolist(), weights, strict=True):
             client = self._start(user)
             upload, steps, seen = self._train(client, user, broadcast, round)
@@ -245,7 +246,7 @@ class SequentialEngine:
         if self.problem.router is None:
             return None
         rows = []
-        for user in range(self.problem.histories.n_users):
+        for user in self.problem.clients().tolist():
             weights = self._mixture(self._for_evaluation(user), broadcast, self._history(user))
             if weights is not None:
                 rows.append(weights.double().cpu().numpy())

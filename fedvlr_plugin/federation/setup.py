@@ -36,12 +36,16 @@ class LocalProblem:
     dtype: torch.dtype
     device: torch.device
 
+    def clients(self) -> torch.Tensor:
+        """User ids of this process's clients, ascending."""
+        return self.histories.order.sort().values
+
     def client_weights(self, cohort: torch.Tensor) -> torch.Tensor:
         """alpha_u of the cohort's clients (user ids), `[len(cohort)]`, float64 until cast."""
         if self.backbone.client_weight == "equal":
             weights = torch.full((len(cohort),), 1.0 / len(cohort), dtype=torch.float64, device=self.device)
         else:
-            sizes = self.histories.sizes[self.histories.slot_of[cohort]].to(torch.float64)
+            sizes = self.histories.weights[cohort].to(torch.float64)
             weights = sizes / sizes.sum().clamp(min=1.0)
         return weights.to(self.dtype)
 
@@ -65,11 +69,12 @@ def make_backbone(name: str, fusion: FusionSettings, model: ModelConfig) -> Back
 
 
 def local_problem(
-    spec: RunSpec, backbone: Backbone, fusion: FusionSettings, interactions: Interactions, device: torch.device
+    spec: RunSpec, backbone: Backbone, fusion: FusionSettings, interactions: Interactions, device: torch.device,
+    users: torch.Tensor | None = None,
 ) -> LocalProblem:
-    """Puts the clients' side of a run together."""
+    """Puts the clients' side of a run together, for all clients or the `users` of this process."""
     dtype = DTYPES[spec.dtype]
-    histories = Histories(interactions, device)
+    histories = Histories(interactions, device, users)
     pairs = fusion.kind == "vbpr"
     sampler = Sampler(histories, spec.protocol, spec.training.batch_size, spec.seed, pairs, dtype)
     router = RouterShape(fusion.n_views, fusion.width, spec.model.router_hidden) if fusion.routed else None

@@ -18,6 +18,7 @@ from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.federation.batched import BatchedEngine
 from fedvlr_plugin.federation.contract import Engine, Uplink
+from fedvlr_plugin.federation.processes import join_processes, local_device
 from fedvlr_plugin.federation.sequential import SequentialEngine
 from fedvlr_plugin.federation.server import Server
 from fedvlr_plugin.federation.setup import local_problem, make_backbone, make_fusion
@@ -55,10 +56,12 @@ class Federation:
     ) -> None:
         execution = execution or ExecutionConfig()
         self.spec, self.data = spec, data
-        self.device = torch.device(execution.device)
+        self.device = local_device(torch.device(execution.device))
+        self.processes = join_processes(self.device)
         settings = make_fusion(fusion, spec.model)
         self.backbone = make_backbone(backbone, settings, spec.model)
-        self.problem = local_problem(spec, self.backbone, settings, data.interactions, self.device)
+        mine = self.processes.mine(data.interactions.n_users)
+        self.problem = local_problem(spec, self.backbone, settings, data.interactions, self.device, mine)
         features = data.features if spec.model.modalities is None else data.features.select(spec.model.modalities)
         self.server = Server(
             data.interactions.n_items,
@@ -83,19 +86,41 @@ class Federation:
         cohort = draw_cohort(self.spec.seed, number, self.data.interactions.n_users, training.participation)
         broadcast = self.server.broadcast()
         sent = time.perf_counter()
-        uplink = self.engine.local_round(broadcast, cohort.to(self.device), number)
+        cohort = cohort.to(self.device)
+        weights = self.problem.client_weights(cohort)
+        here = self.problem.histories.slot_of[cohort] >= 0
+        uplink = self.engine.local_round(broadcast, cohort[here], weights[here], number)
+        self._join(uplink)
         received = time.perf_counter()
         self.server.apply(uplink.sums)
         uplink.seconds["server"] = time.perf_counter() - received + sent - begin
         return uplink
 
+    def _join(self, uplink: Uplink) -> None:
+        """Sums an uplink and its accounts over all processes."""
+        if self.processes.size == 1:
+            return
+        begin = time.perf_counter()
+        self.processes.add_up(uplink.sums)
+        accounts = self.processes.gather((uplink.loss, uplink.clients, uplink.samples))
+        uplink.clients = sum(clients for _, clients, _ in accounts)
+        uplink.samples = sum(samples for _, _, samples in accounts)
+        uplink.loss = sum(loss * clients for loss, clients, _ in accounts) / max(uplink.clients, 1)
+        uplink.seconds["uplink"] = uplink.seconds.get("uplink", 0.0) + time.perf_counter() - begin
+
     def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Scores of all items for some users, `[len(users), n_items]`, with the present state."""
+        """Scores of all items for some clients of this process, `[len(users), n_items]`, with the present state."""
         return self.engine.score(self.server.broadcast(), users)
 
     def router_weights(self) -> npt.NDArray[np.float64] | None:
         """w_u of every user `[n_users, G]` with the present state; None without a router (Figure 2)."""
-        return self.engine.router_weights(self.server.broadcast())
+        local = self.engine.router_weights(self.server.broadcast())
+        if local is None:
+            return None
+        out = np.zeros((self.data.interactions.n_users, local.shape[1]))
+        for clients, weights in self.processes.gather((self.problem.clients().cpu().numpy(), local)):
+            out[clients] = weights
+        return out
 
     def snapshot(self) -> Best:
         """A copy of all parameters (no optimiser state)."""

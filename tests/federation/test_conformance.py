@@ -82,8 +82,9 @@ def test_the_order_of_clients_changes_nothing(make_spec, backbone, fusion):
     b = build(make_spec, backbone, fusion, "sequential")
     broadcast = a.server.broadcast()
     cohort = torch.tensor([1, 4, 7, 8])
-    one = a.engine.local_round(broadcast, cohort, 1)
-    other = b.engine.local_round(broadcast, cohort.flip(0), 1)
+    weights = a.problem.client_weights(cohort)
+    one = a.engine.local_round(broadcast, cohort, weights, 1)
+    other = b.engine.local_round(broadcast, cohort.flip(0), weights.flip(0), 1)
     for name, value in one.sums.items():
         assert torch.allclose(value, other.sums[name], atol=1e-12, rtol=0)
 
@@ -93,7 +94,7 @@ def test_the_pull_back_equals_autograd_through_the_whole_model(make_spec, backbo
     """Client by client and step by step, the loss as a function of the server's own weights."""
     a = build(make_spec, backbone, fusion, "sequential", participation=1.0)
     whole = build(make_spec, backbone, fusion, "sequential", participation=1.0)
-    uplink = a.engine.local_round(a.server.broadcast(), ALL, 1)
+    uplink = a.engine.local_round(a.server.broadcast(), ALL, a.problem.client_weights(ALL), 1)
     shared = [p for p in a.server.model.parameters()]
     graph = a.server.model()
     reached = [n for n in uplink.sums if graph[n].requires_grad]
@@ -169,7 +170,7 @@ def test_private_state_survives_rounds_and_is_what_evaluation_uses(make_spec, ba
 def test_a_client_outside_the_cohort_is_frozen(make_spec, backbone, fusion):
     federation = build(make_spec, backbone, fusion)
     store = federation.engine.store
-    federation.engine.local_round(federation.server.broadcast(), torch.tensor([2, 8]), 1)
+    federation.engine.local_round(federation.server.broadcast(), torch.tensor([2, 8]), torch.tensor([0.3, 0.7]).double(), 1)
     others = federation.problem.histories.slot_of[torch.tensor([1, 3, 4, 5, 6, 7])]
     for name, values in store.values.items():
         assert torch.equal(values[others], store.initial[name].expand(6, -1))

@@ -1,0 +1,38 @@
+"""Ranks of a federation's held-out items, over all of its processes. Imports `evaluation` and `federation`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fedvlr_plugin.evaluation.ranks import Phase, Ranks, rank_positives
+from fedvlr_plugin.federation.simulation import Federation
+
+
+def rank_federation(federation: Federation, phase: Phase, mask_validation: bool = True) -> Ranks:
+    """Every process ranks its own clients' items; all of them get the ranks of everybody, users ascending."""
+    interactions, processes = federation.data.interactions, federation.processes
+    if processes.size == 1:
+        return _rank(federation, phase, mask_validation)
+    held = interactions.valid if phase == "valid" else interactions.test
+    mine = np.isin(np.arange(interactions.n_users), federation.problem.clients().cpu().numpy())
+    own = None
+    if (held[mine] >= 0).any():
+        own = _rank(federation, phase, mask_validation, mine)
+    parts = [part for part in processes.gather(own) if part is not None]
+    users = np.concatenate([part.users for part in parts])
+    order = np.argsort(users)
+    columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts])[order] for f in dataclasses.fields(Ranks)}
+    return Ranks(**columns)
+
+
+def _rank(federation: Federation, phase: Phase, mask_validation: bool, mine: np.ndarray | None = None) -> Ranks:
+    interactions = federation.data.interactions
+    if mine is not None:
+        held = interactions.valid if phase == "valid" else interactions.test
+        only = np.where(mine, held, -1)
+        interactions = dataclasses.replace(interactions, **{phase: only})
+    return rank_positives(
+        federation.score, interactions, phase, mask_validation=mask_validation, device=str(federation.device)
+    )

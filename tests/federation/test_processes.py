@@ -1,0 +1,43 @@
+"""Two processes give what one gives (float64, 1e-9), each holding only its own clients."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+sys.path.insert(0, str(Path(__file__).parent))
+from two_ranks import result  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [("FedAvg+ours", "FedAvg", "blfm"), ("FedRAP+MLP", "FedRAP", "mlp"), ("FedNCF", "FedNCF", "none")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Results of a run with two ranks over gloo on loopback."""
+    out = tmp_path_factory.mktemp("ranks")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(Path(__file__).with_name("two_ranks.py")), str(out)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+@pytest.mark.parametrize("row, backbone, fusion", ROWS)
+def test_two_ranks_equal_one(folder, row, backbone, fusion):
+    one = result(row, backbone, fusion)
+    for rank in (0, 1):
+        two = np.load(folder / f"{row}-{rank}.npz")
+        assert set(two.files) == set(one)
+        for name in set(one) - {"held"}:
+            assert np.allclose(one[name], two[name], atol=1e-9, rtol=0), name
+    held = [int(np.load(folder / f"{row}-{rank}.npz")["held"]) for rank in (0, 1)]
+    assert int(one["held"]) == 9 and held == [5, 4]
