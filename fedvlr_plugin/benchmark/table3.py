@@ -1,0 +1,146 @@
+"""Table 3, client parameters: the paper's figure, the closed form behind it, and what a client here really holds.
+
+The closed forms are those of algorithm.md section 9, written in the width w (64 in the paper):
+
+    FedAvg, FCF, PFedRec   n w          + MLP  3 n w          + ours  3 n w + 12,547
+    FedRAP                 2 n w        + MLP  4 n w          + ours  4 n w + 12,547
+    FedNCF                 2 w (n + U) + tower               + MLP / + ours  2 w U + 10 n w + 142,913 / 180,420
+    FedAvg + VBPR          8 w (2 U + n)
+
+Thousands are cut, not rounded. A cell that does not follow its form at w = 64 is looked up at other widths, cut or
+rounded, and named. The last columns come
+from live tensors of this implementation, no formula: a client's private parameters, and the numbers and bytes of one
+broadcast and one upload. No training happens. Imports `paper`, `rows`, `run`, `federation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedvlr_plugin.benchmark.paper import published
+from fedvlr_plugin.benchmark.rows import federated_rows, parse_row
+from fedvlr_plugin.benchmark.run import build_federation
+from fedvlr_plugin.config import ExecutionConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.data.item_features import ItemFeatures, Modality
+from fedvlr_plugin.data.prepared import PreparedData
+
+WIDTH = 64
+OTHER_WIDTHS = (512, 32, 8)
+CLIP_WIDTH = 512
+ROUTER = 12_547
+
+
+@dataclass(frozen=True)
+class Held:
+    """What one client of this implementation stores, receives and sends, counted from tensors.
+
+    Attributes:
+        private: private dense parameters (head and router). own_rows: private item rows at most, in numbers.
+        received, sent: numbers in one broadcast and in one upload; bytes at float32 beside them.
+    """
+
+    private: int
+    own_rows: int
+    received: int
+    sent: int
+    received_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: the paper's thousands, the closed form's number, how they agree, and the client's real load."""
+
+    row: str
+    dataset: str
+    paper_thousands: int
+    closed_form: int
+    verdict: str
+    held: Held
+
+
+def closed_form(row: str, users: int, items: int, width: int = WIDTH) -> int:
+    """Client parameters of a row by the paper's counting, for a width other than 64 too."""
+    backbone, _, variant = row.partition("+")
+    if row == "FedAvg+VBPR":
+        return 8 * width * (2 * users + items)
+    if backbone == "FedNCF":
+        if not variant:
+            return 2 * width * (items + users) + _tower(width)
+        return 2 * width * users + 10 * items * width + (142_913 if variant == "MLP" else 180_420)
+    tables = {"": 1, "MLP": 3, "ours": 3}[variant] + (1 if backbone == "FedRAP" else 0)
+    return tables * items * width + (ROUTER if variant == "ours" else 0)
+
+
+def _tower(width: int) -> int:
+    """FedNCF's tower 2w -> w -> w/2 -> w/4 and scorer w/4 + w -> 1, with biases."""
+    w = width
+    return (2 * w * w + w) + (w * w // 2 + w // 2) + (w * w // 8 + w // 4) + (w // 4 + w + 1)
+
+
+def verdict(row: str, users: int, items: int, paper_thousands: int) -> str:
+    """How the paper's cell relates to its closed form: follows, follows another width, or is off by so many K."""
+    own = closed_form(row, users, items) // 1000
+    if own == paper_thousands:
+        return "follows"
+    for width in OTHER_WIDTHS:
+        other = closed_form(row, users, items, width)
+        if paper_thousands in (other // 1000, (other + 500) // 1000):
+            return f"ODD: follows width {8 * width if row == 'FedAvg+VBPR' else width}"
+    return f"ODD: {paper_thousands - own:+d} K"
+
+
+def held(row: str, items: int, width: int = WIDTH) -> Held:
+    """Counts a live client of the row on a data set with `items` items and two 512-wide modalities."""
+    spec = RunSpec(dataset="counted", row=row, training=TrainingConfig(rounds=1, local_epochs=1))
+    federation = build_federation(parse_row(row), spec, ExecutionConfig(engine="sequential"), _minimal(items))
+    broadcast = federation.server.broadcast()
+    uplink = federation.round(1)
+    client = federation.engine.clients[0]  # type: ignore[attr-defined]
+    received, sent = list(broadcast.values()), list(uplink.sums.values())
+    return Held(
+        private=sum(leaf.numel() for leaf in client.dense()),
+        own_rows=0 if client.own is None else client.own.numel(),
+        received=sum(t.numel() for t in received),
+        sent=sum(t.numel() for t in sent),
+        received_bytes=sum(t.numel() * t.element_size() for t in received),
+        sent_bytes=sum(t.numel() * t.element_size() for t in sent),
+    )
+
+
+def table3() -> list[Cell]:
+    """All 16 rows x 7 data sets, in the paper's order."""
+    sizes = {line["dataset"]: (int(line["users"]), int(line["items"])) for line in published(1)}
+    paper = {
+        (_row(line), line["dataset"]): int(line["client_params_thousands"]) for line in published(3)
+    }
+    counted: dict[tuple[str, int], Held] = {}
+    cells = []
+    for row in (r for r in federated_rows() if any(key[0] == r for key in paper)):
+        for dataset, (users, items) in sizes.items():
+            thousands = paper[row, dataset]
+            key = (row, items)
+            if key not in counted:
+                counted[key] = held(row, items)
+            form = closed_form(row, users, items)
+            cells.append(Cell(row, dataset, thousands, form, verdict(row, users, items, thousands), counted[key]))
+    return cells
+
+
+def _row(line: dict[str, str]) -> str:
+    return line["model"] if line["variant"] == "-" else f"{line['model']}+{line['variant']}"
+
+
+def _minimal(items: int) -> PreparedData:
+    """One user with one training item: enough for every tensor to exist."""
+    interactions = Interactions.from_labels(
+        np.array([0]), np.array([0]), np.array([0]), ("u",), tuple(f"i{i}" for i in range(items))
+    )
+    everything = np.ones(items, dtype=np.bool_)
+    content = np.zeros((items, CLIP_WIDTH), dtype=np.float32)
+    return PreparedData(
+        "counted", interactions, ItemFeatures([Modality(name, content, everything) for name in ("vision", "text")])
+    )
