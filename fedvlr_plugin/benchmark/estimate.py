@@ -1,0 +1,63 @@
+"""What a run will cost, before it starts: from stored runs of the same row and data where there are any, else by rate.
+
+    seconds = rounds * (samples per round * seconds per sample + users * items * seconds per score)
+
+An estimate, to choose a profile by and to draw an ETA from; no result depends on it. Imports `config`, `rows`, `data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fedvlr_plugin.benchmark.record import RunRecord
+from fedvlr_plugin.benchmark.rows import parse_row
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.data.interactions import Interactions
+
+FLOOR_SECONDS = 0.2
+OVERHEAD_SECONDS = 0.5
+PER_SCORE = 1.5e-9
+# Seconds per sample and local epoch on two cores: (vanilla or +VBPR, +MLP, +ours).
+PER_SAMPLE: dict[str, tuple[float, float, float]] = {
+    "FedAvg": (1.0e-7, 1.2e-7, 3.5e-7),
+    "FCF": (1.0e-7, 1.2e-7, 3.5e-7),
+    "FedNCF": (1.5e-6, 1.6e-6, 2.0e-6),
+    "PFedRec": (6.0e-7, 7.0e-7, 1.2e-6),
+    "FedRAP": (8.0e-7, 9.0e-7, 1.4e-6),
+}
+PER_SAMPLE_CENTRALIZED = 5.0e-6
+
+
+def samples_per_round(spec: RunSpec, interactions: Interactions) -> float:
+    """Expected samples of one round: positives and negatives, local epochs, share of the clients."""
+    positives = len(interactions.train_items)
+    return positives * (1 + spec.protocol.negatives) * spec.training.local_epochs * spec.training.participation
+
+
+def estimate_seconds(spec: RunSpec, interactions: Interactions, history: Iterable[RunRecord] = ()) -> float:
+    """Expected wall seconds of one run, all its rounds counted (stopping early makes it less)."""
+    row = parse_row(spec.row)
+    if row.kind == "floor":
+        return FLOOR_SECONDS
+    rates = [
+        record.cost.wall_s / (record.rounds * samples_per_round(record.spec, interactions))
+        for record in history
+        if (record.row, record.dataset) == (spec.row, spec.dataset) and record.rounds
+    ]
+    samples = samples_per_round(spec, interactions) * spec.training.rounds
+    if rates:
+        return samples * sum(rates) / len(rates)
+    validations = spec.training.rounds / spec.training.eval_every
+    scoring = validations * PER_SCORE * interactions.n_users * interactions.n_items
+    if row.backbone is None:
+        epoch = len(interactions.train_items) * spec.training.rounds * PER_SAMPLE_CENTRALIZED
+        return OVERHEAD_SECONDS + epoch + scoring
+    column = {"none": 0, "vbpr": 0, "mlp": 1}.get(str(row.fusion), 2)
+    return OVERHEAD_SECONDS + samples * PER_SAMPLE.get(row.backbone, PER_SAMPLE["FedNCF"])[column] + scoring
+
+
+def spell_seconds(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

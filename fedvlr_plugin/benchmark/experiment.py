@@ -1,0 +1,121 @@
+"""From specifications to stored runs: what is missing is computed, each run stored as soon as it is finished.
+
+Every run goes through one function (`benchmark.run.run` unless a test passes another). Imports its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedvlr_plugin.benchmark.estimate import estimate_seconds
+from fedvlr_plugin.benchmark.progress import Progress
+from fedvlr_plugin.benchmark.result import OnRound, RunResult
+from fedvlr_plugin.benchmark.rows import parse_row
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import FedVLRError, ResultsError, unknown_name
+
+OVERWRITE = ("only-missing", "always", "never")
+
+
+class Runner(Protocol):
+    """The form of `benchmark.run.run`."""
+
+    def __call__(
+        self,
+        spec: RunSpec,
+        execution: ExecutionConfig | None = None,
+        *,
+        data: PreparedData,
+        on_round: OnRound | None = None,
+        outputs: tuple[str, ...] = (),
+    ) -> RunResult: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done: `todo` in order with estimated `seconds`, and how many runs are stored already."""
+
+    todo: tuple[RunSpec, ...]
+    seconds: tuple[float, ...]
+    stored: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended with an error of ours; the others went on."""
+
+    spec: RunSpec
+    message: str
+
+
+def make_plan(
+    specs: Sequence[RunSpec],
+    store: ResultsStore,
+    data: Mapping[str, PreparedData],
+    overwrite: str = "only-missing",
+) -> Plan:
+    """Decides which runs to do.
+
+    Args:
+        overwrite: `only-missing` computes the runs that are not stored; `always` computes all and replaces stored
+            ones; `never` refuses, with a `ResultsError`, if any of the runs is stored already.
+    """
+    if overwrite not in OVERWRITE:
+        raise unknown_name("overwrite policy", overwrite, OVERWRITE)
+    specs = tuple({spec.spec_hash: spec for spec in specs}.values())
+    stored = {spec.spec_hash for spec in specs if store.has(spec, data[spec.dataset].fingerprint)}
+    if overwrite == "never" and stored:
+        raise ResultsError(
+            f"{len(stored)} of the {len(specs)} runs are stored already in '{store.root}', which --overwrite never "
+            "refuses; choose another --results DIR, or --overwrite only-missing to keep them and compute the rest"
+        )
+    there = set() if overwrite == "always" else stored
+    todo = tuple(spec for spec in specs if spec.spec_hash not in there)
+    names = {spec.dataset for spec in todo}
+    history = [record for record in store.records() if record.dataset in names] if todo else []
+    seconds = tuple(estimate_seconds(spec, data[spec.dataset].interactions, history) for spec in todo)
+    return Plan(todo, seconds, len(stored))
+
+
+def execute(
+    plan: Plan,
+    store: ResultsStore,
+    data: Mapping[str, PreparedData],
+    progress: Progress,
+    runner: Runner,
+    execution: ExecutionConfig | None = None,
+    profile: str | None = None,
+) -> list[Failure]:
+    """Does the runs of a plan one after the other and stores each; returns those that failed.
+
+    A run that fails with an error of ours (it diverged, it needs features that are not there) does not stop the
+    others; an interrupt or a defect does, and what is finished stays stored.
+    """
+    failures = []
+    progress.start(list(plan.seconds))
+    try:
+        for spec in plan.todo:
+            progress.run_started(spec)
+            try:
+                result = runner(
+                    spec, execution, data=data[spec.dataset], on_round=progress.round_done, outputs=_outputs(spec)
+                )
+            except ResultsError:
+                raise
+            except FedVLRError as error:
+                failures.append(Failure(spec, str(error)))
+                progress.run_done(spec, None, str(error))
+                continue
+            progress.run_done(spec, store.append(result, profile), "")
+    finally:
+        progress.stop()
+    return failures
+
+
+def _outputs(spec: RunSpec) -> tuple[str, ...]:
+    """Rows with a router keep its weights: they are small, and figures are drawn from them."""
+    return ("router_weights",) if parse_row(spec.row).fusion == "blfm" else ()

@@ -1,0 +1,122 @@
+"""The options of the table runners, parsed without importing anything heavy; complaints are one line.
+
+Imports `errors` only, so that a typing error is answered at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from fedvlr_plugin.errors import ConfigError
+
+PROFILES = ("smoke", "quick", "paper")
+UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; None = the default of the profile or of the package."""
+
+    datasets: tuple[str, ...] | None
+    rows: tuple[str, ...] | None
+    profile: str
+    seeds: int | None
+    protocol: str
+    data_root: Path | None
+    results: Path
+    device: str
+    engine: str
+    memory_budget: int | None
+    overwrite: str
+    settings: dict[str, object]
+    dry_run: bool
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parse_options(argv: Sequence[str], prog: str = "run_table2.py") -> Options:
+    """Parses a command line; exits with status 2 and one line on stderr if it makes no sense."""
+    parser = _Parser(
+        prog=prog,
+        description="Fill in Table 2: run what is missing in the results store, then print the table from it.",
+        epilog="Stopped with Ctrl-C, or killed? The same command goes on where it was.",
+    )
+    add = parser.add_argument
+    add("--datasets", nargs="+", metavar="NAME", help="data sets; default: all under the data root, and ml-100k")
+    add(
+        "--rows",
+        nargs="+",
+        metavar="ROW",
+        help="rows, e.g. FedAvg FedAvg+ours VBPR popularity; default: all of Table 2",
+    )
+    add("--profile", choices=PROFILES, default="quick", help="how much to spend (default: quick)")
+    add("--seeds", type=_positive, metavar="N", help="runs per cell, with the seeds 0 .. N-1; default: the profile's")
+    add("--protocol", choices=("corrected", "as_released"), default="corrected", help="default: corrected")
+    add("--data-root", type=Path, metavar="DIR", help="folder of data sets; default: $FEDVLR_DATA, then ./data")
+    add("--results", type=Path, default=Path("results"), metavar="DIR", help="results store (default: results)")
+    add("--device", default="cpu", metavar="cpu|cuda", help="where to compute (default: cpu)")
+    add("--engine", choices=("batched", "sequential"), default="batched", help="default: batched")
+    add("--memory-budget", type=_bytes, metavar="SIZE", help="for private state and work space, e.g. 2G")
+    add(
+        "--overwrite",
+        choices=("only-missing", "always", "never"),
+        default="only-missing",
+        help="only-missing: compute what is not stored (default); always: compute all, replace what is stored; "
+        "never: refuse to start if any of it is stored",
+    )
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings over the profile's, e.g. client_lr=0.01")
+    add("--dry-run", action="store_true", help="say what would be done and what it would cost, and stop")
+    found = parser.parse_args(list(argv))
+    try:
+        settings = dict(_setting(text) for text in found.set)
+    except ConfigError as error:
+        parser.error(str(error))
+    return Options(
+        datasets=tuple(found.datasets) if found.datasets else None,
+        rows=tuple(found.rows) if found.rows else None,
+        profile=found.profile,
+        seeds=found.seeds,
+        protocol=found.protocol,
+        data_root=found.data_root,
+        results=found.results,
+        device=found.device,
+        engine=found.engine,
+        memory_budget=found.memory_budget,
+        overwrite=found.overwrite,
+        settings=settings,
+        dry_run=found.dry_run,
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), flags=re.IGNORECASE)
+    if match is None or float(match[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size; write e.g. 500M or 2G")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def _setting(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals or not key or not value:
+        raise ConfigError(f"argument --set: '{text}' is not of the form KEY=VALUE, e.g. client_lr=0.01")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

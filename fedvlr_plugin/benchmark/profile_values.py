@@ -1,0 +1,34 @@
+"""The one place for the numbers of the profiles: rounds, participation, learning rates, per data set and row.
+
+A rule is `(data set pattern, row pattern, settings)`; patterns are those of a shell (`*`, `FedAvg*`, `*+ours`). For
+a run all matching rules are applied from top to bottom, the later over the earlier. Settings are fields of
+`TrainingConfig` or `ModelConfig`; `params` holds the row's own parameters. Floors take no settings.
+Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Rule = tuple[str, str, Mapping[str, object]]
+
+COMMON: tuple[Rule, ...] = (
+    ("*", "*", {"client_lr": 0.01, "server_lr": 0.003, "server_lr_id": 0.03}),
+)  # fmt: skip
+
+SMOKE: tuple[Rule, ...] = (
+    *COMMON,
+    ("*", "*", {"rounds": 5, "local_epochs": 2}),
+)  # fmt: skip
+
+QUICK: tuple[Rule, ...] = (
+    *COMMON,
+    ("*", "*", {"rounds": 60, "participation": 0.3, "eval_every": 2, "patience": 10}),
+    ("ku", "*", {"rounds": 100, "participation": 1.0}),
+    ("beauty", "*", {"rounds": 100, "participation": 1.0}),
+)  # fmt: skip
+
+PAPER: tuple[Rule, ...] = (
+    *COMMON,
+    ("*", "*", {"rounds": 200, "patience": 20}),
+)  # fmt: skip

@@ -1,0 +1,168 @@
+"""One live view of a piece of work: runs, rounds, time left. Plain lines where the output is not a terminal.
+
+The time left is weighted by what each run was estimated to cost, so slow rows do not mislead. Imports `estimate`,
+`result` and rich.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from fedvlr_plugin.benchmark.estimate import spell_seconds
+from fedvlr_plugin.benchmark.record import RunRecord
+from fedvlr_plugin.benchmark.result import RoundRecord
+from fedvlr_plugin.config import RunSpec
+
+LINE_EVERY_S = 15.0
+
+
+class Progress(Protocol):
+    """What an experiment tells while it works."""
+
+    def start(self, weights: list[float]) -> None:
+        """Work begins; `weights` are the estimated seconds of the runs, in order."""
+
+    def run_started(self, spec: RunSpec) -> None:
+        """The next run begins."""
+
+    def round_done(self, record: RoundRecord) -> None:
+        """A round (or epoch) of the present run is done."""
+
+    def run_done(self, spec: RunSpec, record: RunRecord | None, message: str) -> None:
+        """The present run is stored, or has failed (`record` is None)."""
+
+    def stop(self) -> None:
+        """Work is over, for whatever reason. May be called twice."""
+
+
+class Clock:
+    """Time left, from the share of the estimated work that is done and the time that took."""
+
+    def __init__(self, weights: list[float], now: Callable[[], float] = time.monotonic) -> None:
+        self._weights, self._now = weights, now
+        self._begin, self._done, self.index = now(), 0.0, -1
+
+    def next(self) -> None:
+        """The next run begins."""
+        self.index += 1
+
+    def finish(self) -> None:
+        """The present run is over."""
+        self._done += self._weights[self.index]
+
+    def left(self, share_of_run: float = 0.0) -> float:
+        """Seconds left, `share_of_run` (0..1) of the present run being done."""
+        running = self.index < len(self._weights) and share_of_run > 0
+        done = self._done + (share_of_run * self._weights[self.index] if running else 0.0)
+        rest = sum(self._weights) - done
+        elapsed = self._now() - self._begin
+        pace = elapsed / done if done > 0 else 1.0
+        return rest * pace
+
+
+def describe(spec: RunSpec) -> str:
+    """`ml-100k FedAvg+ours, seed 0`."""
+    return f"{spec.dataset} {spec.row}, seed {spec.seed}"
+
+
+def _outcome(record: RunRecord | None, message: str) -> str:
+    if record is None:
+        return f"FAILED: {message}"
+    found = f"HR@50 {record.test['hr@50']:.2f}, NDCG@50 {record.test['ndcg@50']:.2f}"
+    rounds = f", best round {record.best_round} of {record.rounds}" if record.rounds else ""
+    return f"{found}{rounds}, {spell_seconds(record.cost.wall_s)}"
+
+
+class PlainProgress:
+    """Lines: one when a run starts, one when it ends, and one now and then in between."""
+
+    def __init__(self, write: Callable[[str], None], every: float = LINE_EVERY_S) -> None:
+        self._write, self._every = write, every
+        self._clock, self._total, self._rounds, self._last = Clock([]), 0, 1, 0.0
+
+    def start(self, weights: list[float]) -> None:
+        self._clock, self._total = Clock(weights), len(weights)
+
+    def run_started(self, spec: RunSpec) -> None:
+        self._clock.next()
+        self._rounds, self._last = spec.training.rounds, time.monotonic()
+        self._write(f"[{self._clock.index + 1}/{self._total}] {describe(spec)} ...")
+
+    def round_done(self, record: RoundRecord) -> None:
+        if time.monotonic() - self._last < self._every:
+            return
+        self._last = time.monotonic()
+        left = spell_seconds(self._clock.left(record.round / self._rounds))
+        self._write(f"    round {record.round} of {self._rounds}{_score(record)}; about {left} left in all")
+
+    def run_done(self, spec: RunSpec, record: RunRecord | None, message: str) -> None:
+        self._clock.finish()
+        done = self._clock.index + 1
+        left = f"; about {spell_seconds(self._clock.left())} left" if done < self._total else ""
+        self._write(f"[{done}/{self._total}] {describe(spec)}: {_outcome(record, message)}{left}")
+
+    def stop(self) -> None:
+        return
+
+
+class LiveProgress:
+    """A bar for the runs and one for the rounds of the present run, on a terminal; finished runs scroll by above."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._clock, self._rounds = Clock([]), 1
+        self._bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
+        )
+        self._runs: TaskID | None = None
+        self._run: TaskID | None = None
+
+    def start(self, weights: list[float]) -> None:
+        self._clock = Clock(weights)
+        self._runs = self._bars.add_task("runs", total=len(weights), note=f"ETA {spell_seconds(sum(weights))}")
+        self._run = self._bars.add_task("", total=1, note="", visible=False)
+        self._bars.start()
+
+    def run_started(self, spec: RunSpec) -> None:
+        self._clock.next()
+        self._rounds = spec.training.rounds
+        if self._run is not None:
+            self._bars.reset(self._run, description=describe(spec), total=self._rounds, note="", visible=True)
+
+    def round_done(self, record: RoundRecord) -> None:
+        if self._run is not None and self._runs is not None:
+            self._bars.update(self._run, completed=record.round, note=_score(record).lstrip(", "))
+            eta = spell_seconds(self._clock.left(record.round / self._rounds))
+            self._bars.update(self._runs, note=f"ETA {eta}")
+
+    def run_done(self, spec: RunSpec, record: RunRecord | None, message: str) -> None:
+        self._clock.finish()
+        self._console.print(f"{describe(spec)}: {_outcome(record, message)}", highlight=False, markup=False)
+        if self._runs is not None:
+            self._bars.update(self._runs, advance=1, note=f"ETA {spell_seconds(self._clock.left())}")
+
+    def stop(self) -> None:
+        self._bars.stop()
+
+
+def _score(record: RoundRecord) -> str:
+    return "" if record.valid is None else f", validation NDCG@50 {record.valid['ndcg@50']:.2f}"
+
+
+def make_progress(console: Console) -> Progress:
+    """The live view on a terminal, plain lines elsewhere."""
+    if console.is_terminal:
+        return LiveProgress(console)
+    return PlainProgress(lambda line: print(line, flush=True))

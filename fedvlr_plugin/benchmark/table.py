@@ -1,0 +1,188 @@
+"""Table 2 as data, made from the results store and from nothing else.
+
+`build_table` takes the specifications a table consists of, looks their records up, and averages over seeds; what
+is not stored is an empty cell. Layouts (terminal, Markdown, CSV) are in `layouts`. Imports its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedvlr_plugin.benchmark.paper import METRICS, Metric, paper_value
+from fedvlr_plugin.benchmark.record import RunRecord
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.errors import ResultsError
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a cell, in percent: mean over seeds, their standard deviation (None for one seed), the paper's."""
+
+    mean: float
+    sd: float | None
+    n: int
+    paper: float | None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's, in points."""
+        return None if self.paper is None else self.mean - self.paper
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row on one data set: its runs and what follows from them. `warm` and `cold` are HR@50, None without users."""
+
+    row: str
+    dataset: str
+    records: tuple[RunRecord, ...]
+    figures: Mapping[Metric, Figure]
+    warm: float | None
+    cold: float | None
+    cold_share: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells by (row, data set) in the order of `rows` and `datasets`; a cell that was not run is absent."""
+
+    rows: tuple[str, ...]
+    datasets: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    wanted: Mapping[tuple[str, str], int]
+    profile: str | None = None
+
+    def figure(self, row: str, dataset: str, metric: Metric) -> Figure | None:
+        """The number, or None if no run of the cell is stored."""
+        cell = self.cells.get((row, dataset))
+        return None if cell is None else cell.figures[metric]
+
+    def best(self, dataset: str, metric: Metric) -> str | None:
+        """The federated row with the highest mean (the paper's bold type), None if there is none."""
+        found = [
+            (cell.figures[metric].mean, row)
+            for (row, name), cell in self.cells.items()
+            if name == dataset and kind_of(row) == "federated"
+        ]
+        return max(found)[1] if found else None
+
+
+def kind_of(row: str) -> str:
+    """`floor`, `federated` or `recbole`, without raising for rows that this installation does not know."""
+    from fedvlr_plugin.benchmark.rows import FLOORS, federated_rows
+
+    return "floor" if row in FLOORS else "federated" if row in federated_rows() else "recbole"
+
+
+def build_table(
+    store: ResultsStore,
+    specs: Sequence[RunSpec],
+    fingerprints: Mapping[str, str] | None = None,
+    profile: str | None = None,
+) -> Table:
+    """The table of some specifications.
+
+    Args:
+        store: where the runs are. specs: the runs the table consists of, in the table's order.
+        fingerprints: data set -> fingerprint of the data in hand; records of other data are left aside. Without it
+            the store must hold each data set in one version only.
+        profile: named in the caption.
+
+    Raises:
+        ResultsError: a stored file is damaged, or a data set is there in two versions and none was chosen.
+    """
+    rows = tuple(dict.fromkeys(spec.row for spec in specs))
+    datasets = tuple(dict.fromkeys(spec.dataset for spec in specs))
+    records = store.records({spec.spec_hash for spec in specs})
+    if fingerprints is None:
+        _refuse_two_versions(records)
+    else:
+        records = [r for r in records if fingerprints.get(r.dataset) == r.data.fingerprint]
+    wanted: dict[tuple[str, str], int] = {}
+    for spec in specs:
+        wanted[spec.row, spec.dataset] = wanted.get((spec.row, spec.dataset), 0) + 1
+    cells: dict[tuple[str, str], Cell] = {}
+    for row in rows:
+        for dataset in datasets:
+            mine = tuple(r for r in records if (r.row, r.dataset) == (row, dataset))
+            if mine:
+                cells[row, dataset] = _cell(row, dataset, mine)
+    return Table(rows, datasets, cells, wanted, profile)
+
+
+def _cell(row: str, dataset: str, records: tuple[RunRecord, ...]) -> Cell:
+    figures: dict[Metric, Figure] = {}
+    for metric in METRICS:
+        values = np.array([record.test[metric] for record in records])
+        sd = float(values.std(ddof=1)) if len(values) > 1 else None
+        figures[metric] = Figure(float(values.mean()), sd, len(values), paper_value(row, dataset, metric))
+    return Cell(
+        row,
+        dataset,
+        records,
+        figures,
+        warm=_mean_of(records, "hr@50_warm"),
+        cold=_mean_of(records, "hr@50_cold"),
+        cold_share=records[0].test["cold_share"],
+    )
+
+
+def _mean_of(records: Sequence[RunRecord], key: str) -> float | None:
+    values = [record.test[key] for record in records if key in record.test]
+    return float(np.mean(values)) if values else None
+
+
+def _refuse_two_versions(records: Sequence[RunRecord]) -> None:
+    seen: dict[str, str] = {}
+    for record in records:
+        if seen.setdefault(record.dataset, record.data.fingerprint) != record.data.fingerprint:
+            raise ResultsError(
+                f"the store holds runs on two versions of the data set '{record.dataset}' (data hashes "
+                f"{seen[record.dataset][:12]} and {record.data.fingerprint[:12]}); delete those of one version"
+            )
+
+
+def caption(table: Table) -> list[str]:
+    """What a reader must know about the numbers, one statement per line, all of it from the records."""
+    records = [record for cell in table.cells.values() for record in cell.records]
+    if not records:
+        return ["No runs are stored."]
+    trained = [r for r in records if r.rounds > 0]
+    protocols = sorted({_protocol(r.spec) for r in records})
+    lines = [
+        "HR@50 and NDCG@50 on the test split in percent, all items ranked, ties averaged; mean ± standard deviation "
+        "over seeds. 'Δ' is ours less the paper's figure; bold is the best federated row.",
+        f"Protocol: {'; '.join(protocols)}.",
+    ]
+    if trained:
+        seeds = sorted({len(cell.records) for cell in table.cells.values() if cell.records[0].rounds > 0})
+        rounds = [r.spec.training.rounds for r in trained]
+        run = [r.rounds for r in trained]
+        lines.append(
+            f"Profile: {table.profile or 'not given'}. Seeds per cell: {_span(seeds)}. Rounds or epochs: at most "
+            f"{_span(rounds)}, run {_span(run)}; stopped and selected by validation NDCG@50."
+        )
+    missing = sum(n - len(table.cells[c].records) if c in table.cells else n for c, n in table.wanted.items())
+    if missing:
+        lines.append(f"{missing} of {sum(table.wanted.values())} runs are not stored yet.")
+    return lines
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _protocol(spec: RunSpec) -> str:
+    p = spec.protocol
+    pool = "all items" if p.negative_pool == "all_items" else "items that occur in training"
+    masked = "training and validation" if p.mask_validation_at_test else "training"
+    kept = "kept" if p.keep_private_state else "lost every round"
+    return (
+        f"{p.name} ({p.negatives} negative{'s' if p.negatives > 1 else ''} per positive from {pool}; {masked} items "
+        f"masked at test; private state {kept})"
+    )

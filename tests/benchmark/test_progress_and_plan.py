@@ -1,0 +1,133 @@
+"""Progress lines, the clock, estimates, profiles' rules and the names of rows."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from fedvlr_plugin.benchmark.estimate import estimate_seconds, samples_per_round, spell_seconds
+from fedvlr_plugin.benchmark.names import check_rows, recbole_models
+from fedvlr_plugin.benchmark.profile_values import Rule
+from fedvlr_plugin.benchmark.profiles import PROFILES, Profile, get_profile, merge, spec_for, specs_for
+from fedvlr_plugin.benchmark.progress import Clock, LiveProgress, PlainProgress, make_progress
+from fedvlr_plugin.benchmark.rows import known_rows
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.config import PROTOCOLS
+from fedvlr_plugin.errors import ConfigError, UnknownNameError
+
+RULES: tuple[Rule, ...] = (
+    ("*", "*", {"rounds": 10, "params": {"a": 1}}),
+    ("ku", "*", {"rounds": 20}),
+    ("ku", "*+ours", {"client_lr": 0.5, "params": {"b": 2}}),
+)
+TEST = Profile("test", "for tests", 2, None, RULES)
+
+
+def test_later_rules_win_and_params_are_merged() -> None:
+    assert merge(RULES, "ml", "FedAvg") == {"rounds": 10, "params": {"a": 1}}
+    assert merge(RULES, "ku", "FedAvg+ours") == {"rounds": 20, "client_lr": 0.5, "params": {"a": 1, "b": 2}}
+
+
+def test_a_specification_follows_rules_overrides_and_protocol() -> None:
+    spec = spec_for(TEST, "ku", "fedavg+OURS", 3, "as_released", {"rounds": 7})
+    assert (spec.row, spec.seed, spec.training.rounds, spec.training.client_lr) == ("FedAvg+ours", 3, 7, 0.5)
+    assert spec.protocol == PROTOCOLS["as_released"] and spec.model.params == {"a": 1, "b": 2}
+
+
+def test_floors_are_the_same_run_in_every_profile() -> None:
+    floors = {spec_for(p, "ku", "popularity", 4, overrides={"rounds": 3}).spec_hash for p in PROFILES.values()}
+    assert len(floors) == 1
+    specs = specs_for(TEST, ["ku"], ["chance", "FCF"], 3)
+    assert [(s.row, s.seed) for s in specs] == [("chance", 0), ("FCF", 0), ("FCF", 1), ("FCF", 2)]
+
+
+def test_seeds_come_round_by_round() -> None:
+    specs = specs_for(TEST, ["ku", "ml"], ["FedAvg", "FCF"], 2)
+    assert [s.seed for s in specs] == [0] * 4 + [1] * 4
+
+
+def test_every_profile_gives_a_valid_run_for_every_row() -> None:
+    for profile in PROFILES.values():
+        for dataset in ("ku", "ml", "ml-100k", "planted", "something-else"):
+            for row in known_rows():
+                spec_for(profile, dataset, row, 0)
+
+
+def test_unknown_settings_and_profiles() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'participation'"):
+        spec_for(TEST, "ku", "FCF", 0, overrides={"participatoin": 1.0})
+    with pytest.raises(UnknownNameError, match="Did you mean 'quick'"):
+        get_profile("quik")
+
+
+def test_rows_are_canonical_and_recbole_models_are_rows() -> None:
+    assert check_rows(["fedavg", "FEDAVG", "vbpr", "lightgcn", "Chance"]) == ["FedAvg", "VBPR", "LightGCN", "chance"]
+    assert {"BPR", "LightGCN", "ItemKNN", "NeuMF"} <= set(recbole_models())
+    with pytest.raises(UnknownNameError, match="Did you mean 'cold-first'"):
+        check_rows(["coldfirst"])
+
+
+def test_the_clock_weighs_runs_by_their_cost() -> None:
+    time = iter([0.0, 10.0, 15.0])
+    clock = Clock([1.0, 3.0], now=lambda: next(time))
+    clock.next()
+    clock.finish()
+    assert clock.left() == pytest.approx(30.0)  # a quarter of the work took 10 s
+    clock.next()
+    assert clock.left(1 / 3) == pytest.approx(15.0)  # half of it took 15 s
+
+
+def test_before_anything_is_done_the_estimate_is_the_time_left() -> None:
+    clock = Clock([20.0, 30.0], now=lambda: 0.0)
+    clock.next()
+    assert clock.left() == pytest.approx(50.0)
+
+
+def test_plain_lines_say_where_it_is(tmp_path, tiny, fake) -> None:
+    lines: list[str] = []
+    progress = PlainProgress(lines.append, every=0.0)
+    spec = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 2})
+    progress.start([2.0, 2.0])
+    progress.run_started(spec)
+    result = fake(spec, data=tiny, on_round=progress.round_done)
+    record = ResultsStore(tmp_path).append(result)
+    progress.run_done(spec, record, "")
+    progress.run_started(spec)
+    progress.run_done(spec, None, "it diverged")
+    progress.stop()
+    assert lines[0] == "[1/2] tiny FedAvg, seed 0 ..."
+    assert lines[1].startswith("    round 1 of 2, validation NDCG@50 ") and "left in all" in lines[1]
+    assert f"HR@50 {record.test['hr@50']:.2f}" in lines[3] and "best round 2 of 2" in lines[3] and "left" in lines[3]
+    assert lines[-1] == "[2/2] tiny FedAvg, seed 0: FAILED: it diverged"
+
+
+def test_the_live_view_draws_bars_on_a_terminal(tmp_path, tiny, fake) -> None:
+    console = Console(force_terminal=True, width=120, record=True, file=open(tmp_path / "screen", "w"))  # noqa: SIM115
+    progress = make_progress(console)
+    assert isinstance(progress, LiveProgress)
+    spec = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 2})
+    progress.start([2.0])
+    progress.run_started(spec)
+    progress.run_done(spec, ResultsStore(tmp_path).append(fake(spec, data=tiny, on_round=progress.round_done)), "")
+    progress.stop()
+    progress.stop()
+    console.file.close()
+    screen = (tmp_path / "screen").read_text()
+    assert "tiny FedAvg, seed 0: HR@50" in screen and "1/1" in screen and "2/2" in screen
+    assert isinstance(make_progress(Console(force_terminal=False)), PlainProgress)
+
+
+def test_estimates_grow_with_the_work_and_learn_from_stored_runs(tmp_path, tiny, fake) -> None:
+    x = tiny.interactions
+    spec = spec_for(TEST, "tiny", "FedAvg", 0)
+    assert samples_per_round(spec, x) == 30 * 4 * 5 * 5
+    longer = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 1000})
+    ours = spec_for(TEST, "tiny", "FedAvg+ours", 0, overrides={"rounds": 1000})
+    assert estimate_seconds(spec, x) < estimate_seconds(longer, x) < estimate_seconds(ours, x)
+    record = ResultsStore(tmp_path).append(fake(spec, data=tiny))  # 10 rounds in 0.5 s
+    assert estimate_seconds(longer, x, [record]) == pytest.approx(50.0)
+    assert estimate_seconds(spec_for(TEST, "tiny", "chance", 0), x) < 1
+
+
+def test_times_are_spelled_for_people() -> None:
+    assert [spell_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
