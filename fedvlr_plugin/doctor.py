@@ -1,0 +1,91 @@
+"""`fedvlr doctor`: what is installed, which shims are in force, which device is there, which data sets are found.
+
+It answers the first questions of every support thread, and exits with 1 when something the base installation
+needs is missing. Imports the benchmark room lazily.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fedvlr_plugin.errors import FedVLRError
+
+BASE = ("torch", "recbole", "numpy", "scipy", "pandas", "tabulate", "optuna", "pydantic", "pyarrow", "rich", "typer")
+EXTRAS = {"fedml": "fedml", "open_clip_torch": "clip", "matplotlib": "report", "dp-accounting": "dp"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `problem` makes the exit status 1."""
+
+    text: str
+    problem: bool = False
+
+
+def examine(data_root: Path | None) -> list[Finding]:
+    """All findings, in the order they are shown. Never raises for what it finds."""
+    findings = [*_packages()]
+    for look in (_device, _shims, lambda: _data(data_root)):
+        findings += _careful(look)
+    return findings
+
+
+def _careful(look: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return look()
+    except (ImportError, FedVLRError) as error:
+        return [Finding(f"{type(error).__name__}: {error}", problem=True)]
+
+
+def _packages() -> list[Finding]:
+    found = []
+    for name in BASE:
+        installed = _version(name)
+        if installed is None:
+            found.append(Finding(f"{name} is missing; it is part of the base installation", problem=True))
+            continue
+        try:
+            import_module(name)
+        except ImportError as error:
+            found.append(Finding(f"{name} {installed} cannot be imported: {error}", problem=True))
+        else:
+            found.append(Finding(f"{name} {installed}"))
+    for name, extra in EXTRAS.items():
+        found.append(Finding(f"{name} {_version(name) or f'not installed (optional, extra [{extra}])'}"))
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _device() -> list[Finding]:
+    import torch
+
+    from fedvlr_plugin.benchmark.manifest import environment
+
+    found = environment()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cuda = f"cuda: {', '.join(gpus)}" if gpus else "cuda: none"
+    return [Finding(f"cpu: {found.cpu_model}, {found.cores} cores, {found.threads} threads"), Finding(cuda)]
+
+
+def _shims() -> list[Finding]:
+    from fedvlr_plugin import compat
+
+    return [Finding(f"shim: {line}") for line in compat.status()]
+
+
+def _data(data_root: Path | None) -> list[Finding]:
+    from fedvlr_plugin.data.catalogue import available, resolve_data_root
+
+    root = resolve_data_root(data_root)
+    where = f"in '{root}'" if root else "no data root (set --data-root or FEDVLR_DATA)"
+    return [Finding(f"data sets, {where}: {', '.join(available(root))}")]
