@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -28,7 +28,7 @@ def version() -> None:
 
 @app.command()
 def doctor(
-    data_root: Annotated[Path | None, typer.Option(help="Folder of data sets.")] = None,
+    data_root: Annotated[Optional[Path], typer.Option(help="Folder of data sets.")] = None,  # noqa: UP045 (typer 0.9)
 ) -> None:
     """Show versions, shims, devices and data sets; exit with 1 if something needed is missing."""
     from fedvlr_plugin.doctor import examine
