@@ -1,0 +1,77 @@
+"""Every shim for the hosts' decay, each with its reason and the version that makes it unnecessary.
+
+A shim is applied where it is needed, once, by the module that imports the host; nothing here runs at import.
+`applied()` lists what was done in this process, for `fedvlr doctor`. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
+_APPLIED: list[str] = []
+_KEPT: list[object] = []
+
+
+def applied() -> tuple[str, ...]:
+    """What was applied in this process, in order."""
+    return tuple(_APPLIED)
+
+
+def prepare_recbole() -> None:
+    """Makes `recbole.config` and `recbole.data` usable on present numpy, pandas and torch.
+
+    * numpy >= 2 removed `float_`, `complex_` and `unicode_`, which RecBole 1.2.1's Config reads: aliases are set.
+      Unnecessary with a RecBole release that supports numpy 2 (none as of 1.2.1).
+    * RecBole 1.2.1 imports `torch.cuda.amp.GradScaler`, deprecated since torch 2.4: the FutureWarning is silenced.
+      Unnecessary when RecBole uses `torch.amp`.
+    * RecBole 1.2.1 calls `DataFrame[...].fillna(inplace=True)`, which pandas >= 2.2 announces to stop working: the
+      FutureWarning is silenced; our own loading leaves no gaps to fill. Unnecessary when RecBole assigns instead.
+    """
+    import numpy
+
+    for alias, target in (("float_", "float64"), ("complex_", "complex128"), ("unicode_", "str_")):
+        if alias not in numpy.__dict__ and int(numpy.__version__.split(".")[0]) >= 2:
+            setattr(numpy, alias, getattr(numpy, target))
+            _note(f"numpy.{alias} = numpy.{target} (RecBole 1.2.1 on numpy {numpy.__version__})")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\..*")
+    _note("FutureWarnings of recbole silenced")
+
+
+def prepare_torchvision() -> None:
+    """Makes `import torchvision` work beside a torch build that its compiled library does not fit.
+
+    With a CPU build of torch and a CUDA build of torchvision the library does not load, and importing it fails with
+    `operator torchvision::nms does not exist`: the two schemas are declared beforehand. The operators themselves stay
+    unavailable; open_clip does not call them. Unnecessary where torch and torchvision come from the same index.
+
+    Does nothing when torchvision is not installed or imports as it is.
+    """
+    try:
+        version("torchvision")
+    except PackageNotFoundError:
+        return
+    try:
+        importlib.import_module("torchvision")
+        return
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+    import sys
+
+    import torch
+
+    for name in [name for name in sys.modules if name == "torchvision" or name.startswith("torchvision.")]:
+        del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _KEPT.append(library)
+    importlib.import_module("torchvision")
+    _note("schemas of torchvision::nms and qnms declared (its compiled library does not fit this torch)")
+
+
+def _note(what: str) -> None:
+    if what not in _APPLIED:
+        _APPLIED.append(what)

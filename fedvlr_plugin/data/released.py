@@ -1,0 +1,114 @@
+"""The paper's released layout: `inter.csv` with split labels, `<name>_features.npy` with row = itemID.
+
+    inter.csv: userID,itemID,rating,timestamp,split_label   (0 train, 1 valid, 2 test; comma or tab separated)
+
+`image_features.npy` becomes the modality `vision`, `text_features.npy` is `text`, any other keeps its name. Without
+a `split_label` column the split is made here. Imports `source` and `item_features`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from fedvlr_plugin.data.item_features import TokenFeatures
+from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
+from fedvlr_plugin.errors import DataError
+
+INTER_FILE = "inter.csv"
+SUFFIX = "_features.npy"
+RENAMED = {"image": "vision"}
+COLUMNS = {"userID": USER, "itemID": ITEM, "rating": RATING, "timestamp": TIME, "x_label": LABEL, "split_label": LABEL}
+NEEDED = ("userID", "itemID", "timestamp")
+
+
+class ReleasedSource(Source):
+    """A folder in the released layout."""
+
+    kind: ClassVar[str] = "released layout"
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name)
+        self.folder = folder
+        self._frame: pd.DataFrame | None = None
+
+    @staticmethod
+    def found_in(folder: Path) -> bool:
+        """Whether the folder has this layout."""
+        return (folder / INTER_FILE).is_file()
+
+    def interactions(self) -> pd.DataFrame:
+        """See `Source`. Raises `DataError` on an empty file, missing columns, or ids that are no whole numbers."""
+        if self._frame is None:
+            self._frame = self._read()
+        return self._frame.copy()
+
+    def _read(self) -> pd.DataFrame:
+        file = self.folder / INTER_FILE
+        where = f"{self.name}/{INTER_FILE}"
+        try:
+            with file.open(encoding="utf-8") as stream:
+                first = stream.readline()
+            frame = pd.read_csv(file, sep="\t" if "\t" in first else ",")
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise DataError(f"{where} cannot be read as a table: {error}") from None
+        missing = [column for column in NEEDED if column not in frame.columns]
+        if missing:
+            raise DataError(
+                f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}; needed are "
+                f"{', '.join(NEEDED)}, optional rating and split_label (0 train, 1 valid, 2 test)"
+            )
+        if frame.empty:
+            raise DataError(f"{where} has no rows")
+        frame = frame.rename(columns=COLUMNS)
+        frame = frame[[column for column in dict.fromkeys(COLUMNS.values()) if column in frame.columns]]
+        for column in (USER, ITEM, *([LABEL] if LABEL in frame else [])):
+            numbers = pd.to_numeric(frame[column], errors="coerce")
+            if numbers.isna().any() or (numbers % 1 != 0).any() or (numbers < 0).any():
+                row = int(np.flatnonzero((numbers.isna() | (numbers % 1 != 0) | (numbers < 0)).to_numpy())[0])
+                raise DataError(
+                    f"{where}, row {row + 2}: {column} is {frame[column].iloc[row]!r}; whole numbers from 0 are needed "
+                    "(itemID is the row of the feature files)"
+                )
+            frame[column] = numbers.astype(np.int64)
+        times = pd.to_numeric(frame[TIME], errors="coerce")
+        if times.isna().any():
+            raise DataError(f"{where}: the timestamp of row {int(np.flatnonzero(times.isna())[0]) + 2} is no number")
+        frame[TIME] = times.astype(np.float64)
+        if LABEL in frame and not frame[LABEL].isin((0, 1, 2)).all():
+            raise DataError(f"{where}: split labels must be 0, 1 or 2, got {sorted(frame[LABEL].unique().tolist())[:8]}")
+        if RATING not in frame:
+            frame[RATING] = 1.0
+        self.n_rows = int(frame[ITEM].max()) + 1
+        frame[USER], frame[ITEM] = frame[USER].astype(str), frame[ITEM].astype(str)
+        return frame
+
+    def features(self) -> list[TokenFeatures]:
+        """See `Source`. Raises `DataError` when a matrix has not one row per itemID."""
+        self.interactions()
+        out = []
+        for file in sorted(self.folder.glob(f"*{SUFFIX}")):
+            short = file.name.removesuffix(SUFFIX)
+            matrix = load_matrix(file, f"{self.name}/{file.name}")
+            if len(matrix) != self.n_rows:
+                raise DataError(
+                    f"{self.name}/{file.name} has {len(matrix)} rows, but {INTER_FILE} has itemIDs 0..{self.n_rows - 1}; "
+                    f"row = itemID, so {self.n_rows} rows are needed"
+                )
+            tokens = tuple(str(i) for i in range(len(matrix)))
+            out.append(TokenFeatures(RENAMED.get(short, short), tokens, matrix, f"{file.name} of the released layout"))
+        return out
+
+
+def load_matrix(file: Path, where: str) -> np.ndarray:
+    """A two-dimensional numeric `.npy` as float32; raises `DataError` otherwise. Never unpickles."""
+    try:
+        matrix = np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{where} cannot be read as a numpy array: {error}") from None
+    if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.number):
+        raise DataError(f"{where} must be a numeric matrix [n_items, width], got {matrix.dtype} {list(matrix.shape)}")
+    return matrix.astype(np.float32)

@@ -1,0 +1,50 @@
+"""What a source of data gives before any filter or split: rows of interactions and features keyed by raw token.
+
+RecBole's Dataset is the host that filters, maps tokens to ids and hands parts to its models; a source only says
+where the rows come from. A source whose rows lie in RecBole's atomic files leaves the reading to RecBole.
+Imports `item_features` and `errors`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import pandas as pd
+
+from fedvlr_plugin.data.item_features import TokenFeatures
+
+USER, ITEM, RATING, TIME, LABEL = "user", "item", "rating", "timestamp", "split_label"
+
+
+class Source(ABC):
+    """One data set at its origin.
+
+    Attributes:
+        name: as used with `--datasets`. kind: one word for listings.
+        atomic: whether RecBole reads the interactions from its own atomic files.
+        min_interactions: users with fewer distinct items are dropped (section 6); 0 = the preparation did it.
+    """
+
+    kind: ClassVar[str]
+    atomic: ClassVar[bool] = False
+    min_interactions: ClassVar[int] = 5
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
+    def interactions(self) -> pd.DataFrame:
+        """Columns `user`, `item` (str), `timestamp` (float), `rating` (float) and, if labelled, `split_label`."""
+
+    @abstractmethod
+    def features(self) -> list[TokenFeatures]:
+        """Item features, one entry per modality; may be empty."""
+
+    def data_path(self) -> str | None:
+        """Folder that contains the folder of RecBole's atomic files; None when RecBole is to use its own."""
+        return None
+
+    def facts(self) -> dict[str, str | int | float]:
+        """Notes for the manifest; no absolute paths."""
+        return {"source": self.kind}

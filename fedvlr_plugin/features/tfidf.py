@@ -1,0 +1,40 @@
+"""Text features without a neural network: TF-IDF of words, reduced by a truncated SVD, rows of unit length.
+
+Deterministic (exact SVD by ARPACK with a fixed start vector; signs fixed by the largest entry). Imports the data
+room; scikit-learn is imported when called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedvlr_plugin.data.item_features import FloatMatrix
+from fedvlr_plugin.errors import DataError
+
+
+def tfidf_svd(texts: Sequence[str], width: int = 64) -> FloatMatrix:
+    """`[len(texts), k]`, k = width or fewer when the vocabulary is small; an empty text gives a zero row.
+
+    Raises `DataError` when no text has a word.
+    """
+    from scipy.sparse.linalg import svds
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    try:
+        matrix = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True).fit_transform(texts)
+    except ValueError:
+        raise DataError("no text has a single word, so there is nothing to make TF-IDF features of") from None
+    k = min(width, min(matrix.shape) - 1)
+    if k < 1:
+        return np.asarray(matrix.todense(), dtype=np.float32)
+    start = np.random.default_rng(0).standard_normal(min(matrix.shape))
+    left, values, _ = svds(matrix.astype(np.float64), k=k, v0=start)
+    order = np.argsort(-values)
+    reduced = left[:, order] * values[order]
+    largest = reduced[np.abs(reduced).argmax(0), np.arange(k)]
+    reduced *= np.where(largest < 0, -1.0, 1.0)
+    lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
+    unit: FloatMatrix = (reduced / np.where(lengths < 1e-12, 1.0, lengths)).astype(np.float32)
+    return unit

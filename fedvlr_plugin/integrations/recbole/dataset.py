@@ -1,0 +1,133 @@
+"""RecBole's Dataset as host of our data: own sources, stable leave-one-out, dense item features by raw token.
+
+RecBole filters, remaps tokens to ids (from 1, 0 is padding) and hands parts to its samplers, loaders and models.
+What is ours: rows may come from a `Source`; duplicates are counted once, the first, before filter and split; ties
+in time keep file order; labels that a source ships are used; features are aligned to the ids. `prepared` is the same
+data for our engines, ids from 0. Imports the data room, RecBole.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fedvlr_plugin.data.catalogue import find_source
+from fedvlr_plugin.data.interactions import Interactions, leave_one_out
+from fedvlr_plugin.data.item_features import ItemFeatures
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
+from fedvlr_plugin.errors import ConfigError, DataError
+from fedvlr_plugin.integrations.recbole import config as _config  # noqa: F401  (prepares the host)
+
+from recbole.data.dataset import Dataset  # isort: skip
+from recbole.utils import FeatureSource, FeatureType  # isort: skip
+
+LEAVE_ONE_OUT = {"LS": "valid_and_test"}
+
+
+class FedVLRDataset(Dataset):
+    """A RecBole data set with `item_features` and `prepared`.
+
+    Raises:
+        ConfigError: evaluation settings other than leave-one-out in time.
+        DataError: unreadable files, nobody left after the filter.
+        UnknownNameError: no data set of that name.
+    """
+
+    def _get_field_from_config(self) -> None:
+        super()._get_field_from_config()
+        args = self.config["eval_args"]
+        if args["split"] != LEAVE_ONE_OUT or args["order"] != "TO" or self.benchmark_filename_list is not None:
+            raise ConfigError(
+                f"FedVLRDataset splits leave-one-out in time; got split {args['split']}, order {args['order']}, "
+                f"benchmark_filename {self.benchmark_filename_list}. Set eval_args: {{split: {{LS: valid_and_test}}, "
+                "order: TO, group_by: user, mode: full} and no benchmark_filename, or use RecBole's own Dataset"
+            )
+        root = self.config["data_root"]
+        self.source: Source = find_source(self.dataset_name, None if root is None else Path(root))
+        self._features: ItemFeatures | None = None
+        self._prepared: PreparedData | None = None
+        self._dropped = 0
+
+    def _load_data(self, token: str, dataset_path: str) -> None:
+        if self.source.atomic:
+            path = self.source.data_path()
+            super()._load_data(token, dataset_path if path is None else str(Path(path) / token))
+            if self.time_field not in self.inter_feat:
+                raise DataError(
+                    f"data set '{token}' has no column '{self.time_field}' to split by time; name it with TIME_FIELD and load_col"
+                )
+            return
+        frame = self.source.interactions()
+        names = {USER: self.uid_field, ITEM: self.iid_field, TIME: self.time_field, RATING: self.config["RATING_FIELD"]}
+        self.inter_feat = frame.rename(columns=names)
+        for column, field in names.items():
+            kind = FeatureType.TOKEN if column in (USER, ITEM) else FeatureType.FLOAT
+            self.set_field_property(field, kind, FeatureSource.INTERACTION, 1)
+        self.user_feat = self.item_feat = None
+
+    def _data_filtering(self) -> None:
+        """RecBole's filters with ours in place of its de-duplication; then the labels of the split."""
+        self._filter_nan_user_or_item()
+        first = ~self.inter_feat.duplicated([self.uid_field, self.iid_field], keep="first")
+        self._dropped = int((~first).sum())
+        if not self.config["keep_duplicates"]:
+            self.inter_feat = self.inter_feat[first]
+        self._filter_by_field_value()
+        self._filter_inter_by_user_or_item()
+        labelled = LABEL in self.inter_feat
+        if not labelled and self.source.min_interactions:
+            pairs = self.inter_feat.drop_duplicates([self.uid_field, self.iid_field])
+            sizes = pairs.groupby(self.uid_field, sort=False).size()
+            kept = sizes.index[sizes >= self.source.min_interactions]
+            if not len(kept):
+                raise DataError(
+                    f"data set '{self.dataset_name}': no user is left after the filter; the most active of {len(sizes)} has "
+                    f"{int(sizes.max()) if len(sizes) else 0} distinct items, {self.source.min_interactions} are needed"
+                )
+            self.inter_feat = self.inter_feat[self.inter_feat[self.uid_field].isin(kept)]
+        self._filter_by_inter_num()
+        self._reset_index()
+        self._labels = self._split(labelled)
+
+    def _split(self, labelled: bool) -> np.ndarray:
+        """Labels 0, 1, 2 parallel to the rows, taken from the source or made by time."""
+        if labelled:
+            labels = self.inter_feat.pop(LABEL).to_numpy(dtype=np.int64)
+            return labels
+        users = pd.factorize(self.inter_feat[self.uid_field])[0].astype(np.int64)
+        return leave_one_out(users, self.inter_feat[self.time_field].to_numpy(dtype=np.float64))
+
+    def build(self) -> list[FedVLRDataset]:
+        """Training, validation and test parts; may be called any number of times."""
+        if isinstance(self.inter_feat, pd.DataFrame):
+            self._change_feat_format()
+        labels = torch.from_numpy(self._labels)
+        return [self.copy(self.inter_feat[labels == part]) for part in (0, 1, 2)]
+
+    @property
+    def item_tokens(self) -> tuple[str, ...]:
+        """Raw tokens of the items in the order of our ids (RecBole's id minus one)."""
+        return tuple(str(token) for token in self.field2id_token[self.iid_field][1:])
+
+    @property
+    def item_features(self) -> ItemFeatures:
+        """Dense features by modality, row i belongs to RecBole's item i + 1; missing rows carry the mean."""
+        if self._features is None:
+            tokens = self.item_tokens
+            self._features = ItemFeatures([features.align(tokens) for features in self.source.features()])
+        return self._features
+
+    @property
+    def prepared(self) -> PreparedData:
+        """The same users, items and split for our engines and evaluation, ids from 0."""
+        if self._prepared is None:
+            columns = [np.asarray(self.inter_feat[field]).astype(np.int64) - 1 for field in (self.uid_field, self.iid_field)]
+            users = tuple(str(token) for token in self.field2id_token[self.uid_field][1:])
+            interactions = Interactions.from_labels(*columns, self._labels, users, self.item_tokens)
+            facts = self.source.facts() | {"duplicate_rows": self._dropped}
+            self._prepared = PreparedData(self.dataset_name, interactions, self.item_features, facts)
+        return self._prepared

@@ -1,0 +1,45 @@
+"""Opens a data set through RecBole. Imports the RecBole adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from fedvlr_plugin.data.catalogue import canonical_name, resolve_data_root
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
+from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
+
+from recbole.model.abstract_recommender import GeneralRecommender  # isort: skip
+from recbole.utils import InputType  # isort: skip
+
+_CACHE: dict[tuple[str, str | None], PreparedData] = {}
+
+
+class AnyModel(GeneralRecommender):
+    """Stands for a model where only the data is wanted (RecBole's Config asks for a model class)."""
+
+    input_type = InputType.POINTWISE
+
+
+def open_dataset(
+    name: str,
+    data_root: Path | None = None,
+    model: str | type = AnyModel,
+    config_dict: Mapping[str, object] | None = None,
+    known_keys: tuple[str, ...] = (),
+) -> FedVLRDataset:
+    """A `FedVLRDataset` with its `FedVLRConfig` at `.config`; raises `UnknownNameError` for another name."""
+    name = canonical_name(name, data_root)
+    root = resolve_data_root(data_root)
+    settings = {"data_root": None if root is None else str(root), **(config_dict or {})}
+    return FedVLRDataset(FedVLRConfig(model, name, config_dict=settings, known_keys=known_keys))
+
+
+def prepare(name: str, data_root: Path | None = None) -> PreparedData:
+    """The prepared data set, read once per process and data root."""
+    root = resolve_data_root(data_root)
+    key = (canonical_name(name, root), None if root is None else str(root.resolve()))
+    if key not in _CACHE:
+        _CACHE[key] = open_dataset(name, root).prepared
+    return _CACHE[key]
