@@ -110,7 +110,7 @@ def execute(
                 failures.append(Failure(spec, str(error)))
                 progress.run_done(spec, None, str(error))
                 continue
-            progress.run_done(spec, store.append(result, profile), "")
+            progress.run_done(spec, store.append(result, data[spec.dataset], profile), "")
     finally:
         progress.stop()
     return failures

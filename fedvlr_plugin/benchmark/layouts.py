@@ -40,25 +40,21 @@ class Block:
 
 
 def blocks(table: Table) -> list[Block]:
-    """The columns of the table, data set by data set."""
-    return [_block(table, dataset) for dataset in table.datasets]
+    """The columns of the table, by data set and metric."""
+    return [_block(table, dataset, metric) for dataset in table.datasets for metric in METRICS]
 
 
-def _block(table: Table, dataset: str) -> Block:
+def _block(table: Table, dataset: str, metric: Metric) -> Block:
     with_paper = dataset in DATASETS
-    headings: list[str] = []
-    for metric in METRICS:
-        headings += [HEADINGS[metric], "paper", "Δ"] if with_paper else [HEADINGS[metric]]
     lines = []
     for row in table.rows:
-        line: list[Text] = []
-        for metric in METRICS:
-            figure = table.figure(row, dataset, metric)
-            line.append(Text(spell(figure), best=figure is not None and table.best(dataset, metric) == row))
-            if with_paper:
-                line += _paper(figure, row, dataset, metric)
-        lines.append(tuple(line))
-    return Block(display_name(dataset), tuple(headings), tuple(lines))
+        figure = table.figure(row, dataset, metric)
+        best = figure is not None and table.best(dataset, metric) == row
+        line = [Text(spell(figure) + marks(table, row, dataset, metric), best)]
+        line.append(Text("" if figure is None else f"{figure.interval.low:.2f}..{figure.interval.high:.2f}"))
+        lines.append(tuple(line + (_paper(figure, row, dataset, metric) if with_paper else [])))
+    headings = (HEADINGS[metric], "95 %", *(("paper", "Δ") if with_paper else ()))
+    return Block(display_name(dataset), headings, tuple(lines))
 
 
 def _paper(figure: Figure | None, row: str, dataset: str, metric: Metric) -> list[Text]:
@@ -74,6 +70,29 @@ def spell(figure: Figure | None) -> str:
     if figure is None:
         return EMPTY
     return f"{figure.mean:.2f}" if figure.sd is None else f"{figure.mean:.2f} ± {figure.sd:.2f}"
+
+
+def marks(table: Table, row: str, dataset: str, metric: Metric) -> str:
+    """Signs for significant differences: `*` `▼` against the vanilla row, `†` `▽` against +MLP."""
+    signs = ""
+    for pair in table.pairs_of(row, dataset, metric):
+        if pair.better is not None:
+            better, worse = ("†", "▽") if pair.against.endswith("+MLP") else ("*", "▼")
+            signs += better if pair.better else worse
+    return f" {signs}" if signs else ""
+
+
+def verdicts(table: Table) -> list[Block]:
+    """What became of each of the paper's figures, for the data sets that the paper has."""
+    return [
+        Block(
+            display_name(dataset),
+            tuple(HEADINGS[metric] for metric in METRICS),
+            tuple(tuple(Text(str(table.verdict(row, dataset, m) or "")) for m in METRICS) for row in table.rows),
+        )
+        for dataset in table.datasets
+        if dataset in DATASETS
+    ]
 
 
 def warm_and_cold(table: Table) -> list[Block]:
@@ -136,12 +155,15 @@ def _fitting(kind: list[Block], rows: Sequence[str], width: int) -> list[list[Bl
 
 
 def markdown(table: Table) -> str:
-    """The table and the warm/cold table as Markdown, the caption below."""
-    parts = [_pipe(table, blocks(table))]
-    apart = warm_and_cold(table)
-    if apart:
-        parts.append(_pipe(table, apart))
-    return "\n\n".join([*parts, "\n".join(caption(table))]) + "\n"
+    """The table, its caption, HR@50 on warm and cold positives, and the verdicts on the paper's figures."""
+    parts = [_pipe(table, blocks(table)), "\n".join(caption(table))]
+    for title, kind in (
+        ("HR@50 by whether the positive occurs in training", warm_and_cold(table)),
+        ("The paper's figures", verdicts(table)),
+    ):
+        if kind:
+            parts += [f"**{title}**", _pipe(table, kind)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _pipe(table: Table, kind: list[Block]) -> str:
@@ -168,8 +190,13 @@ def csv_text(table: Table) -> str:
                     "mean": figure.mean,
                     "sd": figure.sd,
                     "seeds": figure.n,
+                    "low": figure.interval.low,
+                    "high": figure.interval.high,
                     "paper": figure.paper,
                     "difference": figure.difference,
+                    "verdict": str(figure.verdict or ""),
+                    "p_vanilla": _p(table, row, dataset, metric, mlp=False),
+                    "p_mlp": _p(table, row, dataset, metric, mlp=True),
                     "hr@50_warm": cell.warm,
                     "hr@50_cold": cell.cold,
                     "cold_share": cell.cold_share,
@@ -183,3 +210,9 @@ def csv_text(table: Table) -> str:
             )
     columns = list(lines[0]) if lines else ["row", "dataset", "metric", "mean"]
     return pd.DataFrame(lines, columns=columns).to_csv(index=False)
+
+
+def _p(table: Table, row: str, dataset: str, metric: Metric, mlp: bool) -> float | None:
+    """The corrected p of the comparison with +MLP, or with the vanilla row."""
+    found = [p.adjusted_p for p in table.pairs_of(row, dataset, metric) if p.against.endswith("+MLP") == mlp]
+    return found[0] if found else None

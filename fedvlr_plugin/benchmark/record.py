@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fedvlr_plugin.benchmark.manifest import Environment
 from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
 
 SCHEMA_VERSION = 1
@@ -24,11 +26,15 @@ class _Part(BaseModel):
 
 
 class DataPart(_Part):
-    """Which data: name and content hashes (split interactions; interactions with all features)."""
+    """Which data: name, content hashes (split interactions; interactions with all features), sizes, widths."""
 
     name: str
     fingerprint: str
     interactions_fingerprint: str
+    users: int
+    items: int
+    interactions: int
+    modalities: dict[str, int]
 
 
 class CostPart(_Part):
@@ -101,10 +107,17 @@ def run_key(spec_hash: str, data_fingerprint: str) -> str:
 
 
 def make_record(
-    result: RunResult, environment: Environment, ranks: FilePart, outputs: FilePart | None, profile: str | None
+    result: RunResult,
+    data: PreparedData,
+    environment: Environment,
+    ranks: FilePart,
+    outputs: FilePart | None,
+    profile: str | None,
 ) -> RunRecord:
-    """The record of a finished run."""
+    """The record of a finished run on `data`; raises `ResultsError` if the run was on other data."""
     spec, used = result.spec, result.resources
+    if data.fingerprint != result.data_fingerprint:
+        raise ResultsError(f"the run {spec.dataset} {spec.row} was not computed on the data given with it")
     training = sum(sum(s for name, s in r.seconds.items() if name != "evaluation") for r in result.curve)
     return RunRecord(
         schema_version=1,
@@ -122,6 +135,10 @@ def make_record(
             name=result.data_name,
             fingerprint=result.data_fingerprint,
             interactions_fingerprint=result.interactions_fingerprint,
+            users=data.interactions.n_users,
+            items=data.interactions.n_items,
+            interactions=data.interactions.n_interactions,
+            modalities={name: modality.dim for name, modality in data.features.items()},
         ),
         environment=environment,
         cost=CostPart(

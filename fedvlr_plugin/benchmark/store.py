@@ -29,6 +29,7 @@ from fedvlr_plugin.benchmark.manifest import environment
 from fedvlr_plugin.benchmark.record import SCHEMA_VERSION, FilePart, RunRecord, make_record, run_key
 from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks
 
@@ -48,12 +49,12 @@ class ResultsStore:
         """Whether the run is stored, complete."""
         return self._path(spec, run_key(spec.spec_hash, data_fingerprint)).is_file()
 
-    def append(self, result: RunResult, profile: str | None = None) -> RunRecord:
-        """Stores a finished run, in place of an equal one if there is one, and returns its record."""
+    def append(self, result: RunResult, data: PreparedData, profile: str | None = None) -> RunRecord:
+        """Stores a finished run on `data`, in place of an equal one if there is one, and returns its record."""
         path = self._path(result.spec, run_key(result.spec.spec_hash, result.data_fingerprint))
         ranks = _write(path.with_suffix(".parquet"), _parquet(result))
         outputs = _write(path.with_suffix(".npz"), _npz(result)) if result.outputs else None
-        record = make_record(result, environment(result.execution.device), ranks, outputs, profile)
+        record = make_record(result, data, environment(result.execution.device), ranks, outputs, profile)
         write_atomic(path, (record.model_dump_json(indent=1) + "\n").encode())
         return record
 

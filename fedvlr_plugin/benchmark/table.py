@@ -13,19 +13,31 @@ import numpy as np
 
 from fedvlr_plugin.benchmark.paper import METRICS, Metric, paper_value
 from fedvlr_plugin.benchmark.record import RunRecord
+from fedvlr_plugin.benchmark.rows import FLOORS, federated_rows
+from fedvlr_plugin.benchmark.statistics import Pair, PerUser, compare_rows, interval, per_user
 from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.verdict import Verdict, judge
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.evaluation.bootstrap import Interval
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number of a cell, in percent: mean over seeds, their standard deviation (None for one seed), the paper's."""
+    """One number of a cell, in percent.
+
+    Attributes:
+        mean: over seeds. sd: over seeds, None for one seed. n: number of seeds.
+        interval: 95 % bootstrap over users. paper: the paper's figure, None where it has none.
+        verdict: on the paper's figure, None where it has none.
+    """
 
     mean: float
     sd: float | None
     n: int
+    interval: Interval
     paper: float | None
+    verdict: Verdict | None
 
     @property
     def difference(self) -> float | None:
@@ -54,12 +66,22 @@ class Table:
     datasets: tuple[str, ...]
     cells: Mapping[tuple[str, str], Cell]
     wanted: Mapping[tuple[str, str], int]
+    pairs: tuple[Pair, ...] = ()
     profile: str | None = None
 
     def figure(self, row: str, dataset: str, metric: Metric) -> Figure | None:
         """The number, or None if no run of the cell is stored."""
         cell = self.cells.get((row, dataset))
         return None if cell is None else cell.figures[metric]
+
+    def verdict(self, row: str, dataset: str, metric: Metric) -> Verdict | None:
+        """The verdict on the paper's figure, `not run` included; None where the paper has no such cell."""
+        figure = self.figure(row, dataset, metric)
+        return judge(row, dataset, metric, None, None, None) if figure is None else figure.verdict
+
+    def pairs_of(self, row: str, dataset: str, metric: Metric) -> list[Pair]:
+        """The comparisons of the row with others of its backbone."""
+        return [pair for pair in self.pairs if (pair.row, pair.dataset, pair.metric) == (row, dataset, metric)]
 
     def best(self, dataset: str, metric: Metric) -> str | None:
         """The federated row with the highest mean (the paper's bold type), None if there is none."""
@@ -73,8 +95,6 @@ class Table:
 
 def kind_of(row: str) -> str:
     """`floor`, `federated` or `recbole`, without raising for rows that this installation does not know."""
-    from fedvlr_plugin.benchmark.rows import FLOORS, federated_rows
-
     return "floor" if row in FLOORS else "federated" if row in federated_rows() else "recbole"
 
 
@@ -106,20 +126,24 @@ def build_table(
     for spec in specs:
         wanted[spec.row, spec.dataset] = wanted.get((spec.row, spec.dataset), 0) + 1
     cells: dict[tuple[str, str], Cell] = {}
+    users: dict[tuple[str, str], PerUser] = {}
     for row in rows:
         for dataset in datasets:
             mine = tuple(r for r in records if (r.row, r.dataset) == (row, dataset))
             if mine:
-                cells[row, dataset] = _cell(row, dataset, mine)
-    return Table(rows, datasets, cells, wanted, profile)
+                users[row, dataset] = per_user(store, mine)
+                cells[row, dataset] = _cell(row, dataset, mine, users[row, dataset])
+    return Table(rows, datasets, cells, wanted, tuple(compare_rows(users)), profile)
 
 
-def _cell(row: str, dataset: str, records: tuple[RunRecord, ...]) -> Cell:
+def _cell(row: str, dataset: str, records: tuple[RunRecord, ...], users: PerUser) -> Cell:
     figures: dict[Metric, Figure] = {}
     for metric in METRICS:
         values = np.array([record.test[metric] for record in records])
-        sd = float(values.std(ddof=1)) if len(values) > 1 else None
-        figures[metric] = Figure(float(values.mean()), sd, len(values), paper_value(row, dataset, metric))
+        mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
+        around = interval(users, metric, (row, dataset))
+        verdict = judge(row, dataset, metric, mean, around, records[0].data)
+        figures[metric] = Figure(mean, sd, len(values), around, paper_value(row, dataset, metric), verdict)
     return Cell(
         row,
         dataset,
@@ -154,8 +178,9 @@ def caption(table: Table) -> list[str]:
     trained = [r for r in records if r.rounds > 0]
     protocols = sorted({_protocol(r.spec) for r in records})
     lines = [
-        "HR@50 and NDCG@50 on the test split in percent, all items ranked, ties averaged; mean ± standard deviation "
-        "over seeds. 'Δ' is ours less the paper's figure; bold is the best federated row.",
+        "HR@50 and NDCG@50 on the test split in percent, all items ranked, ties averaged: mean ± standard deviation "
+        "over seeds, and the 95 % bootstrap interval over users. Δ is ours less the paper's figure. Bold: the best "
+        "federated row.",
         f"Protocol: {'; '.join(protocols)}.",
     ]
     if trained:
@@ -165,6 +190,11 @@ def caption(table: Table) -> list[str]:
         lines.append(
             f"Profile: {table.profile or 'not given'}. Seeds per cell: {_span(seeds)}. Rounds or epochs: at most "
             f"{_span(rounds)}, run {_span(run)}; stopped and selected by validation NDCG@50."
+        )
+    if table.pairs:
+        lines.append(
+            "Significant at 5 % by a paired randomisation test over users, corrected by Holm for "
+            f"{len(table.pairs)} comparisons: * better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
         )
     missing = sum(n - len(table.cells[c].records) if c in table.cells else n for c, n in table.wanted.items())
     if missing:

@@ -90,7 +90,7 @@ def test_plain_lines_say_where_it_is(tmp_path, tiny, fake) -> None:
     progress.start([2.0, 2.0])
     progress.run_started(spec)
     result = fake(spec, data=tiny, on_round=progress.round_done)
-    record = ResultsStore(tmp_path).append(result)
+    record = ResultsStore(tmp_path).append(result, tiny)
     progress.run_done(spec, record, "")
     progress.run_started(spec)
     progress.run_done(spec, None, "it diverged")
@@ -108,7 +108,9 @@ def test_the_live_view_draws_bars_on_a_terminal(tmp_path, tiny, fake) -> None:
     spec = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 2})
     progress.start([2.0])
     progress.run_started(spec)
-    progress.run_done(spec, ResultsStore(tmp_path).append(fake(spec, data=tiny, on_round=progress.round_done)), "")
+    progress.run_done(
+        spec, ResultsStore(tmp_path).append(fake(spec, data=tiny, on_round=progress.round_done), tiny), ""
+    )
     progress.stop()
     progress.stop()
     console.file.close()
@@ -124,7 +126,7 @@ def test_estimates_grow_with_the_work_and_learn_from_stored_runs(tmp_path, tiny,
     longer = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 1000})
     ours = spec_for(TEST, "tiny", "FedAvg+ours", 0, overrides={"rounds": 1000})
     assert estimate_seconds(spec, x) < estimate_seconds(longer, x) < estimate_seconds(ours, x)
-    record = ResultsStore(tmp_path).append(fake(spec, data=tiny))  # 10 rounds in 0.5 s
+    record = ResultsStore(tmp_path).append(fake(spec, data=tiny), tiny)  # 10 rounds in 0.5 s
     assert estimate_seconds(longer, x, [record]) == pytest.approx(50.0)
     assert estimate_seconds(spec_for(TEST, "tiny", "chance", 0), x) < 1
 

@@ -28,7 +28,7 @@ Fake = Callable[..., RunResult]
 def stored(tmp_path: Path, tiny: PreparedData, fake: Fake) -> tuple[ResultsStore, RunResult, Path]:
     store = ResultsStore(tmp_path / "results")
     result = fake(SPEC, data=tiny, outputs=("router_weights",))
-    store.append(result, profile="quick")
+    store.append(result, tiny, profile="quick")
     (path,) = store.runs.glob("*.json")
     return store, result, path
 
@@ -40,7 +40,8 @@ def test_round_trip(stored: tuple[ResultsStore, RunResult, Path], tiny: Prepared
     assert store.records(["another"]) == []
     assert record.spec == SPEC and record.spec_hash == SPEC.spec_hash == record.spec.spec_hash
     assert record.profile == "quick" and record.protocol == "corrected" and record.rounds == 2
-    assert record.data.fingerprint == tiny.fingerprint
+    assert record.data.fingerprint == tiny.fingerprint and record.data.modalities == {"text": 4}
+    assert (record.data.users, record.data.items, record.data.interactions) == (30, 120, 180)
     assert record.test == summary(result.test) and record.valid == summary(result.valid)
     assert [r.valid for r in record.curve] == [dict(r.valid or {}) for r in result.curve]
     assert record.cost.client_updates_per_s == pytest.approx(20 / 0.02)
@@ -60,8 +61,13 @@ def test_the_key_is_the_specification_and_the_data(stored, tiny: PreparedData) -
 
 def test_appending_again_replaces(stored, tiny: PreparedData, fake: Fake) -> None:
     store = stored[0]
-    store.append(fake(SPEC, data=tiny))
+    store.append(fake(SPEC, data=tiny), tiny)
     assert len(store.records()) == 1 and len(list(store.runs.iterdir())) == 3
+
+
+def test_a_run_on_other_data_is_refused(stored, tiny: PreparedData) -> None:
+    with pytest.raises(ResultsError, match="not computed on the data"):
+        stored[0].append(stored[1], PreparedData("tiny", tiny.interactions))
 
 
 def _strings(value: object) -> Iterator[str]:
@@ -92,7 +98,7 @@ def test_a_run_without_its_json_does_not_exist(
     store = ResultsStore(tmp_path)
     monkeypatch.setattr(store_module, "make_record", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.append(fake(SPEC, data=tiny))
+        store.append(fake(SPEC, data=tiny), tiny)
     assert list(store.runs.glob("*.parquet")) and not store.has(SPEC, tiny.fingerprint) and store.records() == []
 
 
@@ -105,7 +111,7 @@ def test_a_failed_write_leaves_no_temporary_file(stored, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("fedvlr_plugin.benchmark.files.os.replace", full)
     with pytest.raises(ResultsError, match="No space left"):
-        store.append(fake(SPEC, data=tiny))
+        store.append(fake(SPEC, data=tiny), tiny)
     assert path.read_bytes() == before and not list(store.runs.glob(".tmp-*"))
 
 

@@ -181,7 +181,8 @@ def table_of(tmp_path: Path, tiny: PreparedData, fake: Fake):
         store = ResultsStore(tmp_path / "store")
         specs = specs_for(PROFILES["smoke"], datasets, rows, seeds)
         for spec in specs:
-            store.append(fake(spec, data=PreparedData(spec.dataset, tiny.interactions, tiny.features)))
+            data = PreparedData(spec.dataset, tiny.interactions, tiny.features)
+            store.append(fake(spec, data=data), data)
         return build_table(store, specs, profile="smoke"), store, specs
 
     return build
@@ -205,8 +206,8 @@ def test_markdown_and_csv_say_the_same(table_of) -> None:
     text = markdown(table)
     header, _, *lines = [line for line in text.splitlines() if line.startswith("|")][: 2 + len(ROWS)]
     columns = [c.strip() for c in header.strip("|").split("|")]
-    assert columns[:7] == ["row", "KU HR@50", "KU paper", "KU Δ", "KU NDCG@50", "KU paper", "KU Δ"]
-    assert columns[7:] == ["tiny HR@50", "tiny NDCG@50"]
+    assert columns[:6] == ["row", "KU HR@50", "KU 95 %", "KU paper", "KU Δ", "KU NDCG@50"]
+    assert columns[-4:] == ["tiny HR@50", "tiny 95 %", "tiny NDCG@50", "tiny 95 %"]
     rows = {line.strip("|").split("|")[0].strip(): [c.strip() for c in line.strip("|").split("|")] for line in lines}
     data = {(r["row"], r["dataset"], r["metric"]): r for r in csv.DictReader(io.StringIO(csv_text(table)))}
     for row in ROWS:
@@ -214,9 +215,10 @@ def test_markdown_and_csv_say_the_same(table_of) -> None:
         figure = data[row, "ku", "hr@50"]
         assert spelled.split(" ± ")[0] == f"{float(figure['mean']):.2f}"
         if row != "popularity":
-            assert spelled.split(" ± ")[1] == f"{float(figure['sd']):.2f}"
-            assert rows[row][2] == f"{float(figure['paper']):.2f}"
-            assert float(rows[row][3]) == pytest.approx(float(figure["mean"]) - float(figure["paper"]), abs=0.006)
+            assert spelled.split(" ± ")[1].split(" ")[0] == f"{float(figure['sd']):.2f}"
+            assert rows[row][2] == f"{float(figure['low']):.2f}..{float(figure['high']):.2f}"
+            assert rows[row][3] == f"{float(figure['paper']):.2f}"
+            assert float(rows[row][4]) == pytest.approx(float(figure["mean"]) - float(figure["paper"]), abs=0.006)
     assert sum("**" in cell for line in lines for cell in line.split("|")) == 4
 
 
@@ -234,7 +236,7 @@ def test_records_of_other_data_are_left_aside_or_refused(table_of, fake, tiny) -
     table, store, specs = table_of(("tiny",), ["FedAvg"], 1)
     other = PreparedData("tiny", tiny.interactions)
     assert other.fingerprint != tiny.fingerprint
-    store.append(fake(specs[0], data=other))
+    store.append(fake(specs[0], data=other), other)
     with pytest.raises(ResultsError, match="two versions of the data set 'tiny'"):
         build_table(store, specs)
     chosen = build_table(store, specs, {"tiny": tiny.fingerprint})
