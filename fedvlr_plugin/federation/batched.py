@@ -130,6 +130,17 @@ class BatchedEngine:
                 rows.append(self.problem.router.forward(state.router.values, pooled).weights)
         return torch.cat(rows).double().cpu().numpy()
 
+    def export_private(self) -> dict[str, torch.Tensor]:
+        state = self.store.snapshot()
+        if self.own is not None:
+            state |= self.own.export()
+        return state
+
+    def import_private(self, state: dict[str, torch.Tensor]) -> None:
+        self.store.restore({name: state[name] for name in self.store.values})
+        if self.own is not None:
+            self.own.load(state)
+
     def snapshot(self) -> object:
         return (self.store.snapshot(), None if self.own is None else self.own.snapshot())
 

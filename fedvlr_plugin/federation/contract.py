@@ -42,6 +42,12 @@ class Engine(Protocol):
     def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
         """w_u of every client of this process in the order of `clients()`, `[., G]`, None without a router."""
 
+    def export_private(self) -> dict[str, torch.Tensor]:
+        """Private parameters of this process's clients as plain tensors, for a checkpoint that was asked for."""
+
+    def import_private(self, state: dict[str, torch.Tensor]) -> None:
+        """Puts exported private parameters in force."""
+
     def snapshot(self) -> object:
         """A copy of the private parameters, for keeping the best round."""
 

@@ -220,6 +220,24 @@ class OwnRows:
         out[np.concatenate(at)] = self.values.read(np.concatenate(rows), self.dim)
         return torch.from_numpy(out).view(len(slots), self.n_items, self.dim).to(self.problem.device)
 
+    def export(self) -> dict[str, torch.Tensor]:
+        """All rows as tensors: `own.sizes [n_slots]`, `own.items [T]`, `own.values [T, d]`."""
+        rows = np.concatenate([EMPTY, *self.rows])
+        return {
+            "own.sizes": torch.tensor([len(items) for items in self.items]),
+            "own.items": torch.from_numpy(np.concatenate([EMPTY, *self.items])),
+            "own.values": torch.from_numpy(self.values.read(rows, self.dim)),
+        }
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        """Puts exported rows in force for evaluation."""
+        sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
+        items = state["own.items"].cpu().numpy()
+        self.values = Arena(max(len(items), 1), self.dim, self.arena.dtype, self.budget)
+        rows = self.values.allocate(len(items))
+        self.values.write(rows, state["own.values"].cpu().numpy())
+        self.items, self.rows = np.split(items, sizes), np.split(rows, sizes)
+
     def snapshot(self) -> OwnSnapshot:
         """A copy of every value (not the moments), kept within the same kind of budget."""
         used = self.arena.used

@@ -256,6 +256,12 @@ class SequentialEngine:
         slot = self.problem.histories.slot_of[user : user + 1]
         return self.problem.histories.ragged(slot)[2]
 
+    def export_private(self) -> dict[str, torch.Tensor]:
+        raise NotImplementedError("checkpoints are written by the batched engine; set engine: batched")
+
+    def import_private(self, state: dict[str, torch.Tensor]) -> None:
+        raise NotImplementedError("checkpoints are read by the batched engine; set engine: batched")
+
     def snapshot(self) -> object:
         return copy.deepcopy(self.clients)
 

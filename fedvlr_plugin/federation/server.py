@@ -120,6 +120,10 @@ class Server:
         self.optimizer.step()
         self._graph = None
 
+    def refresh(self) -> None:
+        """Forgets the computed broadcast, after the shared weights were changed from outside."""
+        self._graph = None
+
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the shared weights, for keeping the best round."""
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}

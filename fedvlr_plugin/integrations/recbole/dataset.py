@@ -106,6 +106,7 @@ class FedVLRDataset(Dataset):
         if isinstance(self.inter_feat, pd.DataFrame):
             self._change_feat_format()
         labels = torch.from_numpy(self._labels)
+        self._prepared = self.prepared  # parts carry the whole, whatever their own rows
         return [self.copy(self.inter_feat[labels == part]) for part in (0, 1, 2)]
 
     @property

@@ -1,0 +1,129 @@
+"""FedVLR as a RecBole general recommender: any federated row, trained by `FedVLRTrainer`, scored like any model.
+
+`row` names the backbone and the fusion (`FedAvg+ours`, `FedRAP+MLP`, ...); the keys of `TrainingConfig`,
+`ModelConfig`, `Protocol` and `ExecutionConfig` may be set under their own names; `seed` is RecBole's. RecBole's
+ids count from 1 (0 is padding), ours from 0: translated here. Imports the federation and RecBole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from pydantic import BaseModel
+
+from fedvlr_plugin.benchmark.rows import parse_row
+from fedvlr_plugin.benchmark.run import build_federation
+from fedvlr_plugin.config import (
+    PROTOCOLS,
+    ExecutionConfig,
+    ModelConfig,
+    Protocol,
+    RunSpec,
+    TrainingConfig,
+    build_config,
+)
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.simulation import Federation
+from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
+from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
+
+from recbole.config import Config  # isort: skip
+from recbole.data.interaction import Interaction  # isort: skip
+from recbole.model.abstract_recommender import GeneralRecommender  # isort: skip
+from recbole.utils import InputType  # isort: skip
+
+DEFAULT_ROW = "FedAvg+ours"
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+class _Handle:
+    """Keeps a federation out of deep copies: RecBole copies a model to count its operations, clients and all."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Handle:
+        return self
+
+
+class FedVLR(GeneralRecommender):
+    """See the module.
+
+    Raises:
+        ConfigError: the data set is not a `FedVLRDataset`, or a setting is wrong.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Config, dataset: FedVLRDataset) -> None:
+        super().__init__(config, dataset)
+        if not isinstance(dataset, FedVLRDataset):
+            raise ConfigError(
+                f"FedVLR needs a FedVLRDataset, got {type(dataset).__name__}; call fedvlr_plugin.register() before "
+                "run_recbole, or build the data set with fedvlr_plugin.integrations.recbole.open.open_dataset"
+            )
+        self.spec, execution = spec_from_config(config, dataset.dataset_name)
+        row = parse_row(self.spec.row)
+        self._handle = _Handle(build_federation(row, self.spec, execution, dataset.prepared))
+        self.shared = self.federation.server.model
+
+    @property
+    def federation(self) -> Federation:
+        """The simulation behind the model."""
+        return self._handle.federation
+
+    def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
+        """Not a federated notion: clients train in rounds on their own samples."""
+        raise NotImplementedError("FedVLR is trained in rounds by FedVLRTrainer, not batch by batch; use that trainer")
+
+    @torch.no_grad()
+    def predict(self, interaction: Interaction) -> torch.Tensor:
+        """Scores of (user, item) pairs, `[B]`."""
+        users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
+        distinct, place = torch.unique(users, return_inverse=True)
+        return self.federation.score(distinct - 1)[place, (items - 1).to(self.federation.device)]
+
+    @torch.no_grad()
+    def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
+        """Scores of all items, flat `[B * n_items]`, the padding item first and lowest."""
+        scores = self.federation.score(interaction[self.USER_ID] - 1)
+        return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf).view(-1)
+
+    def get_extra_state(self) -> dict[str, torch.Tensor]:
+        """Private parameters of all clients, for checkpoints (no optimiser moments)."""
+        return self.federation.engine.export_private()
+
+    def set_extra_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Puts private parameters back."""
+        self.federation.engine.import_private(state)
+        self.federation.server.refresh()
+
+
+def spec_from_config(config: Config, dataset: str) -> tuple[RunSpec, ExecutionConfig]:
+    """The run that a RecBole configuration describes; raises `ConfigError` for wrong values."""
+    named = config["protocol"] if "protocol" in config else "corrected"
+    if named not in PROTOCOLS:
+        raise ConfigError(f"protocol '{named}' is not known; allowed: {', '.join(PROTOCOLS)}")
+    protocol = build_config(Protocol, PROTOCOLS[named].model_dump() | _given(config, Protocol, skip=("name",)))
+    training = build_config(TrainingConfig, _given(config, TrainingConfig))
+    model = build_config(ModelConfig, _given(config, ModelConfig))
+    values = _given(config, ExecutionConfig)
+    values["device"] = str(config["device"])
+    execution = build_config(ExecutionConfig, values)
+    row = parse_row(config["row"] if "row" in config else DEFAULT_ROW)
+    if row.kind != "federated":
+        raise ConfigError(f"row '{row.name}' is not federated; name a backbone with or without +MLP, +VBPR or +ours")
+    seed = config["seed"]
+    spec = RunSpec(dataset=dataset, row=row.name, seed=seed, protocol=protocol, training=training, model=model)
+    return spec, execution
+
+
+def _given(config: Config, part: type[_Part], skip: tuple[str, ...] = ()) -> dict[str, object]:
+    """The fields of a part that the user set. RecBole has fields of its own of no other meaning."""
+    external: Mapping[str, object] = config.external_config_dict
+    return {key: external[key] for key in part.model_fields if key in external and key not in skip}
+
+
+__all__ = ["DEFAULT_ROW", "FedVLR", "FedVLRConfig", "spec_from_config"]
