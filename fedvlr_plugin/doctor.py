@@ -80,7 +80,9 @@ def _device() -> list[Finding]:
 def _shims() -> list[Finding]:
     from fedvlr_plugin import compat
 
-    return [Finding(f"shim: {line}") for line in compat.status()]
+    compat.prepare_recbole()
+    compat.prepare_torchvision()
+    return [Finding(f"shim applied: {line}") for line in compat.applied()] or [Finding("no shims needed")]
 
 
 def _data(data_root: Path | None) -> list[Finding]:

@@ -97,6 +97,24 @@ def specs_for(
     ]
 
 
+def spec_with(spec: RunSpec, settings: Mapping[str, object]) -> RunSpec:
+    """A specification with some settings changed; `params` are merged into the row's own.
+
+    Raises `ConfigError` for an unknown setting or a value out of its range.
+    """
+    split_settings(settings)  # complains about names first
+    extra = settings.get("params")
+    params = spec.model.params | (dict(extra) if isinstance(extra, Mapping) else {})
+    training = {k: v for k, v in settings.items() if k in TrainingConfig.model_fields}
+    model = {k: v for k, v in settings.items() if k in ModelConfig.model_fields} | {"params": params}
+    return spec.model_copy(
+        update={
+            "training": build_config(TrainingConfig, spec.training.model_dump() | training),
+            "model": build_config(ModelConfig, spec.model.model_dump() | model),
+        }
+    )
+
+
 def merge(rules: Iterable[Rule], dataset: str, row: str) -> dict[str, object]:
     """Settings of all rules that match, later over earlier; `params` are merged key by key."""
     settings: dict[str, object] = {}

@@ -1,0 +1,39 @@
+"""A worker process for the tests: study_worker.py URL LOG METHOD SECONDS_PER_TRIAL; logs each trial it begins."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+import optuna
+
+from fedvlr_plugin.benchmark.search_space import space_of
+from fedvlr_plugin.benchmark.storage import open_storage
+from fedvlr_plugin.benchmark.study import Study, StudySpec
+from fedvlr_plugin.config import RunSpec, TrainingConfig
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+_spec = importlib.util.spec_from_file_location("stand_ins", Path(__file__).parent / "conftest.py")
+assert _spec is not None and _spec.loader is not None
+stand_ins = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(stand_ins)
+
+
+def main(url: str, log: str, method: str, pause: float) -> None:
+    def runner(spec, execution=None, **kwargs):
+        with open(log, "a") as file:
+            file.write(f"{os.getpid()} {spec.training.client_lr:g} {spec.training.server_lr_id:g}\n")
+        time.sleep(pause)
+        return stand_ins.fake_run(spec, execution, **kwargs)
+
+    base = RunSpec(dataset="tiny", row="FedAvg", training=TrainingConfig(rounds=2))
+    spec = StudySpec(base, space_of("FedAvg"), method, 12)
+    selection = Study(spec, stand_ins.make_data(), open_storage(url, 1, 2), runner).work()
+    print(selection.point, selection.tried)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]))
