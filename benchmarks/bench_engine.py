@@ -1,9 +1,9 @@
 """Speed and memory of the federated engines, on this machine, in one run. Prints a table and writes JSON.
 
-    python benchmarks/bench_engine.py                                  # ML- and Movie-sized, FedAvg and FedAvg+ours
-    python benchmarks/bench_engine.py --compare                        # batched against sequential, same run
-    python benchmarks/bench_engine.py --scale                          # clients 100..100000, items 1000..100000
-    python benchmarks/bench_engine.py --rows FedRAP+ours --sizes ku 500x2000x20000 --device cuda
+python benchmarks/bench_engine.py                                  # ML- and Movie-sized, FedAvg and FedAvg+ours
+python benchmarks/bench_engine.py --compare                        # batched against sequential, same run
+python benchmarks/bench_engine.py --scale                          # clients 100..100000, items 1000..100000
+python benchmarks/bench_engine.py --rows FedRAP+ours --sizes ku 500x2000x20000 --device cuda
 """
 
 from __future__ import annotations

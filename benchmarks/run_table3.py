@@ -1,6 +1,6 @@
 """Table 3: client parameters, the paper's beside the closed form and a live client's. Trains nothing.
 
-    python benchmarks/run_table3.py [--datasets ML KU] [--csv FILE]
+python benchmarks/run_table3.py [--datasets ML KU] [--csv FILE]
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         numbers = [h.private, h.own_rows, h.received, h.sent]
         sizes = [f"{h.received_bytes / 2**20:.2f}", f"{h.sent_bytes / 2**20:.2f}"]
         form = f"{cell.closed_form:,}"
-        body.append([cell.row, cell.dataset, cell.paper_thousands, form, cell.verdict, *(f"{n:,}" for n in numbers), *sizes])
+        body.append(
+            [cell.row, cell.dataset, cell.paper_thousands, form, cell.verdict, *(f"{n:,}" for n in numbers), *sizes]
+        )
     print(tabulate(body, headers=HEAD, disable_numparse=True))
     odd = [f"{c.row} on {c.dataset} ({c.verdict.removeprefix('ODD: ')})" for c in cells if c.verdict != "follows"]
     print(f"\n{len(cells) - len(odd)} of {len(cells)} cells follow the closed form. Odd: {'; '.join(odd) or 'none'}.")

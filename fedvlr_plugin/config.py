@@ -32,7 +32,7 @@ class _Frozen(BaseModel):
         return values
 
 
-_FrozenT = TypeVar("_FrozenT", bound=_Frozen)
+_FrozenT = TypeVar("_FrozenT", bound=BaseModel)
 
 
 class Protocol(_Frozen):

@@ -84,7 +84,9 @@ def draw_cohort(seed: int, round: int, n_clients: int, participation: float) -> 
     if participation >= 1.0:
         return torch.arange(n_clients)
     size = max(1, round_half_up(participation * n_clients))
-    order = bits32(client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients)), torch.zeros(1, dtype=torch.int64))
+    order = bits32(
+        client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients)), torch.zeros(1, dtype=torch.int64)
+    )
     return torch.argsort(order, stable=True)[:size].sort().values
 
 

@@ -5,13 +5,19 @@ theirs through the entry-point group `fedvlr_plugin.backbones`.
 """
 
 from fedvlr_plugin.backbones.contract import BACKBONES, Backbone, BackboneParams, ClientView
-from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.backbones.fcf import FCF
+from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.backbones.fedncf import FedNCF
-from fedvlr_plugin.backbones.pfedrec import PFedRec
 from fedvlr_plugin.backbones.fedrap import FedRAP
+from fedvlr_plugin.backbones.pfedrec import PFedRec
 
-for _name, _backbone in (("FedAvg", FedAvg), ("FCF", FCF), ("FedNCF", FedNCF), ("PFedRec", PFedRec), ("FedRAP", FedRAP)):
+for _name, _backbone in (
+    ("FedAvg", FedAvg),
+    ("FCF", FCF),
+    ("FedNCF", FedNCF),
+    ("PFedRec", PFedRec),
+    ("FedRAP", FedRAP),
+):
     BACKBONES.add(_name, _backbone)
 
 __all__ = ["BACKBONES", "FCF", "Backbone", "BackboneParams", "ClientView", "FedAvg", "FedNCF", "FedRAP", "PFedRec"]

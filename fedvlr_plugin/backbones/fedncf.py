@@ -1,7 +1,7 @@
 """FedNCF (Perifanis & Efraimidis 2022): neural collaborative filtering with private user vectors (section 5).
 
-    logit = scorer([tower([u_mlp ; i_mlp]) ; u_mf * i_mf]),   tower 2d -> d -> d/2 -> d/4, ReLU after each,
-    scorer d/4 + d -> 1. With fusion the item vectors are i_mlp + e_i and i_mf + e_i, so e_i receives both gradients.
+logit = scorer([tower([u_mlp ; i_mlp]) ; u_mf * i_mf]),   tower 2d -> d -> d/2 -> d/4, ReLU after each,
+scorer d/4 + d -> 1. With fusion the item vectors are i_mlp + e_i and i_mf + e_i, so e_i receives both gradients.
 """
 
 from __future__ import annotations

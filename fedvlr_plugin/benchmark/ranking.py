@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from fedvlr_plugin.data.interactions import BoolArray
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks, rank_positives
 from fedvlr_plugin.federation.simulation import Federation
 
@@ -27,12 +28,15 @@ def rank_federation(federation: Federation, phase: Phase, mask_validation: bool 
     return Ranks(**columns)
 
 
-def _rank(federation: Federation, phase: Phase, mask_validation: bool, mine: np.ndarray | None = None) -> Ranks:
+def _rank(federation: Federation, phase: Phase, mask_validation: bool, mine: BoolArray | None = None) -> Ranks:
     interactions = federation.data.interactions
     if mine is not None:
         held = interactions.valid if phase == "valid" else interactions.test
         only = np.where(mine, held, -1)
-        interactions = dataclasses.replace(interactions, **{phase: only})
+        if phase == "valid":
+            interactions = dataclasses.replace(interactions, valid=only)
+        else:
+            interactions = dataclasses.replace(interactions, test=only)
     return rank_positives(
         federation.score, interactions, phase, mask_validation=mask_validation, device=str(federation.device)
     )

@@ -11,10 +11,11 @@ from typing import Literal
 
 from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.fusion.views import Fusion
 
 FLOORS = ("chance", "popularity", "cold-first")
 CENTRALIZED = ("VBPR", "BM3", "MGCN", "PGL")
-VARIANTS = {"": "none", "MLP": "mlp", "VBPR": "vbpr", "ours": "blfm"}
+VARIANTS: dict[str, Fusion] = {"": "none", "MLP": "mlp", "VBPR": "vbpr", "ours": "blfm"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Row:
     name: str
     kind: Literal["floor", "federated", "recbole"]
     backbone: str | None = None
-    fusion: str | None = None
+    fusion: Fusion | None = None
 
 
 def parse_row(name: str) -> Row:

@@ -79,7 +79,9 @@ def check_device(name: str) -> None:
     if count == 0:
         raise DeviceError(f"device '{name}' is not there: torch sees no CUDA device; use --device cpu")
     if device.index is not None and device.index >= count:
-        raise DeviceError(f"device '{name}' is not there: torch sees {count} CUDA device(s), cuda:0 to cuda:{count - 1}")
+        raise DeviceError(
+            f"device '{name}' is not there: torch sees {count} CUDA device(s), cuda:0 to cuda:{count - 1}"
+        )
 
 
 def _run_floor(row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData) -> RunResult:

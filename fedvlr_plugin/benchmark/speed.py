@@ -53,9 +53,7 @@ class Speed:
         return asdict(self)
 
 
-def measure(
-    spec: RunSpec, data: PreparedData, execution: ExecutionConfig, rounds: int, floor: bool = True
-) -> Speed:
+def measure(spec: RunSpec, data: PreparedData, execution: ExecutionConfig, rounds: int, floor: bool = True) -> Speed:
     """Runs a first round for warmth and `rounds` more, with one evaluation each."""
     device = torch.device(execution.device)
     meter = Meter(device)

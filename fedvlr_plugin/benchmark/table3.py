@@ -15,6 +15,7 @@ broadcast and one upload. No training happens. Imports `paper`, `rows`, `run`, `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,9 +115,7 @@ def held(row: str, items: int, width: int = WIDTH) -> Held:
 def table3() -> list[Cell]:
     """All 16 rows x 7 data sets, in the paper's order."""
     sizes = {line["dataset"]: (int(line["users"]), int(line["items"])) for line in published(1)}
-    paper = {
-        (_row(line), line["dataset"]): int(line["client_params_thousands"]) for line in published(3)
-    }
+    paper = {(_row(line), line["dataset"]): int(line["client_params_thousands"]) for line in published(3)}
     counted: dict[tuple[str, int], Held] = {}
     cells = []
     for row in (r for r in federated_rows() if any(key[0] == r for key in paper)):
@@ -130,7 +129,7 @@ def table3() -> list[Cell]:
     return cells
 
 
-def _row(line: dict[str, str]) -> str:
+def _row(line: Mapping[str, str]) -> str:
     return line["model"] if line["variant"] == "-" else f"{line['model']}+{line['variant']}"
 
 

@@ -56,7 +56,9 @@ class AtomicSource(Source):
             tokens = tuple(beside.read_text(encoding="utf-8").split("\n"))
             tokens = tokens[:-1] if tokens and not tokens[-1] else tokens
             if len(tokens) != len(matrix):
-                raise DataError(f"{where} has {len(matrix)} rows and {beside.name} {len(tokens)} tokens; they must agree")
+                raise DataError(
+                    f"{where} has {len(matrix)} rows and {beside.name} {len(tokens)} tokens; they must agree"
+                )
             short = file.name.removesuffix(SUFFIX)
             out.append(TokenFeatures(RENAMED.get(short, short), tokens, matrix, file.name))
         return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
@@ -69,7 +70,7 @@ def generated(
     return PreparedData(name, interactions, ItemFeatures(features), {"source": "generated", "seed": seed})
 
 
-def _spread(weights: np.ndarray, total: int, most: int) -> np.ndarray:
+def _spread(weights: npt.NDArray[np.float64], total: int, most: int) -> npt.NDArray[np.int64]:
     """Splits `total` over users in proportion to weights, at most `most` each."""
     if total > most * len(weights):
         raise ConfigError(f"{total} further interactions do not fit {len(weights)} users with {most} free items each")

@@ -72,7 +72,8 @@ class Interactions:
     @cached_property
     def cold_items(self) -> BoolArray:
         """`[n_items]`, true for items that never occur in training."""
-        return self.train_counts == 0
+        cold: BoolArray = self.train_counts == 0
+        return cold
 
     @property
     def n_interactions(self) -> int:
@@ -109,7 +110,9 @@ class Interactions:
         """
         n_users, n_items = len(user_tokens), len(item_tokens)
         if len(labels) and not np.isin(labels, (TRAIN, VALID, TEST)).all():
-            raise DataError(f"split labels must be 0 (train), 1 (valid) or 2 (test), got {sorted(set(labels.tolist()))[:6]}")
+            raise DataError(
+                f"split labels must be 0 (train), 1 (valid) or 2 (test), got {sorted(set(labels.tolist()))[:6]}"
+            )
         held: dict[int, IntArray] = {}
         for label, name in ((VALID, "validation"), (TEST, "test")):
             chosen = labels == label

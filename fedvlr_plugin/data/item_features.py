@@ -60,7 +60,7 @@ class TokenFeatures:
 
     name: str
     tokens: tuple[str, ...]
-    matrix: npt.NDArray[np.floating]
+    matrix: npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
     source: str = "unknown"
 
     def __post_init__(self) -> None:
@@ -109,7 +109,9 @@ class ItemFeatures(Mapping[str, Modality]):
         if len(set(names)) != len(names):
             raise DataError(f"modality names must differ, got {names}")
         if len({len(m.matrix) for m in modalities}) > 1:
-            raise DataError(f"modalities differ in the number of items: { {m.name: len(m.matrix) for m in modalities} }")
+            raise DataError(
+                f"modalities differ in the number of items: { {m.name: len(m.matrix) for m in modalities} }"
+            )
         self._modalities = {m.name: m for m in modalities}
 
     def __getitem__(self, name: str) -> Modality:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from fedvlr_plugin.data.item_features import TokenFeatures
+from fedvlr_plugin.data.item_features import FloatMatrix, TokenFeatures
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
 from fedvlr_plugin.errors import DataError
 
@@ -79,7 +79,9 @@ class ReleasedSource(Source):
             raise DataError(f"{where}: the timestamp of row {int(np.flatnonzero(times.isna())[0]) + 2} is no number")
         frame[TIME] = times.astype(np.float64)
         if LABEL in frame and not frame[LABEL].isin((0, 1, 2)).all():
-            raise DataError(f"{where}: split labels must be 0, 1 or 2, got {sorted(frame[LABEL].unique().tolist())[:8]}")
+            raise DataError(
+                f"{where}: split labels must be 0, 1 or 2, got {sorted(frame[LABEL].unique().tolist())[:8]}"
+            )
         if RATING not in frame:
             frame[RATING] = 1.0
         self.n_rows = int(frame[ITEM].max()) + 1
@@ -103,7 +105,7 @@ class ReleasedSource(Source):
         return out
 
 
-def load_matrix(file: Path, where: str) -> np.ndarray:
+def load_matrix(file: Path, where: str) -> FloatMatrix:
     """A two-dimensional numeric `.npy` as float32; raises `DataError` otherwise. Never unpickles."""
     try:
         matrix = np.load(file, allow_pickle=False)
@@ -111,4 +113,5 @@ def load_matrix(file: Path, where: str) -> np.ndarray:
         raise DataError(f"{where} cannot be read as a numpy array: {error}") from None
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.number):
         raise DataError(f"{where} must be a numeric matrix [n_items, width], got {matrix.dtype} {list(matrix.shape)}")
-    return matrix.astype(np.float32)
+    out: FloatMatrix = matrix.astype(np.float32)
+    return out

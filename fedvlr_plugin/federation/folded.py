@@ -140,9 +140,7 @@ class FoldedProgram:
         return grad_q
 
     @torch.no_grad()
-    def score(
-        self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState
-    ) -> torch.Tensor:
+    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
         """Scores of all items for a block of clients, one matrix product `[B, n_items]`."""
         views = broadcast["views"]
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()

@@ -77,12 +77,15 @@ class GatheredProgram:
     def _keys(self, steps: list[Step]) -> torch.Tensor:
         """client * n_items + item of everything that the round will touch, ascending and distinct."""
         n_items = self.problem.histories.n_items
-        return torch.unique(torch.cat([step.owner * n_items + step.items for step in steps]))
+        keys: torch.Tensor = torch.unique(torch.cat([step.owner * n_items + step.items for step in steps]))
+        return keys
 
     def _pooled(self, block: HistoryBlock) -> torch.Tensor:
         """p_u as a leaf `[B, Gd]` that collects its gradient over the steps."""
         views = self.received["views"].detach()
-        return block.pool(views.view(len(views), -1)).requires_grad_()
+        pooled: torch.Tensor = block.pool(views.view(len(views), -1))
+        pooled.requires_grad = True
+        return pooled
 
     def _unpool(self, block: HistoryBlock, grad: torch.Tensor) -> None:
         """Sends the collected gradient of p_u through the means to the views' gradient."""

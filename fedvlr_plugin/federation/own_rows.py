@@ -21,7 +21,9 @@ from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.optimizers import adam_rows
 from fedvlr_plugin.federation.setup import LocalProblem
 
-NUMPY_DTYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+FloatType = np.dtype[np.generic]  # float32 or float64
+FloatRows = npt.NDArray[np.generic]
+NUMPY_DTYPES: dict[torch.dtype, FloatType] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 Ids = npt.NDArray[np.int64]
 EMPTY: Ids = np.zeros(0, dtype=np.int64)
 
@@ -32,16 +34,16 @@ class Arena:
     Both parts are mapped once at their largest possible size; the system gives pages as they are written.
     """
 
-    def __init__(self, most_rows: int, width: int, dtype: np.dtype[np.floating], budget: int) -> None:
+    def __init__(self, most_rows: int, width: int, dtype: FloatType, budget: int) -> None:
         row_bytes = width * dtype.itemsize
         self.in_memory = min(most_rows, budget // row_bytes)
         self.width, self.dtype, self.used = width, dtype, 0
         self._memory = self._map(self.in_memory, -1)
-        self._file: npt.NDArray[np.floating] | None = None
+        self._file: FloatRows | None = None
         self._file_map: mmap.mmap | None = None
         self._most_rows = most_rows
 
-    def _map(self, rows: int, descriptor: int) -> npt.NDArray[np.floating]:
+    def _map(self, rows: int, descriptor: int) -> FloatRows:
         size = max(rows, 1) * self.width * self.dtype.itemsize
         if descriptor < 0:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
@@ -67,7 +69,7 @@ class Arena:
                 self._file = self._map(rest, scratch.fileno())
         return rows
 
-    def read(self, rows: Ids, width: int | None = None) -> npt.NDArray[np.floating]:
+    def read(self, rows: Ids, width: int | None = None) -> FloatRows:
         """Copies of some rows `[len(rows), width]` (their first `width` numbers)."""
         w = self.width if width is None else width
         low = rows < self.in_memory
@@ -80,7 +82,7 @@ class Arena:
             self._drop()
         return out
 
-    def write(self, rows: Ids, values: npt.NDArray[np.floating]) -> None:
+    def write(self, rows: Ids, values: FloatRows) -> None:
         """Stores `values [len(rows), width]`."""
         low = rows < self.in_memory
         if low.all():

@@ -22,7 +22,9 @@ import torch.nn.functional as nnf
 DENSE_FROM = 25
 
 
-def dots(q: torch.Tensor, table: torch.Tensor, indptr: torch.Tensor, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+def dots(
+    q: torch.Tensor, table: torch.Tensor, indptr: torch.Tensor, owner: torch.Tensor, items: torch.Tensor
+) -> torch.Tensor:
     """`[K]`: q `[B, w]` of each sample's owner times table `[n, w]` at its item."""
     if 2 * len(items) > len(q) * len(table):
         return (q @ table.t()).view(-1).index_select(0, owner * len(table) + items)
@@ -33,18 +35,18 @@ def dots(q: torch.Tensor, table: torch.Tensor, indptr: torch.Tensor, owner: torc
         pattern = torch.sparse_csr_tensor(
             indptr, items, q.new_zeros(len(items)), (len(q), len(table)), check_invariants=False
         )
-        out = torch.sparse.sampled_addmm(pattern, q, table.t(), beta=0.0)
-    return out.values()
+        out: torch.Tensor = torch.sparse.sampled_addmm(pattern, q, table.t(), beta=0.0).values()
+    return out
 
 
 def bags(table: torch.Tensor, indptr: torch.Tensor, items: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """`[B, w]`: the weighted sum of table rows over each owner's samples; zero for an owner without any."""
-    return nnf.embedding_bag(
-        items, table, indptr, mode="sum", per_sample_weights=weights, include_last_offset=True
-    )
+    return nnf.embedding_bag(items, table, indptr, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
-def scatter(out: torch.Tensor, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor) -> None:
+def scatter(
+    out: torch.Tensor, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor
+) -> None:
     """Adds weight times q `[B, w]` of the owner to `out [n, w]` at the item of each sample, in place.
 
     Where the block is dense enough the residual matrix is built after all and multiplied: a matrix product does

@@ -23,7 +23,6 @@ from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.federation.ragged import bags
 from fedvlr_plugin.rng import Stream, below, bits32, client_keys
 
-
 MOST_LISTED = 16 * 2**20
 
 
@@ -215,7 +214,11 @@ class BlockSampler(HistoryBlock):
             counts = torch.minimum(self.indptr[1 : clients + 1] - begin, torch.tensor(size, device=begin.device))
             indptr = _indptr(counts)
             owner = torch.repeat_interleave(torch.arange(clients, device=begin.device), counts)
-            at = order[begin.index_select(0, owner) + torch.arange(len(owner), device=begin.device) - indptr.index_select(0, owner)]
+            at = order[
+                begin.index_select(0, owner)
+                + torch.arange(len(owner), device=begin.device)
+                - indptr.index_select(0, owner)
+            ]
             share = counts.to(self.sampler.dtype).reciprocal()
             yield Step(
                 clients,

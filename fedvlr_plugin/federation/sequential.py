@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.contract import Uplink
+from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
 from fedvlr_plugin.federation.samples import Step
 from fedvlr_plugin.federation.setup import LocalProblem
-from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
 from fedvlr_plugin.rng import Stream, generator
 
 
@@ -143,6 +143,8 @@ class SequentialEngine:
         if step.positives is not None:
             better = backbone.logits(PlainView(client, broadcast, step.positives, weights))[0]
             return -nnf.logsigmoid(better - scores).mean()
+        if step.labels is None:
+            raise RuntimeError("a step has labels or pairs")
         loss = nnf.binary_cross_entropy_with_logits(scores, step.labels)
         if not backbone.has_penalty:
             return loss
@@ -250,7 +252,8 @@ class SequentialEngine:
             weights = self._mixture(self._for_evaluation(user), broadcast, self._history(user))
             if weights is not None:
                 rows.append(weights.double().cpu().numpy())
-        return np.stack(rows)
+        stacked: npt.NDArray[np.float64] = np.stack(rows)
+        return stacked
 
     def _history(self, user: int) -> torch.Tensor:
         slot = self.problem.histories.slot_of[user : user + 1]

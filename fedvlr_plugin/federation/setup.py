@@ -69,7 +69,11 @@ def make_backbone(name: str, fusion: FusionSettings, model: ModelConfig) -> Back
 
 
 def local_problem(
-    spec: RunSpec, backbone: Backbone, fusion: FusionSettings, interactions: Interactions, device: torch.device,
+    spec: RunSpec,
+    backbone: Backbone,
+    fusion: FusionSettings,
+    interactions: Interactions,
+    device: torch.device,
     users: torch.Tensor | None = None,
 ) -> LocalProblem:
     """Puts the clients' side of a run together, for all clients or the `users` of this process."""

@@ -96,7 +96,9 @@ class NaiveVBPRView(torch.nn.Module):
         super().__init__()
         matrices = [torch.from_numpy(m.matrix).to(dtype) for m in features.values()]
         if not matrices:
-            raise ConfigError("the fusion 'vbpr' needs a content modality and this data set has none; use a row without it")
+            raise ConfigError(
+                "the fusion 'vbpr' needs a content modality and this data set has none; use a row without it"
+            )
         self.register_buffer("content", torch.cat(matrices, dim=1), persistent=False)
         self.projection = make_linear(sum(m.shape[1] for m in matrices), dim, generator)
         self.to(dtype)

@@ -50,4 +50,7 @@ def test_the_fingerprint_sees_every_part():
     first = Interactions.from_labels(*base, ("a", "b"), ("x", "y"))
     assert first.fingerprint == Interactions.from_labels(*base, ("a", "b"), ("x", "y")).fingerprint
     assert first.fingerprint != Interactions.from_labels(*base, ("a", "c"), ("x", "y")).fingerprint
-    assert first.fingerprint != Interactions.from_labels(*base[:2], np.array([0, 1, 0]), ("a", "b"), ("x", "y")).fingerprint
+    assert (
+        first.fingerprint
+        != Interactions.from_labels(*base[:2], np.array([0, 1, 0]), ("a", "b"), ("x", "y")).fingerprint
+    )

@@ -80,7 +80,9 @@ def test_atomic_files_with_features_beside(tmp_path):
     matrix = np.arange(12, dtype=np.float32).reshape(6, 2)
     np.save(folder / "image_features.npy", matrix)
     (folder / "image_features.tokens").write_text("\n".join(["i6", "i5", "i4", "i3", "i2", "i1"]) + "\n")
-    data = open_dataset("shop", tmp_path, AnyModel, {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}).prepared
+    data = open_dataset(
+        "shop", tmp_path, AnyModel, {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}
+    ).prepared
     assert data.interactions.n_users == 4 and "u9" not in data.interactions.user_tokens
     assert data.facts["duplicate_rows"] == 1 and data.interactions.n_interactions == 20
     vision = data.features["vision"]
@@ -92,7 +94,11 @@ def test_atomic_files_with_features_beside(tmp_path):
 
 def test_packaged_movielens():
     data = prepare("ml-100k")
-    assert (data.interactions.n_users, data.interactions.n_items, data.interactions.n_interactions) == (943, 1682, 100_000)
+    assert (data.interactions.n_users, data.interactions.n_items, data.interactions.n_interactions) == (
+        943,
+        1682,
+        100_000,
+    )
     assert {m.name: m.matrix.shape for m in data.features.values()} == {"text": (1682, 64), "genres": (1682, 19)}
     story = data.interactions.item_tokens.index("1")
     assert data.features["genres"].matrix[story].sum() == 3
@@ -148,7 +154,9 @@ def break_file(folder, how):
     elif how == "nobody":
         frame.groupby("userID").head(2).drop(columns="split_label").to_csv(inter, index=False)
     elif how == "time":
-        frame.astype({"timestamp": object}).assign(timestamp=["soon", *frame["timestamp"][1:]]).to_csv(inter, index=False)
+        frame.astype({"timestamp": object}).assign(timestamp=["soon", *frame["timestamp"][1:]]).to_csv(
+            inter, index=False
+        )
     elif how == "rows":
         np.save(folder / "text_features.npy", np.zeros((5, 3)))
     elif how == "nan":

@@ -6,7 +6,7 @@ A backbone that is registered, from inside or outside, is picked up by name.
 import numpy as np
 import pytest
 import torch
-from conftest import make_toy
+from toy import make_toy
 
 from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.config import ExecutionConfig
@@ -95,11 +95,15 @@ def test_the_pull_back_equals_autograd_through_the_whole_model(make_spec, backbo
     a = build(make_spec, backbone, fusion, "sequential", participation=1.0)
     whole = build(make_spec, backbone, fusion, "sequential", participation=1.0)
     uplink = a.engine.local_round(a.server.broadcast(), ALL, a.problem.client_weights(ALL), 1)
-    shared = [p for p in a.server.model.parameters()]
+    shared = list(a.server.model.parameters())
     graph = a.server.model()
     reached = [n for n in uplink.sums if graph[n].requires_grad]
     got = torch.autograd.grad(
-        [graph[n] for n in reached], shared, [uplink.sums[n] for n in reached], allow_unused=True, materialize_grads=True
+        [graph[n] for n in reached],
+        shared,
+        [uplink.sums[n] for n in reached],
+        allow_unused=True,
+        materialize_grads=True,
     )
     engine, parameters = whole.engine, list(whole.server.model.parameters())
     expected = [torch.zeros_like(p) for p in parameters]
@@ -170,7 +174,9 @@ def test_private_state_survives_rounds_and_is_what_evaluation_uses(make_spec, ba
 def test_a_client_outside_the_cohort_is_frozen(make_spec, backbone, fusion):
     federation = build(make_spec, backbone, fusion)
     store = federation.engine.store
-    federation.engine.local_round(federation.server.broadcast(), torch.tensor([2, 8]), torch.tensor([0.3, 0.7]).double(), 1)
+    federation.engine.local_round(
+        federation.server.broadcast(), torch.tensor([2, 8]), torch.tensor([0.3, 0.7]).double(), 1
+    )
     others = federation.problem.histories.slot_of[torch.tensor([1, 3, 4, 5, 6, 7])]
     for name, values in store.values.items():
         assert torch.equal(values[others], store.initial[name].expand(6, -1))

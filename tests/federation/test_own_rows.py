@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_toy
+from toy import make_toy
 
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.errors import ConfigError

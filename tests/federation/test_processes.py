@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 from two_ranks import result  # noqa: E402
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import SIZES, make_toy
 from scipy import stats
+from toy import SIZES, make_toy
 
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import Interactions

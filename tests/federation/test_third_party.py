@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_toy
+from toy import make_toy
 
 from fedvlr_plugin.backbones import BACKBONES, Backbone
 from fedvlr_plugin.config import ExecutionConfig

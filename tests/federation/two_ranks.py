@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from conftest import make_toy
+from toy import make_toy
 
 from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, RunSpec, TrainingConfig
@@ -41,7 +41,11 @@ def result(row: str, backbone: str, fusion: str) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for row, backbone, fusion in (("FedAvg+ours", "FedAvg", "blfm"), ("FedRAP+MLP", "FedRAP", "mlp"), ("FedNCF", "FedNCF", "none")):
+    for row, backbone, fusion in (
+        ("FedAvg+ours", "FedAvg", "blfm"),
+        ("FedRAP+MLP", "FedRAP", "mlp"),
+        ("FedNCF", "FedNCF", "none"),
+    ):
         values = result(row, backbone, fusion)
         rank = torch.distributed.get_rank()
         np.savez(folder / f"{row}-{rank}.npz", **values)

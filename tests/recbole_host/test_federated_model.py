@@ -21,7 +21,9 @@ SETTINGS = {"rounds": 3, "local_epochs": 1, "participation": 0.3, "seed": 3, "di
 
 
 def trained(folder, row, **more):
-    dataset = open_dataset("planted", None, FedVLR, {"row": row, "checkpoint_dir": str(folder / "ck"), **SETTINGS, **more})
+    dataset = open_dataset(
+        "planted", None, FedVLR, {"row": row, "checkpoint_dir": str(folder / "ck"), **SETTINGS, **more}
+    )
     train, valid, test = data_preparation(dataset.config, dataset)
     model = FedVLR(dataset.config, train._dataset)
     trainer = FedVLRTrainer(dataset.config, model)

@@ -39,7 +39,7 @@ VIEWS: Registry[type[ViewOperator]] = Registry("view operator", "fedvlr_plugin.v
 
 def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> torch.nn.Linear:
     """A linear layer with Xavier-uniform weights from `generator` and zero bias."""
-    layer = torch.nn.utils.skip_init(torch.nn.Linear, n_in, n_out)
+    layer: torch.nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, n_in, n_out)
     torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
     torch.nn.init.zeros_(layer.bias)
     return layer

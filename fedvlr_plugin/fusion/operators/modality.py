@@ -22,7 +22,9 @@ class ModalityView(ViewOperator):
     def __init__(self, names: Sequence[str], dim: int, generator: torch.Generator, chosen: str) -> None:
         super().__init__(names, dim, generator)
         if chosen not in self.names:
-            raise ConfigError(f"view '{PREFIX}{chosen}': no input is called '{chosen}'; allowed: {', '.join(self.names)}")
+            raise ConfigError(
+                f"view '{PREFIX}{chosen}': no input is called '{chosen}'; allowed: {', '.join(self.names)}"
+            )
         self.index = self.names.index(chosen)
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -77,7 +77,9 @@ class FedVLRConfig(Config):
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
         known = {key for group in self.parameters.values() for key in group}
-        known |= set(self.internal_config_dict) | OWN_KEYS | self._known_keys | {"model", "dataset", "nproc", "world_size"}
+        known |= (
+            set(self.internal_config_dict) | OWN_KEYS | self._known_keys | {"model", "dataset", "nproc", "world_size"}
+        )
         for key in self.external_config_dict:
             if key not in known:
                 raise ConfigError(

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from fedvlr_plugin.data.catalogue import find_source
-from fedvlr_plugin.data.interactions import Interactions, leave_one_out
+from fedvlr_plugin.data.interactions import IntArray, Interactions, leave_one_out
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
@@ -37,6 +37,8 @@ class FedVLRDataset(Dataset):
         UnknownNameError: no data set of that name.
     """
 
+    inter_feat: pd.DataFrame  # an Interaction after build
+
     def _get_field_from_config(self) -> None:
         super()._get_field_from_config()
         args = self.config["eval_args"]
@@ -56,7 +58,8 @@ class FedVLRDataset(Dataset):
         if self.source.atomic:
             path = self.source.data_path()
             super()._load_data(token, dataset_path if path is None else str(Path(path) / token))
-            if self.time_field not in self.inter_feat:
+            frame: pd.DataFrame = self.inter_feat
+            if self.time_field not in frame:
                 raise DataError(
                     f"data set '{token}' has no column '{self.time_field}' to split by time; name it with TIME_FIELD and load_col"
                 )
@@ -93,13 +96,14 @@ class FedVLRDataset(Dataset):
         self._reset_index()
         self._labels = self._split(labelled)
 
-    def _split(self, labelled: bool) -> np.ndarray:
+    def _split(self, labelled: bool) -> IntArray:
         """Labels 0, 1, 2 parallel to the rows, taken from the source or made by time."""
+        frame: pd.DataFrame = self.inter_feat
         if labelled:
-            labels = self.inter_feat.pop(LABEL).to_numpy(dtype=np.int64)
+            labels: IntArray = frame.pop(LABEL).to_numpy(dtype=np.int64)
             return labels
-        users = pd.factorize(self.inter_feat[self.uid_field])[0].astype(np.int64)
-        return leave_one_out(users, self.inter_feat[self.time_field].to_numpy(dtype=np.float64))
+        users = pd.factorize(frame[self.uid_field].to_numpy())[0].astype(np.int64)
+        return leave_one_out(users, frame[self.time_field].to_numpy(dtype=np.float64))
 
     def build(self) -> list[FedVLRDataset]:
         """Training, validation and test parts; may be called any number of times."""
@@ -126,9 +130,11 @@ class FedVLRDataset(Dataset):
     def prepared(self) -> PreparedData:
         """The same users, items and split for our engines and evaluation, ids from 0."""
         if self._prepared is None:
-            columns = [np.asarray(self.inter_feat[field]).astype(np.int64) - 1 for field in (self.uid_field, self.iid_field)]
+            rows_user, rows_item = (
+                np.asarray(self.inter_feat[f]).astype(np.int64) - 1 for f in (self.uid_field, self.iid_field)
+            )
             users = tuple(str(token) for token in self.field2id_token[self.uid_field][1:])
-            interactions = Interactions.from_labels(*columns, self._labels, users, self.item_tokens)
+            interactions = Interactions.from_labels(rows_user, rows_item, self._labels, users, self.item_tokens)
             facts = self.source.facts() | {"duplicate_rows": self._dropped}
             self._prepared = PreparedData(self.dataset_name, interactions, self.item_features, facts)
         return self._prepared
