@@ -16,11 +16,16 @@ from fedvlr_plugin.benchmark.options import Options, parse_options
 from fedvlr_plugin.errors import FedVLRError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedvlr_plugin.benchmark.campaign import Campaign, Cell
     from fedvlr_plugin.benchmark.experiment import Plan, Runner
+    from fedvlr_plugin.benchmark.profiles import Profile
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.config import ExecutionConfig, RunSpec
     from fedvlr_plugin.data.prepared import PreparedData
 
+PLAIN_WIDTH = 160
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -40,13 +45,21 @@ class Sources:
 
 @dataclass(frozen=True)
 class Job:
-    """A checked request: the runs of the table, their data, and where results go."""
+    """A checked request.
 
+    Attributes:
+        rows, datasets: canonical names, in the table's order.
+        specs: runs without a search (all of them, or the floors). cells: what is searched first.
+        data: by name. store: where results go. execution: how runs are executed.
+    """
+
+    rows: tuple[str, ...]
+    datasets: tuple[str, ...]
     specs: tuple[RunSpec, ...]
+    cells: tuple[Cell, ...]
     data: Mapping[str, PreparedData]
     store: ResultsStore
     execution: ExecutionConfig
-    plan: Plan
 
 
 def main(
@@ -86,10 +99,9 @@ def default_sources() -> Sources:
 
 def prepare(options: Options, sources: Sources) -> Job:
     """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
-    from fedvlr_plugin.benchmark.experiment import make_plan
     from fedvlr_plugin.benchmark.names import check_rows
     from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
-    from fedvlr_plugin.benchmark.rows import known_rows
+    from fedvlr_plugin.benchmark.rows import FLOORS, known_rows
     from fedvlr_plugin.benchmark.run import check_device
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.config import ExecutionConfig, build_config
@@ -98,7 +110,18 @@ def prepare(options: Options, sources: Sources) -> Job:
     rows = check_rows(options.rows or known_rows())
     names = options.datasets or profile.datasets or tuple(sources.default(options.data_root))
     datasets = list(dict.fromkeys(sources.check(name, options.data_root) for name in names))
-    specs = specs_for(profile, datasets, rows, options.seeds or profile.seeds, options.protocol, options.settings)
+    searched = [r for r in rows if r not in FLOORS] if searches(options, profile) else []
+    plain = [row for row in rows if row not in searched]
+    seeds = options.seeds or profile.seeds
+    specs = specs_for(profile, datasets, plain, seeds, options.protocol, options.settings)
+    cells: list[Cell] = []
+    if searched:
+        from fedvlr_plugin.benchmark.campaign import cells_for
+
+        cells = cells_for(
+            profile, datasets, searched, options.protocol, options.settings,
+            options.seeds, options.search, options.trials, options.pruning,
+        )  # fmt: skip
     check_device(options.device)
     budget = {} if options.memory_budget is None else {"memory_budget": options.memory_budget}
     execution = build_config(ExecutionConfig, {"engine": options.engine, "device": options.device, **budget})
@@ -108,8 +131,12 @@ def prepare(options: Options, sources: Sources) -> Job:
     for name in datasets:
         data[name] = sources.load(name, options.data_root)
         say(f"  {summary_line(data[name])}")
-    plan = make_plan(specs, store, data, options.overwrite)
-    return Job(tuple(specs), data, store, execution, plan)
+    return Job(tuple(rows), tuple(datasets), tuple(specs), tuple(cells), data, store, execution)
+
+
+def searches(options: Options, profile: Profile) -> bool:
+    """Whether parameters are searched: as the user says, else as the profile does."""
+    return options.search != "none" if options.search else bool(profile.search)
 
 
 def summary_line(data: PreparedData) -> str:
@@ -131,38 +158,74 @@ def summary_line(data: PreparedData) -> str:
 def _table2(options: Options, sources: Sources, runner: Runner | None) -> int:
     from rich.console import Console
 
-    from fedvlr_plugin.benchmark.estimate import spell_seconds
-    from fedvlr_plugin.benchmark.experiment import execute
+    from fedvlr_plugin.benchmark.experiment import execute, make_plan
     from fedvlr_plugin.benchmark.progress import make_progress
     from fedvlr_plugin.benchmark.run import run
 
     job = prepare(options, sources)
-    plan = job.plan
-    cost = f", about {spell_seconds(sum(plan.seconds))}" if plan.todo else ""
-    say(f"{len(plan.todo)} runs to do{cost}; {plan.stored} of {len(job.specs)} stored in '{options.results}'.")
+    plan = make_plan(job.specs, job.store, job.data, options.overwrite)
+    campaign = _campaign(options, job, runner or run) if job.cells else None
+    _announce(options, job, plan, campaign)
     if options.dry_run:
         return OK
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
     failures = execute(
         plan, job.store, job.data, make_progress(console), runner or run, job.execution, options.profile
     )  # fmt: skip
-    _print(options, job, console)
+    if campaign is not None:
+        failures += campaign.run(make_progress(console))
+    specs = (
+        [*job.specs, *(spec for tuned in campaign.selections() for spec in tuned.specs())] if campaign else job.specs
+    )
+    _print(options, job, specs, console)
     for failure in failures:
         spec = failure.spec
         print(f"error: {spec.dataset} {spec.row}, seed {spec.seed}: {failure.message}", file=sys.stderr)
     return FAILED if failures else OK
 
 
-def _print(options: Options, job: Job, console: object) -> None:
-    from rich.console import Console
+def _campaign(options: Options, job: Job, runner: Runner) -> Campaign:
+    """Opens the studies; `--overwrite` other than only-missing makes no sense for them and is refused."""
+    import logging
 
+    import optuna
+
+    from fedvlr_plugin.benchmark.campaign import Campaign
+    from fedvlr_plugin.benchmark.storage import open_storage
+    from fedvlr_plugin.errors import ConfigError
+
+    if options.overwrite != "only-missing":
+        raise ConfigError(
+            f"--overwrite {options.overwrite} cannot be used with a search, whose finished trials are always kept; "
+            "choose another --results DIR to start anew, or --search none"
+        )
+    optuna.logging.set_verbosity(logging.WARNING)
+    storage = open_storage(options.storage or f"sqlite:///{options.results / 'studies.db'}")
+    return Campaign(job.cells, job.data, job.store, storage, runner, job.execution, options.profile)
+
+
+def _announce(options: Options, job: Job, plan: Plan, campaign: Campaign | None) -> None:
+    """What will be done and what it will cost."""
+    from fedvlr_plugin.benchmark.estimate import spell_seconds
+
+    cost = f", about {spell_seconds(sum(plan.seconds))}" if plan.todo else ""
+    what = "runs" if campaign is None else "runs of floors"
+    say(f"{len(plan.todo)} {what} to do{cost}; {plan.stored} of {len(job.specs)} stored in '{options.results}'.")
+    if campaign is None:
+        return
+    weights = campaign.weights()
+    cost = f", about {spell_seconds(sum(weights))} for one worker" if weights else ""
+    say(f"{len(job.cells)} cells to search: {len(weights)} trials and runs to do{cost}.")
+
+
+def _print(options: Options, job: Job, specs: Sequence[RunSpec], console: Console) -> None:
     from fedvlr_plugin.benchmark.files import write_atomic
     from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
     from fedvlr_plugin.benchmark.table import build_table
 
     fingerprints = {name: data.fingerprint for name, data in job.data.items()}
-    table = build_table(job.store, job.specs, fingerprints, options.profile)
-    print_table(table, console if isinstance(console, Console) else Console())
+    table = build_table(job.store, specs, fingerprints, options.profile, job.rows, job.datasets)
+    print_table(table, console)
     stem = options.results / "tables" / f"table2-{options.profile}-{options.protocol}"
     for suffix, text in ((".md", markdown(table)), (".csv", csv_text(table))):
         write_atomic(stem.with_suffix(suffix), text.encode())

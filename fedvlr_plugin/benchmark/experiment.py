@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fedvlr_plugin.benchmark.estimate import estimate_seconds
-from fedvlr_plugin.benchmark.progress import Progress
+from fedvlr_plugin.benchmark.progress import Progress, describe, outcome_of
+from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.result import OnRound, RunResult
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -99,21 +100,34 @@ def execute(
     progress.start(list(plan.seconds))
     try:
         for spec in plan.todo:
-            progress.run_started(spec)
+            label = describe(spec)
+            progress.run_started(label, spec.training.rounds)
             try:
-                result = runner(
-                    spec, execution, data=data[spec.dataset], on_round=progress.round_done, outputs=_outputs(spec)
-                )
+                record = run_and_store(spec, store, data[spec.dataset], runner, execution, profile, progress.round_done)
             except ResultsError:
                 raise
             except FedVLRError as error:
                 failures.append(Failure(spec, str(error)))
-                progress.run_done(spec, None, str(error))
-                continue
-            progress.run_done(spec, store.append(result, data[spec.dataset], profile), "")
+                progress.run_done(label, f"FAILED: {error}")
+            else:
+                progress.run_done(label, outcome_of(record))
     finally:
         progress.stop()
     return failures
+
+
+def run_and_store(
+    spec: RunSpec,
+    store: ResultsStore,
+    data: PreparedData,
+    runner: Runner,
+    execution: ExecutionConfig | None,
+    profile: str | None,
+    on_round: OnRound | None = None,
+) -> RunRecord:
+    """Does one run and stores it."""
+    result = runner(spec, execution, data=data, on_round=on_round, outputs=_outputs(spec))
+    return store.append(result, data, profile)
 
 
 def _outputs(spec: RunSpec) -> tuple[str, ...]:

@@ -37,6 +37,10 @@ class Options:
     overwrite: str
     settings: dict[str, object]
     dry_run: bool
+    search: str | None
+    trials: int | None
+    storage: str | None
+    pruning: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,6 +81,20 @@ def parse_options(argv: Sequence[str], prog: str = "run_table2.py") -> Options:
     )
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings over the profile's, e.g. client_lr=0.01")
     add("--dry-run", action="store_true", help="say what would be done and what it would cost, and stop")
+    add(
+        "--search",
+        choices=("none", "grid", "tpe"),
+        help="how each cell's parameters are chosen, by validation NDCG@50; default: the profile's (paper: grid for the "
+        "deciding cells, tpe for the rest; smoke and quick: none)",
+    )
+    add("--trials", type=_positive, metavar="N", help="trials per cell of a tpe search; default: the profile's")
+    add(
+        "--storage",
+        metavar="URL",
+        help="database of the searches; default: sqlite:///RESULTS/studies.db. With a PostgreSQL or MySQL URL any number "
+        "of machines that are given the same command share the work",
+    )
+    add("--pruning", action="store_true", help="let searches give up trials with a poor learning curve (default: no)")
     found = parser.parse_args(list(argv))
     try:
         settings = dict(_setting(text) for text in found.set)
@@ -96,6 +114,10 @@ def parse_options(argv: Sequence[str], prog: str = "run_table2.py") -> Options:
         overwrite=found.overwrite,
         settings=settings,
         dry_run=found.dry_run,
+        search=found.search,
+        trials=found.trials,
+        storage=found.storage,
+        pruning=found.pruning,
     )
 
 

@@ -32,3 +32,15 @@ PAPER: tuple[Rule, ...] = (
     *COMMON,
     ("*", "*", {"rounds": 200, "patience": 20}),
 )  # fmt: skip
+
+# How the paper profile searches: `method` grid or tpe, `trials` (of tpe), `seeds` of the chosen point, `priority`
+# (0 first). The cells that decide the paper's claims come first, with the full grid and five seeds.
+PAPER_SEARCH: tuple[Rule, ...] = (
+    ("*", "*", {"method": "tpe", "trials": 8, "seeds": 3, "priority": 1}),
+    *(
+        ("*", row, {"method": "grid", "seeds": 5, "priority": 0})
+        for backbone in ("FedAvg", "FCF", "FedRAP")
+        for row in (backbone, f"{backbone}+MLP", f"{backbone}+ours")
+    ),
+    *(("*", row, {"method": "grid", "seeds": 5, "priority": 0}) for row in ("VBPR", "BM3", "MGCN", "PGL")),
+)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from fedvlr_plugin.benchmark.profile_values import PAPER, QUICK, SMOKE, Rule
+from fedvlr_plugin.benchmark.profile_values import PAPER, PAPER_SEARCH, QUICK, SMOKE, Rule
 from fedvlr_plugin.benchmark.rows import FLOORS, parse_row
 from fedvlr_plugin.config import PROTOCOLS, ModelConfig, RunSpec, TrainingConfig, build_config
 from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
@@ -25,6 +25,7 @@ class Profile:
         seeds: runs per cell unless the user says otherwise.
         datasets: used when the user names none; None = all found under the data root, and ml-100k.
         rules: settings by data set and row.
+        search: how each cell is searched; empty = it is not.
     """
 
     name: str
@@ -32,12 +33,15 @@ class Profile:
     seeds: int
     datasets: tuple[str, ...] | None
     rules: tuple[Rule, ...]
+    search: tuple[Rule, ...] = ()
 
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile("smoke", "a minute on generated data: does everything run?", 1, ("planted",), SMOKE),
     "quick": Profile("quick", "a few minutes on ml-100k: what does the table look like?", 2, None, QUICK),
-    "paper": Profile("paper", "the full budget, for numbers to quote", 5, None, PAPER),
+    "paper": Profile(
+        "paper", "a search and several seeds per cell, for numbers to quote", 5, None, PAPER, PAPER_SEARCH
+    ),
 }
 
 

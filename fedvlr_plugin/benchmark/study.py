@@ -116,7 +116,7 @@ class Study:
         if claim is None:
             return False
         with claim:
-            self._try(claim, on_round)
+            self.attempt(claim, on_round)
         return True
 
     def work(self, on_round: Callable[[RoundRecord], None] | None = None) -> Selection:
@@ -151,8 +151,8 @@ class Study:
         """The trials that settled a slot, in the order of slots."""
         return [trial for _, trial in sorted(self.queue.outcomes().items())]
 
-    def _try(self, claim: Claim, on_round: Callable[[RoundRecord], None] | None) -> None:
-        """One trial: parameters, run, curve, value. Only validation metrics exist here."""
+    def attempt(self, claim: Claim, on_round: Callable[[RoundRecord], None] | None = None) -> str:
+        """One claimed trial; says what it came to. Only validation metrics exist here."""
         trial = self._trial(claim)
         point = {d.name: trial.suggest_float(d.name, min(d.values), max(d.values), log=True) for d in self.spec.space}
         best = [0.0]
@@ -172,12 +172,16 @@ class Study:
             result = self._runner(spec, self._execution, data=self._data, on_round=report)
         except optuna.TrialPruned:
             claim.pruned(best[0])
+            return f"pruned at validation NDCG@50 {best[0]:.2f}"
         except FedVLRError as error:  # it diverged: trying the same point again would not help
             claim.failed(str(error))
-        else:
-            trial.set_user_attr("best_round", result.best_round)
-            trial.set_user_attr("wall_s", result.resources.wall_s)
-            claim.done(summary(result.valid)[OBJECTIVE])
+            return f"FAILED: {error}"
+        trial.set_user_attr("best_round", result.best_round)
+        trial.set_user_attr("wall_s", result.resources.wall_s)
+        value = summary(result.valid)[OBJECTIVE]
+        claim.done(value)
+        chosen = ", ".join(f"{name} {number:.2g}" for name, number in point.items())
+        return f"validation NDCG@50 {value:.2f} with {chosen}, {result.resources.wall_s:.0f} s"
 
     def _trial(self, claim: Claim) -> optuna.Trial:
         """The claimed trial, sampled with a generator of its own: workers must not draw the same points."""

@@ -103,6 +103,8 @@ def build_table(
     specs: Sequence[RunSpec],
     fingerprints: Mapping[str, str] | None = None,
     profile: str | None = None,
+    rows: Sequence[str] = (),
+    datasets: Sequence[str] = (),
 ) -> Table:
     """The table of some specifications.
 
@@ -111,12 +113,13 @@ def build_table(
         fingerprints: data set -> fingerprint of the data in hand; records of other data are left aside. Without it
             the store must hold each data set in one version only.
         profile: named in the caption.
+        rows, datasets: what the table has, in order; empty = those of the specifications.
 
     Raises:
         ResultsError: a stored file is damaged, or a data set is there in two versions and none was chosen.
     """
-    rows = tuple(dict.fromkeys(spec.row for spec in specs))
-    datasets = tuple(dict.fromkeys(spec.dataset for spec in specs))
+    rows = tuple(rows) or tuple(dict.fromkeys(spec.row for spec in specs))
+    datasets = tuple(datasets) or tuple(dict.fromkeys(spec.dataset for spec in specs))
     records = store.records({spec.spec_hash for spec in specs})
     if fingerprints is None:
         _refuse_two_versions(records)

@@ -9,7 +9,7 @@ from fedvlr_plugin.benchmark.estimate import estimate_seconds, samples_per_round
 from fedvlr_plugin.benchmark.names import check_rows, recbole_models
 from fedvlr_plugin.benchmark.profile_values import Rule
 from fedvlr_plugin.benchmark.profiles import PROFILES, Profile, get_profile, merge, spec_for, specs_for
-from fedvlr_plugin.benchmark.progress import Clock, LiveProgress, PlainProgress, make_progress
+from fedvlr_plugin.benchmark.progress import Clock, LiveProgress, PlainProgress, describe, make_progress, outcome_of
 from fedvlr_plugin.benchmark.rows import known_rows
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.config import PROTOCOLS
@@ -88,12 +88,12 @@ def test_plain_lines_say_where_it_is(tmp_path, tiny, fake) -> None:
     progress = PlainProgress(lines.append, every=0.0)
     spec = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 2})
     progress.start([2.0, 2.0])
-    progress.run_started(spec)
+    progress.run_started(describe(spec), 2)
     result = fake(spec, data=tiny, on_round=progress.round_done)
     record = ResultsStore(tmp_path).append(result, tiny)
-    progress.run_done(spec, record, "")
-    progress.run_started(spec)
-    progress.run_done(spec, None, "it diverged")
+    progress.run_done(describe(spec), outcome_of(record))
+    progress.run_started(describe(spec), 2)
+    progress.run_done(describe(spec), "FAILED: it diverged")
     progress.stop()
     assert lines[0] == "[1/2] tiny FedAvg, seed 0 ..."
     assert lines[1].startswith("    round 1 of 2, validation NDCG@50 ") and "left in all" in lines[1]
@@ -107,10 +107,9 @@ def test_the_live_view_draws_bars_on_a_terminal(tmp_path, tiny, fake) -> None:
     assert isinstance(progress, LiveProgress)
     spec = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 2})
     progress.start([2.0])
-    progress.run_started(spec)
-    progress.run_done(
-        spec, ResultsStore(tmp_path).append(fake(spec, data=tiny, on_round=progress.round_done), tiny), ""
-    )
+    progress.run_started(describe(spec), 2)
+    record = ResultsStore(tmp_path).append(fake(spec, data=tiny, on_round=progress.round_done), tiny)
+    progress.run_done(describe(spec), outcome_of(record))
     progress.stop()
     progress.stop()
     console.file.close()
