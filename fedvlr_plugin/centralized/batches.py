@@ -1,0 +1,109 @@
+"""Batches of a RecBole model from training rows: pairs with negatives, labelled pairs, or users.
+
+Negatives: uniform over all items or over those that occur in training (`negative_pool`), never one of the user's own
+training items. Everything is drawn from a generator that is passed in. Imports the data room, RecBole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from fedvlr_plugin.data.interactions import IntArray, Interactions
+
+Kind = Literal["pairs", "positives", "labelled", "users"]
+
+
+class NegativeSampler:
+    """Draws items that a user has not interacted with in training."""
+
+    def __init__(self, interactions: Interactions, pool: Literal["all_items", "train_items"]) -> None:
+        self._n = interactions.n_items
+        self._keys = interactions.train_users * self._n + interactions.train_items
+        cold = interactions.cold_items
+        self._pool = np.arange(self._n) if pool == "all_items" else np.flatnonzero(~cold)
+        self.exhausted = interactions.train_sizes >= len(self._pool)
+        """`[n_users]`, users who have every item of the pool; for them there is nothing to draw."""
+
+    def draw(self, users: IntArray, source: np.random.Generator) -> IntArray:
+        """One item per entry of `users`; none of them may be exhausted."""
+        items: IntArray = self._pool[source.integers(len(self._pool), size=len(users))]
+        again = np.flatnonzero(self._taken(users, items))
+        while len(again):
+            items[again] = self._pool[source.integers(len(self._pool), size=len(again))]
+            again = again[self._taken(users[again], items[again])]
+        return items
+
+    def _taken(self, users: IntArray, items: IntArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        wanted = users * self._n + items
+        where = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        taken: np.ndarray[Any, np.dtype[np.bool_]] = self._keys[where] == wanted
+        return taken
+
+
+class Batches:
+    """The batches of an epoch, redrawn and reshuffled each time.
+
+    Args:
+        kind: what a batch holds: `pairs` (user, positive, negative), `positives` (user, positive, label 1),
+            `labelled` (positives and `negatives` times as many negatives, with labels), `users`.
+        rows: users and items of the training rows, ids from 0. Rows of users who have every item of the pool are left
+            out where negatives are needed.
+        size: rows of a batch at most.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        rows: tuple[IntArray, IntArray],
+        sampler: NegativeSampler,
+        size: int,
+        negatives: int,
+        config: Any,
+    ) -> None:
+        self._kind, self._sampler, self._negatives = kind, sampler, negatives
+        self._fields = (config["USER_ID_FIELD"], config["ITEM_ID_FIELD"], config["LABEL_FIELD"])
+        self._negative_field = config["NEG_PREFIX"] + config["ITEM_ID_FIELD"]
+        self._device = config["device"]
+        if kind in ("pairs", "labelled"):
+            usable = ~sampler.exhausted[rows[0]]
+            rows = (rows[0][usable], rows[1][usable])
+        if kind == "users":
+            rows = (np.unique(rows[0]), np.unique(rows[0]))
+        if kind == "pairs":
+            rows = (np.repeat(rows[0], negatives), np.repeat(rows[1], negatives))
+        self._rows = rows
+        self._size = max(1, size // (1 + negatives)) if kind == "labelled" else size
+
+    def epoch(self, source: np.random.Generator) -> Iterator[Any]:
+        """RecBole's Interactions, in random order."""
+        from recbole.data.interaction import Interaction
+
+        users, items = self._rows
+        order = source.permutation(len(users))
+        users, items = users[order], items[order]
+        negatives = self._sampler.draw(users, source) if self._kind == "pairs" else items
+        for start in range(0, len(users), self._size):
+            part = slice(start, start + self._size)
+            columns = self._columns(users[part], items[part], negatives[part], source)
+            tensors = {field: torch.from_numpy(column).to(self._device) for field, column in columns.items()}
+            yield Interaction(tensors)
+
+    def _columns(
+        self, users: IntArray, items: IntArray, negatives: IntArray, source: np.random.Generator
+    ) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+        user, item, label = self._fields
+        if self._kind == "users":
+            return {user: users + 1}
+        if self._kind == "pairs":
+            return {user: users + 1, item: items + 1, self._negative_field: negatives + 1}
+        labels = np.ones(len(users), dtype=np.float32)
+        if self._kind == "labelled":
+            others = np.tile(users, self._negatives)
+            drawn = self._sampler.draw(others, source)
+            users, items = np.concatenate([users, others]), np.concatenate([items, drawn])
+            labels = np.concatenate([labels, np.zeros(len(others), dtype=np.float32)])
+        return {user: users + 1, item: items + 1, label: labels}

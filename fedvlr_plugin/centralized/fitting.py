@@ -1,0 +1,155 @@
+"""Trains one RecBole model to its best epoch: optimiser, schedule, validation, patience, best state in memory.
+
+Nothing is written to disk and no metric is rounded. The global random state, which RecBole's models draw from, is
+seeded for the run and put back afterwards. Imports `batches`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedvlr_plugin.centralized.batches import Batches
+from fedvlr_plugin.errors import ConfigError, FedVLRError
+
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
+DECAY_EPOCHS = 50
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch; `valid` is None when it was not validated."""
+
+    number: int
+    loss: float
+    samples: int
+    seconds: Mapping[str, float]
+    valid: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, and by what: `selected_by` is a key of the validation metrics, higher is better."""
+
+    epochs: int
+    patience: int | None
+    eval_every: int = 1
+    selected_by: str = "ndcg@50"
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seeds Python's, numpy's and torch's global generators, and restores their states."""
+    devices = [device] if device.type == "cuda" else []
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (RecBole's models draw from it)
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+def fit(
+    model: Any,
+    config: Any,
+    batches: Batches,
+    validate: Callable[[], Mapping[str, float]],
+    plan: Plan,
+    source: np.random.Generator,
+    on_epoch: Callable[[Epoch], None],
+) -> int:
+    """Trains until the last epoch or until patience is used up; the model is left with its best state.
+
+    Returns:
+        the best epoch, from 1: highest `plan.selected_by`, compared unrounded and strictly.
+
+    Raises:
+        ConfigError: an optimiser that is not known. FedVLRError: the loss is no longer finite.
+    """
+    learner, fixed = make_optimizer(model, config), is_closed_form(model)
+    best, best_score, best_epoch, waited = None, -math.inf, 0, 0
+    epochs = 1 if fixed else plan.epochs
+    for number in range(1, epochs + 1):
+        begin = time.perf_counter()
+        for group in learner.param_groups:
+            group["lr"] = config["learning_rate"] * (config["lr_decay"] or 1.0) ** ((number - 1) / DECAY_EPOCHS)
+        loss, samples = train_epoch(model, config, batches, None if fixed else learner, source)
+        seconds = {"local": time.perf_counter() - begin}
+        if not math.isfinite(loss):
+            raise FedVLRError(
+                f"the training loss of epoch {number} is {loss}; lower learning_rate (now {config['learning_rate']})"
+            )
+        valid: Mapping[str, float] | None = None
+        if number % plan.eval_every == 0 or number == epochs:
+            begin = time.perf_counter()
+            model.eval()
+            valid = validate()
+            if valid[plan.selected_by] > best_score:
+                best_score, best_epoch, waited = valid[plan.selected_by], number, 0
+                best = copy.deepcopy((model.state_dict(), model.other_parameter()))
+            else:
+                waited += 1
+            seconds["evaluation"] = time.perf_counter() - begin
+        on_epoch(Epoch(number, loss, samples, seconds, valid))
+        if plan.patience is not None and waited > plan.patience:
+            break
+    if best is not None:
+        model.load_state_dict(best[0])
+        model.load_other_parameter(best[1])
+    model.eval()
+    return best_epoch
+
+
+def train_epoch(
+    model: Any, config: Any, batches: Batches, learner: torch.optim.Optimizer | None, source: np.random.Generator
+) -> tuple[float, int]:
+    """One pass; returns the mean loss over steps and the number of rows. Without a learner nothing is stepped."""
+    model.train()
+    losses, samples = [], 0
+    for batch in batches.epoch(source):
+        parts = model.calculate_loss(batch)
+        loss: torch.Tensor = torch.stack(parts).sum() if isinstance(parts, tuple) else parts
+        samples += len(batch)
+        losses.append(float(loss.detach()))
+        if learner is not None:
+            learner.zero_grad()
+            loss.backward()
+            if config["clip_grad_norm"]:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), **config["clip_grad_norm"])
+            learner.step()
+    return float(np.mean(losses)) if losses else 0.0, samples
+
+
+def is_closed_form(model: Any) -> bool:
+    """Whether the model is one of RecBole's traditional ones (ItemKNN, EASE, Pop, ...): one pass, no gradient."""
+    return str(model.type) == "ModelType.TRADITIONAL"
+
+
+def make_optimizer(model: Any, config: Any) -> torch.optim.Optimizer:
+    """The optimiser that RecBole's keys `learner`, `learning_rate` and `weight_decay` name."""
+    name = str(config["learner"] or "adam").lower()
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"learner '{name}' is not known; allowed: {', '.join(OPTIMIZERS)}")
+    rate = config["learning_rate"]
+    if not isinstance(rate, float | int) or not rate > 0:
+        raise ConfigError(f"learning_rate must be a number above 0, got {rate!r}")
+    return OPTIMIZERS[name](model.parameters(), lr=float(rate), weight_decay=float(config["weight_decay"] or 0.0))

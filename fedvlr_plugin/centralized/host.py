@@ -1,0 +1,85 @@
+"""Hands a `PreparedData` to a RecBole model: a Config with checked keys and a training Dataset over our ids.
+
+RecBole's ids are ours plus one. The data set holds training rows only, so nothing that a model may read of it can
+leak a held-out item. Imports the RecBole adapters and the data room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from fedvlr_plugin.centralized.base import CentralizedModel
+from fedvlr_plugin.data.interactions import IntArray
+from fedvlr_plugin.data.item_features import ItemFeatures
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
+from fedvlr_plugin.integrations.recbole.configs import config_path
+
+from recbole.data.dataset import Dataset  # isort: skip
+from recbole.utils import FeatureSource, FeatureType  # isort: skip
+
+RUNNERS_OWN = {"epochs": "rounds", "stopping_step": "patience", "seed": "seed", "eval_step": "eval_every"}
+
+
+class TrainingRows(Dataset):
+    """The training rows of a `PreparedData` as RecBole's Dataset, with `item_features`.
+
+    Args:
+        rows: users and items of the training rows, ids from 0; None = the distinct pairs of the data.
+    """
+
+    def __init__(self, config: FedVLRConfig, data: PreparedData, rows: tuple[IntArray, IntArray] | None = None) -> None:
+        self._data = data
+        self._rows = rows or (data.interactions.train_users, data.interactions.train_items)
+        super().__init__(config)
+        self._change_feat_format()
+
+    @property
+    def item_features(self) -> ItemFeatures:
+        """Row i belongs to RecBole's item i + 1."""
+        return self._data.features
+
+    def _load_data(self, token: str, dataset_path: str) -> None:
+        users, items = self._rows
+        self.inter_feat = pd.DataFrame({self.uid_field: users + 1, self.iid_field: items + 1})
+        for field in (self.uid_field, self.iid_field):
+            self.set_field_property(field, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
+        self.user_feat = self.item_feat = None
+
+    def _data_filtering(self) -> None:
+        """Nothing: the rows are final."""
+
+    def _remap_ID_all(self) -> None:
+        interactions = self._data.interactions
+        for field, tokens in ((self.uid_field, interactions.user_tokens), (self.iid_field, interactions.item_tokens)):
+            self.field2id_token[field] = np.array(["[PAD]", *tokens])
+            self.field2token_id[field] = {token: i for i, token in enumerate(self.field2id_token[field])}
+
+
+def make_config(
+    model: type, data: PreparedData, params: Mapping[str, object], device: str, dim: int | None = None
+) -> FedVLRConfig:
+    """The Config of a model on prepared data: RecBole's defaults, the shipped yaml of ours, then `params`.
+
+    Args:
+        params: hyper-parameters by RecBole's or the model's name. dim: `embedding_size` where the model has that key
+            and `params` does not name it.
+
+    Raises:
+        ConfigError: an unknown key, with the nearest name, or one that the run specification sets.
+    """
+    for key, instead in RUNNERS_OWN.items():
+        if key in params:
+            raise ConfigError(f"'{key}' is not a parameter of the row {model.__name__}; set {instead} of the run")
+    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in params.items()}
+    known = tuple(model.Params.model_fields) if issubclass(model, CentralizedModel) else ()
+    files = [config_path(f"model/{model.__name__}")] if model.__module__.startswith("fedvlr_plugin.") else []
+    base = {"device": device, "benchmark_filename": None}
+    config = FedVLRConfig(model, data.name, files, {**base, **settings}, known_keys=known)
+    if dim is not None and "embedding_size" not in params and config["embedding_size"] is not None:
+        config["embedding_size"] = dim
+    return config

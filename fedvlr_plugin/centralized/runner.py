@@ -1,0 +1,175 @@
+"""Runs any RecBole general model, ours or RecBole's own, under our split, masking and metrics.
+
+`run(spec)` sends the rows of kind `recbole` here. The best epoch is chosen by validation NDCG@50; test is read once.
+Of the specification's training part `rounds` (epochs), `patience` and `eval_every` apply; rates and sizes are
+the model's own parameters (`recbole_configs/model/<Name>.yaml`), and one negative per positive is drawn unless
+`negatives` is among them. Imports all modules of this room, `evaluation`, `benchmark.result`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedvlr_plugin.benchmark.resources import Meter
+from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
+from fedvlr_plugin.centralized.batches import Batches, Kind, NegativeSampler
+from fedvlr_plugin.centralized.fitting import Epoch, Plan, fit, is_closed_form, seeded
+from fedvlr_plugin.centralized.host import TrainingRows, make_config
+from fedvlr_plugin.centralized.names import find_model
+from fedvlr_plugin.config import ExecutionConfig, Protocol, RunSpec
+from fedvlr_plugin.data.interactions import IntArray
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.evaluation.ranks import Ranks, Scorer, rank_positives
+
+PAIRS_AT_ONCE = 2**18
+
+
+class Trainable:
+    """One model on one data set, ready to fit: model, config, batches, scorer."""
+
+    def __init__(
+        self,
+        model_class: type,
+        data: PreparedData,
+        protocol: Protocol,
+        params: dict[str, object],
+        device: str = "cpu",
+        dim: int | None = None,
+        rows: tuple[IntArray, IntArray] | None = None,
+    ) -> None:
+        settings = dict(params)
+        negatives = settings.pop("negatives", 1)
+        if not isinstance(negatives, int) or negatives < 1:
+            raise ConfigError(f"negatives must be a whole number of at least 1, got {negatives!r}")
+        self.data, self.protocol = data, protocol
+        self.config = make_config(model_class, data, settings, device, dim)
+        dataset = TrainingRows(self.config, data, rows)
+        self.model = model_class(self.config, dataset).to(self.config["device"])
+        sampler = NegativeSampler(data.interactions, protocol.negative_pool)
+        chosen = rows or (data.interactions.train_users, data.interactions.train_items)
+        size = int(self.config["train_batch_size"])
+        self.batches = Batches(batch_kind(self.model, self.config), chosen, sampler, size, negatives, self.config)
+
+    def scorer(self) -> Scorer:
+        """Scores of all items, ids from 0."""
+        return make_scorer(self.model, self.config, self.data.interactions.n_items)
+
+    def rank(self, phase: Any) -> Ranks:
+        """Ranks of the held-out items under the protocol's masks."""
+        mask = self.protocol.mask_validation_at_test
+        device = self.config["device"]
+        return rank_positives(
+            self.scorer(), self.data.interactions, phase, mask_validation=mask, device=device
+        )  # fmt: skip
+
+    def fit(self, plan: Plan, source: np.random.Generator, on_epoch: Callable[[Epoch], None]) -> int:
+        """Trains to the best epoch, see `fitting.fit`."""
+
+        def validate() -> dict[str, float]:
+            return summary(self.rank("valid"))
+
+        return fit(self.model, self.config, self.batches, validate, plan, source, on_epoch)
+
+
+def run_recbole_model(
+    spec: RunSpec,
+    execution: ExecutionConfig,
+    data: PreparedData,
+    on_round: OnRound | None = None,
+    model_class: type | None = None,
+    on_finished: Callable[[Trainable], None] | None = None,
+) -> RunResult:
+    """Trains and evaluates the row `spec.row`.
+
+    Args:
+        model_class: a `GeneralRecommender` subclass to use instead of looking the row's name up.
+        on_finished: called with the trained model, e.g. to save it.
+
+    Raises:
+        UnknownNameError: no such model. ConfigError: parameters, or float64 (RecBole's models are float32).
+    """
+    if spec.dtype != "float32":
+        raise ConfigError(f"row '{spec.row}' is a RecBole model, which computes in float32; got dtype {spec.dtype}")
+    found = model_class or find_model(spec.row)
+    device = torch.device(execution.device)
+    meter = Meter(device)
+    curve: list[RoundRecord] = []
+    samples = 0
+
+    def record(epoch: Epoch) -> None:
+        nonlocal samples
+        samples += epoch.samples
+        curve.append(RoundRecord(epoch.number, epoch.seconds, epoch.loss, epoch.valid))
+        if on_round is not None:
+            on_round(curve[-1])
+
+    training = spec.training
+    with seeded(spec.seed, device):
+        params: dict[str, object] = dict(spec.model.params)
+        trained = Trainable(found, data, spec.protocol, params, execution.device, spec.model.dim)
+        plan = Plan(training.rounds, training.patience, training.eval_every)
+        best = trained.fit(plan, np.random.default_rng(spec.seed), record)
+        valid, test = trained.rank("valid"), trained.rank("test")
+    if on_finished is not None:
+        on_finished(trained)
+    return RunResult(
+        spec=spec,
+        execution=execution,
+        data_name=data.name,
+        interactions_fingerprint=data.interactions.fingerprint,
+        data_fingerprint=data.fingerprint,
+        best_round=best,
+        curve=tuple(curve),
+        valid=valid,
+        test=test,
+        resources=meter.read(samples=samples),
+    )
+
+
+def batch_kind(model: Any, config: Any) -> Kind:
+    """What the model trains on: users (autoencoders), positives (closed forms), pairs or labelled pairs."""
+    from recbole.data import utils
+    from recbole.data.dataloader import UserDataLoader
+
+    if is_closed_form(model):
+        return "positives"
+    if utils.get_dataloader(config, "train") is UserDataLoader:
+        return "users"
+    if not getattr(model, "uses_negatives", True):
+        return "positives"
+    return "pairs" if str(model.input_type) == "InputType.PAIRWISE" else "labelled"
+
+
+def make_scorer(model: Any, config: Any, n_items: int) -> Scorer:
+    """Scores by the model's `score` (ours), `full_sort_predict`, or `predict` on all pairs where it has neither."""
+    from recbole.data.interaction import Interaction
+
+    user, item = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]
+
+    def full(users: torch.Tensor) -> torch.Tensor:
+        scores: torch.Tensor = model.full_sort_predict(Interaction({user: users + 1}))
+        return scores.view(len(users), n_items + 1)[:, 1:].float()
+
+    def pairwise(users: torch.Tensor) -> torch.Tensor:
+        every = torch.arange(1, n_items + 1, device=users.device)
+        left, right = (users + 1).repeat_interleave(n_items), every.repeat(len(users))
+        parts = zip(left.split(PAIRS_AT_ONCE), right.split(PAIRS_AT_ONCE), strict=True)
+        scores = torch.cat([model.predict(Interaction({user: u, item: i})) for u, i in parts])
+        return scores.view(len(users), n_items).float()
+
+    def either(users: torch.Tensor) -> torch.Tensor:
+        try:
+            return full(users)
+        except NotImplementedError:
+            return pairwise(users)
+
+    if hasattr(model, "score"):
+        direct: Scorer = model.score
+        return direct
+    return either
