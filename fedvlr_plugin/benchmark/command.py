@@ -220,6 +220,7 @@ def _announce(options: Options, job: Job, plan: Plan, campaign: Campaign | None)
 
 def _print(options: Options, job: Job, specs: Sequence[RunSpec], console: Console) -> None:
     from fedvlr_plugin.benchmark.files import write_atomic
+    from fedvlr_plugin.benchmark.latex import latex
     from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
     from fedvlr_plugin.benchmark.table import build_table
 
@@ -227,6 +228,6 @@ def _print(options: Options, job: Job, specs: Sequence[RunSpec], console: Consol
     table = build_table(job.store, specs, fingerprints, options.profile, job.rows, job.datasets)
     print_table(table, console)
     stem = options.results / "tables" / f"table2-{options.profile}-{options.protocol}"
-    for suffix, text in ((".md", markdown(table)), (".csv", csv_text(table))):
+    for suffix, text in ((".md", markdown(table)), (".csv", csv_text(table)), (".tex", latex(table))):
         write_atomic(stem.with_suffix(suffix), text.encode())
-    say(f"Written: '{stem}.md' and '.csv'.")
+    say(f"Written: '{stem}.md', '.csv' and '.tex'.")

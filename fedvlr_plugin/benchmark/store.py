@@ -1,7 +1,7 @@
 """The results store: one JSON and one parquet of per-user ranks per run, and nothing half-written.
 
     <results>/runs/<dataset>--<row>--<protocol>--s<seed>--<spec_hash>-<data>.json      the record (`record.RunRecord`)
-    <results>/runs/<the same>.parquet       phase, user, item, above, tied, cold: one line per user and phase
+    <results>/runs/<the same>.parquet       phase, user, item, above, tied, cold, history: a line per user and phase
     <results>/runs/<the same>.npz           arrays asked for by name, where there are any (router weights)
 
 The JSON is written last, so a run exists only when it is complete. A run's key is the hash of its specification and
@@ -29,6 +29,7 @@ from fedvlr_plugin.benchmark.manifest import environment
 from fedvlr_plugin.benchmark.record import SCHEMA_VERSION, FilePart, RunRecord, make_record, run_key
 from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks
@@ -52,7 +53,7 @@ class ResultsStore:
     def append(self, result: RunResult, data: PreparedData, profile: str | None = None) -> RunRecord:
         """Stores a finished run on `data`, in place of an equal one if there is one, and returns its record."""
         path = self._path(result.spec, run_key(result.spec.spec_hash, result.data_fingerprint))
-        ranks = _write(path.with_suffix(".parquet"), _parquet(result))
+        ranks = _write(path.with_suffix(".parquet"), _parquet(result, data))
         outputs = _write(path.with_suffix(".npz"), _npz(result)) if result.outputs else None
         record = make_record(result, data, environment(result.execution.device), ranks, outputs, profile)
         write_atomic(path, (record.model_dump_json(indent=1) + "\n").encode())
@@ -76,6 +77,13 @@ class ResultsStore:
         columns = {name: table[name].to_numpy()[mine] for name in ("user", "item", "above", "tied")}
         users, items, above, tied = (column.astype(np.int64) for column in columns.values())
         return Ranks(users, items, above, tied, table["cold"].to_numpy()[mine].astype(np.bool_))
+
+    def histories(self, record: RunRecord) -> IntArray:
+        """Number of training items of each user of the test phase, parallel to `ranks(record, "test")`."""
+        table = pyarrow.parquet.read_table(io.BytesIO(self._beside(record, record.ranks)))
+        mine = np.array(table["phase"].to_pylist()) == "test"
+        sizes: IntArray = table["history"].to_numpy()[mine].astype(np.int64)
+        return sizes
 
     def outputs(self, record: RunRecord) -> dict[str, npt.NDArray[np.float64]]:
         """Arrays kept with a run by name; empty where none were asked for."""
@@ -134,13 +142,15 @@ def _write(path: Path, content: bytes) -> FilePart:
     return FilePart(name=path.name, sha256=write_atomic(path, content))
 
 
-def _parquet(result: RunResult) -> bytes:
+def _parquet(result: RunResult, data: PreparedData) -> bytes:
     phases: tuple[tuple[str, Ranks], ...] = (("valid", result.valid), ("test", result.test))
     columns: dict[str, object] = {"phase": [name for name, ranks in phases for _ in range(len(ranks))]}
     for column, attribute in (("user", "users"), ("item", "items"), ("above", "above"), ("tied", "tied")):
         values = np.concatenate([getattr(ranks, attribute) for _, ranks in phases])
         columns[column] = values.astype(np.int32)
     columns["cold"] = np.concatenate([ranks.cold for _, ranks in phases])
+    users = np.concatenate([ranks.users for _, ranks in phases])
+    columns["history"] = data.interactions.train_sizes[users].astype(np.int32)
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), buffer, compression="zstd")
     return buffer.getvalue()

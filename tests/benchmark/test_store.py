@@ -49,6 +49,7 @@ def test_round_trip(stored: tuple[ResultsStore, RunResult, Path], tiny: Prepared
         again = store.ranks(record, phase)
         for name in ("users", "items", "above", "tied", "cold"):
             np.testing.assert_array_equal(getattr(again, name), getattr(ranks, name))
+    np.testing.assert_array_equal(store.histories(record), tiny.interactions.train_sizes[result.test.users])
     np.testing.assert_array_equal(store.outputs(record)["router_weights"], result.outputs["router_weights"])
 
 
