@@ -21,12 +21,13 @@ from fedvlr_plugin.data.released import RENAMED, SUFFIX, load_matrix
 from fedvlr_plugin.data.source import Source
 from fedvlr_plugin.errors import DataError
 
+TYPES = ("token", "float", "token_seq", "float_seq")
+
 
 class AtomicSource(Source):
     """A folder `<root>/<name>` with `<name>.inter`."""
 
     kind: ClassVar[str] = "RecBole atomic files"
-    atomic: ClassVar[bool] = True
 
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name)
@@ -36,6 +37,37 @@ class AtomicSource(Source):
     def found_in(folder: Path) -> bool:
         """Whether the folder holds atomic files of its own name."""
         return (folder / f"{folder.name}.inter").is_file()
+
+    def check(self, needed: tuple[str, ...], separator: str = "\t") -> None:
+        """Refuses a `.inter` that RecBole would stumble over.
+
+        Raises:
+            DataError: no such file, no rows, a heading without types, or without one of the `needed` columns.
+        """
+        file = self.folder / f"{self.name}.inter"
+        where = f"{self.name}/{file.name}"
+        try:
+            with file.open(encoding="utf-8") as stream:
+                heading, first = stream.readline().rstrip("\r\n"), stream.readline()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{where} cannot be read: {error}") from None
+        form = "user_id:token<TAB>item_id:token<TAB>timestamp:float"
+        columns = heading.split(separator)
+        if not heading:
+            raise DataError(f"{where} is empty; its first line must be like {form}")
+        if untyped := [column for column in columns if column.rpartition(":")[2] not in TYPES]:
+            raise DataError(
+                f"{where}: the column '{untyped[0]}' has no type; the first line must be like {form}, "
+                f"with types from {', '.join(TYPES)}"
+            )
+        names = [column.rpartition(":")[0] for column in columns]
+        if missing := [field for field in needed if field not in names]:
+            raise DataError(
+                f"{where} lacks the column(s) {', '.join(missing)}; it has {', '.join(names)}; name them with "
+                "USER_ID_FIELD, ITEM_ID_FIELD and TIME_FIELD if they are called otherwise"
+            )
+        if not first.strip():
+            raise DataError(f"{where} has no rows")
 
     def interactions(self) -> pd.DataFrame:
         """Not used: RecBole reads the atomic files."""

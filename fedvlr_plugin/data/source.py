@@ -22,12 +22,10 @@ class Source(ABC):
 
     Attributes:
         name: as used with `--datasets`. kind: one word for listings.
-        atomic: whether RecBole reads the interactions from its own atomic files.
         min_interactions: users with fewer distinct items are dropped (section 6); 0 = the preparation did it.
     """
 
     kind: ClassVar[str]
-    atomic: ClassVar[bool] = False
     min_interactions: ClassVar[int] = 5
 
     def __init__(self, name: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from fedvlr_plugin.data.atomic import AtomicSource
 from fedvlr_plugin.data.catalogue import find_source
 from fedvlr_plugin.data.interactions import IntArray, Interactions, leave_one_out
 from fedvlr_plugin.data.item_features import ItemFeatures
@@ -55,14 +56,20 @@ class FedVLRDataset(Dataset):
         self._dropped = 0
 
     def _load_data(self, token: str, dataset_path: str) -> None:
-        if self.source.atomic:
+        if isinstance(self.source, AtomicSource):
+            needed = (self.uid_field, self.iid_field, self.time_field)
+            self.source.check(needed, self.config["field_separator"])
             path = self.source.data_path()
-            super()._load_data(token, dataset_path if path is None else str(Path(path) / token))
-            frame: pd.DataFrame = self.inter_feat
-            if self.time_field not in frame:
-                raise DataError(
-                    f"data set '{token}' has no column '{self.time_field}' to split by time; name it with TIME_FIELD and load_col"
-                )
+            try:
+                super()._load_data(token, dataset_path if path is None else str(Path(path) / token))
+            except (ValueError, pd.errors.ParserError) as error:
+                raise DataError(f"{token}/{token}.inter cannot be read: {' '.join(str(error).split())}") from None
+            loaded: pd.DataFrame = self.inter_feat
+            if missing := [field for field in needed if field not in loaded]:
+                raise DataError(f"data set '{token}': load_col leaves out {', '.join(missing)}, which the split needs")
+            gaps = np.flatnonzero(loaded[self.time_field].isna())
+            if len(gaps):
+                raise DataError(f"{token}/{token}.inter: the timestamp of row {int(gaps[0]) + 2} is missing")
             return
         frame = self.source.interactions()
         names = {USER: self.uid_field, ITEM: self.iid_field, TIME: self.time_field, RATING: self.config["RATING_FIELD"]}
