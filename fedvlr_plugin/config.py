@@ -114,7 +114,7 @@ class ExecutionConfig(_Frozen):
     engine: Literal["batched", "sequential"] = "batched"
     device: str = "cpu"
     block_clients: int | None = Field(None, ge=1, description="clients per block; None = chosen by size")
-    memory_budget: int = Field(4 * 1024**3, ge=1, description="bytes for private state and work space")
+    memory_budget: int = Field(4 * 1024**3, ge=1, description="bytes of memory for private item rows")
 
 
 def build_config(model: type[_FrozenT], values: dict[str, object]) -> _FrozenT:

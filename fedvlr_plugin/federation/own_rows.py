@@ -124,6 +124,9 @@ class OwnSnapshot:
 class OwnRows:
     """All clients' private item rows, by slot.
 
+    Half of the budget is for the rows in training, a quarter each for two copies of their values, the best round's and
+    the one being made.
+
     Raises `ConfigError` when the budget is too small for the rows of the largest single client.
     """
 
@@ -135,14 +138,14 @@ class OwnRows:
         self.lost = not problem.spec.protocol.keep_private_state and "own" in problem.backbone.forgets
         width = self.copies * self.dim
         dtype = NUMPY_DTYPES[problem.dtype]
-        least = self.n_items * width * dtype.itemsize
+        least = 2 * self.n_items * width * dtype.itemsize
         if budget < least:
             raise ConfigError(
                 f"memory budget {budget} bytes is too small for one client's private item rows; "
                 f"at least {least} bytes are needed for {self.n_items} items of width {self.dim}"
             )
         n_users = problem.histories.n_slots
-        self.arena = Arena(n_users * self.n_items, width, dtype, budget)
+        self.arena = Arena(n_users * self.n_items, width, dtype, budget // 2)
         self.items: list[Ids] = [EMPTY] * n_users
         self.rows: list[Ids] = [EMPTY] * n_users
         self.steps = torch.zeros(n_users, dtype=torch.int64)

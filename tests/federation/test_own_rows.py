@@ -1,5 +1,8 @@
 """Private item rows: only touched rows exist, the budget decides where they live, and nothing else changes."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from fedvlr_plugin.federation.own_rows import Arena
 from fedvlr_plugin.federation.simulation import Federation
 
 ALL = torch.arange(9)
-LEAST = 23 * 3 * 8 * 8  # one client's rows: items x (values and two moments) x d x bytes
+LEAST = 2 * 23 * 3 * 8 * 8  # twice one client's rows: items x (values and two moments) x d x bytes
 
 
 def build(make_spec, backbone, budget, rounds=3):
@@ -72,3 +75,24 @@ def test_arena_round_trip_across_the_border():
     assert np.array_equal(arena.read(rows[mixed]), values[mixed])
     assert np.array_equal(arena.read(rows[mixed], 2), values[mixed][:, :2])
     assert not arena.read(arena.allocate(3)).any()
+
+
+def resident() -> int:
+    """Resident bytes of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
+def test_the_budget_is_kept():
+    """150 MB of rows under a budget of 16 MB: the process grows by the budget and a little, not by the rows."""
+    arena = Arena(200_000, 192, np.dtype(np.float32), budget=16 * 2**20)
+    chunk = np.ones((4096, 192), dtype=np.float32)
+    before, peak = resident(), 0
+    for _ in range(48):
+        rows = arena.allocate(4096)
+        arena.write(rows, chunk)
+        arena.read(rows)
+        peak = max(peak, resident())
+    assert arena.used * 192 * 4 > 140 * 2**20
+    assert peak - before < 40 * 2**20
+    assert (arena.read(np.arange(0, arena.used, 999)) == 1.0).all()
