@@ -1,6 +1,6 @@
 """Any data set in RecBole's atomic files, with feature files beside them, and the packaged ml-100k.
 
-    DIR/<name>/<name>.inter          RecBole reads it
+    DIR/<name>/<name>.inter          RecBole reads it; a column split_label:float (0, 1, 2) is the split, if it is there
     DIR/<name>/<modality>_features.npy + <modality>_features.tokens    one raw item token a line, in row order
 
 ml-100k lies in RecBole's package; its modalities are made here: `text` (TF-IDF + SVD of the title) and `genres` (one
@@ -68,6 +68,11 @@ class AtomicSource(Source):
             )
         if not first.strip():
             raise DataError(f"{where} has no rows")
+
+    def columns(self, separator: str = "\t") -> list[str]:
+        """Names of the columns of `.inter`, without their types."""
+        with (self.folder / f"{self.name}.inter").open(encoding="utf-8") as stream:
+            return [column.rpartition(":")[0] for column in stream.readline().rstrip("\r\n").split(separator)]
 
     def interactions(self) -> pd.DataFrame:
         """Not used: RecBole reads the atomic files."""

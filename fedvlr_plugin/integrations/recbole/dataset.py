@@ -60,6 +60,9 @@ class FedVLRDataset(Dataset):
             needed = (self.uid_field, self.iid_field, self.time_field)
             self.source.check(needed, self.config["field_separator"])
             path = self.source.data_path()
+            wanted = (self.config["load_col"] or {}).get("inter")
+            if wanted is not None and LABEL in self.source.columns(self.config["field_separator"]):
+                self.config["load_col"] = {**self.config["load_col"], "inter": [*dict.fromkeys([*wanted, LABEL])]}
             try:
                 super()._load_data(token, dataset_path if path is None else str(Path(path) / token))
             except (ValueError, pd.errors.ParserError) as error:

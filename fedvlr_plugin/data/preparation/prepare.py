@@ -1,0 +1,111 @@
+"""Makes a data set from its publisher's files: atomic files, titles, a manifest; and checks one against Table 1.
+
+    OUT/<name>/<name>.inter    user_id:token item_id:token rating:float timestamp:float, in the publisher's order
+    OUT/<name>/<name>.item     item_id:token title:token_seq class:token_seq
+    OUT/<name>/image_urls.csv  item_id,url where the publisher gives addresses
+    OUT/<name>/manifest.json   sources with size and sha256, recipe, filters, counts before and after
+
+Feature files that lie there already stay: they are keyed by raw token. Everything is computed before the first file
+is written, and the manifest is written last. Imports this room and `data`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+import fedvlr_plugin
+from fedvlr_plugin.data.files import read_json, write_atomic, write_json
+from fedvlr_plugin.data.preparation.filters import counts
+from fedvlr_plugin.data.preparation.publishers import Raw, keep_counts
+from fedvlr_plugin.data.preparation.recipes import VERSION, Recipe, find_recipe
+from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
+from fedvlr_plugin.data.statistics import table1
+from fedvlr_plugin.errors import DataError
+
+MANIFEST = "manifest.json"
+NO_TITLE = "The title is missing."
+FIELDS = {USER: "user_id:token", ITEM: "item_id:token", RATING: "rating:float", TIME: "timestamp:float"}
+
+
+def prepare_raw(name: str, raw_folder: Path, out: Path, *, overwrite: bool = False) -> dict[str, object]:
+    """Prepares the data set `name` from the files under `raw_folder` into `out/<name>`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UnknownNameError: no recipe of that name.
+        DataError: files missing or odd, nothing left after the filters, `out/<name>` is there already.
+    """
+    recipe = find_recipe(name)
+    folder = out / recipe.name
+    target = folder / f"{recipe.name}.inter"
+    if folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / MANIFEST).is_file()):
+        hint = "replace it with --overwrite" if (folder / MANIFEST).is_file() else "it was not made by this command"
+        raise DataError(f"the folder '{folder}' is there already and not empty; {hint}, or name another one with --out")
+    raw = recipe.publisher.read(raw_folder)
+    steps = recipe.publisher.filter(raw.rows)
+    rows = steps[-1][1]
+    if rows.empty:
+        raise DataError(f"data set '{recipe.name}': nothing is left after '{steps[-1][0]}' of {len(raw.rows):,} rows")
+    items = list(dict.fromkeys(rows[ITEM]))
+    manifest = _manifest(recipe, raw, steps, items)
+    inter = write_table(rows[[*FIELDS]].rename(columns=FIELDS))
+    described = pd.DataFrame(
+        {
+            "item_id:token": items,
+            "title:token_seq": [raw.titles.get(item, NO_TITLE) for item in items],
+            "class:token_seq": [raw.classes.get(item, "none") for item in items],
+        }
+    )
+    urls = pd.DataFrame({"item_id": items, "url": [raw.image_urls.get(item, "") for item in items]})
+    write_atomic(target, inter)
+    write_atomic(folder / f"{recipe.name}.item", write_table(described))
+    if raw.image_urls:
+        write_atomic(folder / "image_urls.csv", urls[urls["url"] != ""].to_csv(index=False).encode())
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _manifest(recipe: Recipe, raw: Raw, steps: list[tuple[str, pd.DataFrame]], items: list[str]) -> dict[str, object]:
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "made_by": f"fedvlr-plugin {fedvlr_plugin.__version__}",
+        "recipe_version": VERSION,
+        "citation": recipe.publisher.citation,
+        "sources": [file.facts() for file in raw.files],
+        "before": counts(raw.rows),
+        "filters": keep_counts(steps),
+        "after": counts(steps[-1][1]),
+        "titles": sum(item in raw.titles for item in items),
+        "image_urls": sum(item in raw.image_urls for item in items),
+        "differs_from_table_1": compare(recipe.name, counts(steps[-1][1])),
+    }
+
+
+def compare(name: str, found: dict[str, int]) -> list[str]:
+    """What differs from the row of Table 1, one line a figure; empty when all agrees."""
+    paper = table1()[name]
+    pairs = (("users", paper.users), ("items", paper.items), ("interactions", paper.interactions))
+    return [
+        f"{what}: Table 1 has {there:,}, here {found[what]:,} ({found[what] - there:+,})"
+        for what, there in pairs
+        if found[what] != there
+    ]
+
+
+def write_table(frame: pd.DataFrame) -> bytes:
+    """Tab-separated text as RecBole reads it; whole numbers in float columns without a decimal point."""
+    frame = frame.copy()
+    for column in frame.columns:
+        if column.endswith(":float") and (frame[column] % 1 == 0).all():
+            frame[column] = frame[column].astype("int64")
+    return str(frame.to_csv(index=False, sep="\t", lineterminator="\n")).encode()
+
+
+def read_manifest(folder: Path) -> dict[str, object] | None:
+    """The manifest of a prepared folder, None where there is none."""
+    return read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else None

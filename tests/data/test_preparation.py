@@ -1,0 +1,190 @@
+"""Raw files to atomic files: counts by hand, Table 1 on the real ones, the released layout there and back."""
+
+import gzip
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedvlr_plugin.data.preparation.filters import k_core
+from fedvlr_plugin.data.preparation.prepare import NO_TITLE, prepare_raw
+from fedvlr_plugin.data.preparation.publishers import Amazon, MovieLens, NineRec
+from fedvlr_plugin.data.preparation.recipes import RECIPES
+from fedvlr_plugin.data.preparation.released_layout import export_released, import_released, read_titles
+from fedvlr_plugin.data.statistics import differences, statistics, table1
+from fedvlr_plugin.errors import DataError, UnknownNameError
+from fedvlr_plugin.integrations.recbole.open import prepare
+
+ROOT = Path(os.environ["FEDVLR_DATA"]) if "FEDVLR_DATA" in os.environ else None
+needs_data = pytest.mark.skipif(ROOT is None, reason="FEDVLR_DATA names no data root with the real data sets")
+
+
+def write_ninerec(folder: Path) -> None:
+    """6 users x 6 items in full, a seventh user with 4 items, an item of one user, one repeated pair."""
+    rows = [(i, u, 100 * u + k) for u in range(6) for k, i in enumerate(range(6))]
+    rows += [(i, 6, i) for i in range(4)] + [(9, 0, 5), (0, 0, 999)]
+    folder.mkdir(parents=True)
+    (folder / "KU_pair.csv").write_text("".join(f"{i},{u},{t}\n" for i, u, t in rows))
+    (folder / "KU_item.csv").write_text(
+        '0,中文,A "quoted", title\n1,只有中文,\n2,,\n7,x,y\n'.replace('A "quoted", title', '"A ""quoted"", title"')
+    )
+
+
+def test_ninerec_by_hand(tmp_path):
+    write_ninerec(tmp_path / "raw")
+    manifest = prepare_raw("KU", tmp_path / "raw", tmp_path / "out")
+    assert manifest["before"] == {"users": 7, "items": 7, "interactions": 42}
+    assert [step["interactions"] for step in manifest["filters"]] == [41, 36]
+    assert manifest["after"] == {"users": 6, "items": 6, "interactions": 36} and manifest["titles"] == 2
+    assert manifest["differs_from_table_1"][0] == "users: Table 1 has 204, here 6 (-198)"
+    assert json.loads((tmp_path / "out/ku/manifest.json").read_text()) == manifest
+    data = prepare("ku", tmp_path / "out")
+    assert data.interactions.n_interactions == 36 and data.facts["duplicate_rows"] == 0
+    token = data.interactions.item_tokens
+    assert {token[i] for i in data.interactions.test} == {"5"} and {token[i] for i in data.interactions.valid} == {"4"}
+    assert read_titles(tmp_path / "out/ku") == {"0": 'A "quoted", title', "1": "只有中文"}
+    assert NO_TITLE in (tmp_path / "out/ku/ku.item").read_text()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=60, unique=True), st.integers(1, 4))
+def test_k_core_is_the_largest_part_with_k_of_each(pairs, k):
+    rows = pd.DataFrame(pairs, columns=["user", "item"])
+    kept = k_core(rows, k)
+    for column in ("user", "item"):
+        assert kept.groupby(column).size().min() >= k if len(kept) else True
+    left = list(pairs)  # the slow way: drop one offender at a time
+    while True:
+        bad = [p for p in left if sum(q[0] == p[0] for q in left) < k or sum(q[1] == p[1] for q in left) < k]
+        if not bad:
+            break
+        left.remove(bad[0])
+    assert list(map(tuple, kept.to_numpy().tolist())) == left
+
+
+def test_amazon_jsonl_gzip_titles_and_images(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    lines = [f"u{u},B{i},5.0,{1000 + i}" for u in range(5) for i in range(5)]
+    with gzip.open(raw / "Gift_Cards.csv.gz", "wt") as file:
+        file.write("user_id,parent_asin,rating,timestamp\n" + "\n".join(lines) + "\n")
+    entries = [
+        {"parent_asin": "B0", "title": " A\ttitle \n", "images": [{"thumb": "t", "large": "l", "hi_res": None}]},
+        {"parent_asin": "B1", "title": None, "images": []},
+        {"parent_asin": "X", "title": "of no item", "images": [{"hi_res": "h"}]},
+    ]
+    (raw / "meta_Gift_Cards.jsonl").write_text("\n".join(map(json.dumps, entries)))
+    read = Amazon("Gift_Cards").read(raw)
+    assert read.titles == {"B0": "A title"} and read.image_urls == {"B0": "l"}
+    manifest = prepare_raw("cards", raw, tmp_path / "out")
+    assert manifest["titles"] == 1 and manifest["image_urls"] == 1
+    assert (tmp_path / "out/cards/image_urls.csv").read_text() == "item_id,url\nB0,l\n"
+    assert "1000\n" in (tmp_path / "out/cards/cards.inter").read_text()
+
+
+def test_movielens_from_a_zip(tmp_path):
+    ratings = "userId,movieId,rating,timestamp\n" + "".join(
+        f"{u},{m},3.5,{m}\n" for u in range(6) for m in range(1, 6 + (u == 0))
+    )
+    with zipfile.ZipFile(tmp_path / "ml-latest-small.zip", "w") as archive:
+        archive.writestr("ml-latest-small/ratings.csv", ratings)
+        archive.writestr(
+            "ml-latest-small/movies.csv", "movieId,title,genres\n1,One (1999),Drama|War\n2,Two,(no genres listed)\n"
+        )
+    read = MovieLens().read(tmp_path)
+    assert read.files[0].name == "ml-latest-small.zip:ml-latest-small/ratings.csv"
+    assert read.classes == {"1": "Drama War"}
+    assert [len(rows) for _, rows in MovieLens().filter(read.rows)] == [31, 30, 30]
+
+
+@needs_data
+@pytest.mark.parametrize("name, folder", [("ml", "movielens"), ("beauty", "amazon-2023")])
+def test_raw_files_give_table_1_exactly(tmp_path, name, folder):
+    manifest = prepare_raw(name, ROOT / "raw" / folder, tmp_path)
+    paper = table1()[name]
+    assert manifest["after"] == {"users": paper.users, "items": paper.items, "interactions": paper.interactions}
+    assert manifest["differs_from_table_1"] == []
+    assert differences(statistics(prepare(name, tmp_path))) == []
+
+
+@needs_data
+@pytest.mark.parametrize("name", ["ku", "beauty"])
+def test_released_layout_there_and_back_without_loss(tmp_path, name):
+    atomic = import_released(ROOT / name, tmp_path / "atomic")
+    assert prepare(name, tmp_path / "atomic").fingerprint == prepare(name, ROOT).fingerprint
+    back = export_released(atomic, tmp_path / "back")
+    for file in (ROOT / name).iterdir():
+        assert (back / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_export_numbers_other_tokens_and_splits(tmp_path):
+    write_ninerec(tmp_path / "raw")
+    prepare_raw("ku", tmp_path / "raw", tmp_path / "out")
+    folder = tmp_path / "out/ku"
+    text = (folder / "ku.inter").read_text().splitlines()
+    (folder / "ku.inter").write_text(
+        "\n".join([text[0], *(f"u{a}\tv{line}" for a, line in (r.split("\t", 1) for r in text[1:]))])
+    )
+    np.save(folder / "text_features.npy", np.arange(6, dtype=np.float16)[:, None])
+    (folder / "text_features.tokens").write_text("v5\nv4\nv3\nv2\nv1\nv0\n")
+    back = export_released(folder, tmp_path / "back")
+    frame = pd.read_csv(back / "inter.csv")
+    assert frame["split_label"].value_counts().to_dict() == {0: 24, 1: 6, 2: 6}
+    assert np.load(back / "text_features.npy")[:, 0].tolist() == [5, 4, 3, 2, 1, 0]
+    assert pd.read_csv(back / "items.csv")["item"].tolist() == [f"v{i}" for i in range(6)]
+    assert np.load(back / "text_features.npy").dtype == np.float16
+
+
+def test_what_is_wrong_is_said_in_one_line(tmp_path):
+    raw = tmp_path / "raw"
+    with pytest.raises(UnknownNameError, match="unknown recipe 'beuty'.*Did you mean 'beauty'"):
+        prepare_raw("beuty", raw, tmp_path)
+    with pytest.raises(DataError, match="is not there; name the folder"):
+        prepare_raw("ku", raw, tmp_path / "out")
+    raw.mkdir()
+    with pytest.raises(DataError, match="no KU_pair.csv .plain, .gz or in a zip. under"):
+        prepare_raw("ku", raw, tmp_path / "out")
+    (raw / "ratings.csv").write_text("user,movieId\n1,2\n")
+    (raw / "movies.csv").write_text("movieId,title,genres\n")
+    with pytest.raises(
+        DataError, match="'ratings.csv' lacks the column.*userId, rating, timestamp; it has user, movieId"
+    ):
+        prepare_raw("ml", raw, tmp_path / "out")
+    (raw / "KU_pair.csv").write_text("1,2,3\n1,3,later\n")
+    with pytest.raises(DataError, match="timestamp of row 2 is 'later', a number is needed"):
+        prepare_raw("ku", raw, tmp_path / "out")
+    (raw / "KU_pair.csv").write_text("1,2,3\n1,3,4\n")
+    with pytest.raises(DataError, match="nothing is left after 'iterative 5-core.*' of 2 rows"):
+        prepare_raw("ku", raw, tmp_path / "out")
+    (raw / "KU_pair.csv").write_text("")
+    with pytest.raises(DataError, match=".KU_pair.csv. has no rows"):
+        prepare_raw("ku", raw, tmp_path / "out")
+    (raw / "a.zip").write_bytes(b"PK not really")
+    with pytest.raises(DataError, match="'a.zip' is no readable zip"):
+        prepare_raw("beauty", raw, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten_unasked_and_features_stay(tmp_path):
+    write_ninerec(tmp_path / "raw")
+    prepare_raw("ku", tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "out/ku/text_features.npy").write_bytes(b"kept")
+    with pytest.raises(DataError, match="is there already and not empty; replace it with --overwrite"):
+        prepare_raw("ku", tmp_path / "raw", tmp_path / "out")
+    prepare_raw("ku", tmp_path / "raw", tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out/ku/text_features.npy").read_bytes() == b"kept"
+    (tmp_path / "out/ml").mkdir()
+    (tmp_path / "out/ml/mine.txt").write_text("mine")
+    with pytest.raises(DataError, match="it was not made by this command"):
+        prepare_raw("ml", tmp_path / "raw", tmp_path / "out", overwrite=True)
+
+
+def test_every_set_of_table_1_has_a_recipe():
+    assert set(RECIPES) == set(table1())
+    assert isinstance(RECIPES["movie"].publisher, NineRec) and RECIPES["movie"].publisher.stem == "Bili_Movie"
