@@ -8,6 +8,7 @@ from fedvlr_plugin.benchmark import run as run_module
 from fedvlr_plugin.benchmark.run import check_device, run
 from fedvlr_plugin.config import ExecutionConfig, Protocol, TrainingConfig, build_config
 from fedvlr_plugin.errors import ConfigError, DeviceError
+from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import DivergedError, fit
 
@@ -36,9 +37,10 @@ def test_patience_counts_validations_without_gain(make_spec):
     assert fitted.best_round == 4 and fitted.reports[-1].round == 8
 
 
-def test_divergence_stops_with_the_rates_in_the_message(make_spec):
-    federation = Federation(make_spec(rounds=40, client_lr=1e308, client_optimizer="sgd"), "FCF", "none", make_toy())
-    with pytest.raises(DivergedError, match=r"lower client_lr \(1e\+308\)"):
+def test_divergence_stops_with_the_rates_in_the_message(make_spec, monkeypatch):
+    federation = Federation(make_spec(client_lr=7.5), "FCF", "none", make_toy())
+    monkeypatch.setattr(federation, "round", lambda number: Uplink({}, float("nan"), 1, 1))
+    with pytest.raises(DivergedError, match=r"loss of round 1 is nan; lower client_lr \(7.5\)"):
         fit(federation, lambda: {"ndcg@50": 0.0, "hr@50": 0.0})
 
 
