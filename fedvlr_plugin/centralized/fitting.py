@@ -1,7 +1,7 @@
 """Trains one RecBole model to its best epoch: optimiser, schedule, validation, patience, best state in memory.
 
 Nothing is written to disk and no metric is rounded. The global random state, which RecBole's models draw from, is
-seeded for the run and put back afterwards. Imports `batches`.
+seeded for the run and put back afterwards. Imports `base`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from fedvlr_plugin.centralized.batches import Batches
+from fedvlr_plugin.centralized.base import CentralizedModel
 from fedvlr_plugin.errors import ConfigError, FedVLRError
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
@@ -29,6 +29,12 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
 }
 DECAY_EPOCHS = 50
+
+
+class BatchSource(Protocol):
+    """Gives the batches of one epoch as RecBole's Interactions."""
+
+    def epoch(self, source: np.random.Generator) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 def fit(
     model: Any,
     config: Any,
-    batches: Batches,
+    batches: BatchSource,
     validate: Callable[[], Mapping[str, float]],
     plan: Plan,
     source: np.random.Generator,
@@ -88,10 +94,11 @@ def fit(
     learner, fixed = make_optimizer(model, config), is_closed_form(model)
     best, best_score, best_epoch, waited = None, -math.inf, 0, 0
     epochs = 1 if fixed else plan.epochs
+    decay = model.params.lr_decay if isinstance(model, CentralizedModel) else 1.0
     for number in range(1, epochs + 1):
         begin = time.perf_counter()
         for group in learner.param_groups:
-            group["lr"] = config["learning_rate"] * (config["lr_decay"] or 1.0) ** ((number - 1) / DECAY_EPOCHS)
+            group["lr"] = config["learning_rate"] * decay ** ((number - 1) / DECAY_EPOCHS)
         loss, samples = train_epoch(model, config, batches, None if fixed else learner, source)
         seconds = {"local": time.perf_counter() - begin}
         if not math.isfinite(loss):
@@ -110,7 +117,7 @@ def fit(
                 waited += 1
             seconds["evaluation"] = time.perf_counter() - begin
         on_epoch(Epoch(number, loss, samples, seconds, valid))
-        if plan.patience is not None and waited > plan.patience:
+        if plan.patience is not None and waited >= plan.patience:
             break
     if best is not None:
         model.load_state_dict(best[0])
@@ -120,7 +127,7 @@ def fit(
 
 
 def train_epoch(
-    model: Any, config: Any, batches: Batches, learner: torch.optim.Optimizer | None, source: np.random.Generator
+    model: Any, config: Any, batches: BatchSource, learner: torch.optim.Optimizer | None, source: np.random.Generator
 ) -> tuple[float, int]:
     """One pass; returns the mean loss over steps and the number of rows. Without a learner nothing is stepped."""
     model.train()

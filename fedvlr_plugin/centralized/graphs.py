@@ -69,6 +69,14 @@ class Propagation(torch.nn.Module):
         result: torch.Tensor = _Multiply.apply(self.matrix, self.transposed, x)  # type: ignore[no-untyped-call]
         return result
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Propagation:
+        """A module of its own over the same constants (torch cannot copy CSR tensors; RecBole copies models)."""
+        copied = Propagation.__new__(Propagation)
+        torch.nn.Module.__init__(copied)
+        for name, constant in self.named_buffers():
+            copied.register_buffer(name, constant, persistent=False)
+        return copied
+
     def layer_mean(self, x: torch.Tensor, n_layers: int) -> torch.Tensor:
         """Mean over x, A x, ..., A^L x (LightGCN's propagation)."""
         total = x

@@ -7,11 +7,15 @@ leak a held-out item. Imports the RecBole adapters and the data room.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from fedvlr_plugin.centralized.base import CentralizedModel
+from fedvlr_plugin.centralized.names import OURS
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.data.prepared import PreparedData
@@ -66,6 +70,8 @@ def make_config(
     """The Config of a model on prepared data: RecBole's defaults, the shipped yaml of ours, then `params`.
 
     Args:
+        model: a class of ours or RecBole's, or a user's own; of that, `config_keys` (a class attribute) may name the
+            keys that it reads, and the defaults of the nearest known base class apply.
         params: hyper-parameters by RecBole's or the model's name. dim: `embedding_size` where the model has that key
             and `params` does not name it.
 
@@ -76,10 +82,23 @@ def make_config(
         if key in params:
             raise ConfigError(f"'{key}' is not a parameter of the row {model.__name__}; set {instead} of the run")
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in params.items()}
-    known = tuple(model.Params.model_fields) if issubclass(model, CentralizedModel) else ()
-    files = [config_path(f"model/{model.__name__}")] if model.__module__.startswith("fedvlr_plugin.") else []
+    defaults = _defaults(model)
+    known = {key for file in defaults for key in yaml.safe_load(Path(file).read_text()) or {}}
+    known |= set(model.Params.model_fields) if issubclass(model, CentralizedModel) else set()
+    known |= set(getattr(model, "config_keys", ()))
     base = {"device": device, "benchmark_filename": None}
-    config = FedVLRConfig(model, data.name, files, {**base, **settings}, known_keys=known)
+    config = FedVLRConfig(model, data.name, defaults, {**base, **settings}, known_keys=known)
     if dim is not None and "embedding_size" not in params and config["embedding_size"] is not None:
         config["embedding_size"] = dim
     return config
+
+
+def _defaults(model: type) -> list[str]:
+    """The yaml of the nearest base class that has one: ours, or RecBole's where its Config would not look."""
+    theirs = files("recbole") / "properties" / "model"
+    for base in model.__mro__:
+        if base.__name__ in OURS and base.__module__ == OURS[base.__name__]:
+            return [config_path(f"model/{base.__name__}")]
+        if base.__module__.startswith("recbole.model.") and (theirs / f"{base.__name__}.yaml").is_file():
+            return [] if base is model else [str(theirs / f"{base.__name__}.yaml")]
+    return []

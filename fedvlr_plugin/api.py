@@ -1,0 +1,91 @@
+"""`fedvlr_plugin.run(...)`: one call for one experiment, by row name or with a RecBole model class of your own.
+
+It needs neither `register()` nor RecBole's quick start, so it also works where that cannot be imported (numpy 2, newer
+scipy and pandas). Imports the benchmark room.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from fedvlr_plugin.benchmark.files import write_atomic
+from fedvlr_plugin.benchmark.profiles import split_settings
+from fedvlr_plugin.benchmark.result import OnRound, RunResult
+from fedvlr_plugin.benchmark.rows import parse_row
+from fedvlr_plugin.benchmark.run import check_device
+from fedvlr_plugin.benchmark.run import run as run_spec
+from fedvlr_plugin.centralized.runner import Trainable, run_recbole_model
+from fedvlr_plugin.config import PROTOCOLS, ExecutionConfig, RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError, unknown_name
+from fedvlr_plugin.integrations.recbole.open import prepare
+
+
+def run(
+    model: str | type = "FedAvg+ours",
+    dataset: str | PreparedData = "ml-100k",
+    *,
+    seed: int = 0,
+    protocol: str = "corrected",
+    settings: Mapping[str, object] | None = None,
+    data_root: Path | None = None,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    on_round: OnRound | None = None,
+) -> RunResult:
+    """Trains and evaluates one row on one data set.
+
+    Args:
+        model: a row (`"FedAvg+ours"`, `"BM3"`, `"LightGCN"`), or a `GeneralRecommender` subclass.
+        dataset: a name from the catalogue, or prepared data.
+        protocol: `"corrected"` or `"as_released"`.
+        settings: fields of `TrainingConfig` and `ModelConfig`, e.g. `{"rounds": 50, "params": {"n_layers": 2}}`.
+        data_root: folder of data sets; None = FEDVLR_DATA, then ./data.
+        checkpoint: write the trained parameters of a RecBole model there; `load_checkpoint` reads them back.
+        on_round: called after every round or epoch.
+
+    Raises:
+        UnknownNameError, ConfigError, DataError, DeviceError: each one line, with what to do.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol", protocol, PROTOCOLS)
+    data = dataset if isinstance(dataset, PreparedData) else prepare(dataset, data_root)
+    training, shape = split_settings(settings or {})
+    row = model.__name__ if isinstance(model, type) else parse_row(model).name
+    spec = RunSpec(
+        dataset=data.name, row=row, seed=seed, protocol=PROTOCOLS[protocol], training=training, model=shape
+    )  # fmt: skip
+    execution = ExecutionConfig(device=device)
+    check_device(device)
+    if isinstance(model, str) and parse_row(row).kind != "recbole":
+        if checkpoint is not None:
+            raise ConfigError(f"row '{row}' is no RecBole model, so there is no checkpoint to write; leave it out")
+        return run_spec(spec, execution, data=data, on_round=on_round)
+
+    def save(trained: Trainable) -> None:
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, spec, trained)
+
+    return run_recbole_model(spec, execution, data, on_round, model if isinstance(model, type) else None, save)
+
+
+def save_checkpoint(path: Path, spec: RunSpec, trained: Trainable) -> None:
+    """Writes tensors and the specification as JSON text, in one step; loads with `weights_only=True`."""
+    buffer = io.BytesIO()
+    state = {"state_dict": trained.model.state_dict(), "spec": spec.model_dump_json()}
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> tuple[RunSpec, dict[str, torch.Tensor]]:
+    """The specification and the state dict of a checkpoint; raises `ConfigError` for another kind of file."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or set(state) != {"state_dict", "spec"}:
+        raise ConfigError(
+            f"'{path}' is no checkpoint of this package; write one with fedvlr_plugin.run(checkpoint=...)"
+        )
+    return RunSpec.model_validate_json(state["spec"]), state["state_dict"]

@@ -1,0 +1,85 @@
+"""`register()`: makes our models known to RecBole by name, so that `run_recbole(model="FedVLR")` works unpatched.
+
+RecBole has no registry: it looks a model up as a module under `recbole.model.general_recommender`, its Dataset and
+Trainer as attributes `<Model>Dataset` and `<Model>Trainer` (`recbole.md` section 2). Nothing happens at import.
+Imports the RecBole adapters and the centralized models, inside the functions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import cast
+
+from fedvlr_plugin.centralized.names import OURS
+from fedvlr_plugin.errors import ConfigError
+
+PACKAGE = "recbole.model.general_recommender"
+
+
+def register() -> tuple[str, ...]:
+    """Registers FedVLR, VBPR, BM3, MGCN and PGL with RecBole; calling it again changes nothing.
+
+    RecBole's own checkpoints pickle its Config, which torch >= 2.6 refuses to load: the classes they hold are declared
+    safe to torch, so `load_data_and_model` works. Load only checkpoints that you trust.
+
+    Returns:
+        the registered names.
+
+    Raises:
+        ConfigError: a name is taken by something that is not ours; then nothing is registered.
+    """
+    from fedvlr_plugin.compat import prepare_recbole
+
+    prepare_recbole()
+    from fedvlr_plugin.centralized.trainer import CentralizedTrainer
+    from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
+    from fedvlr_plugin.integrations.recbole.trainer import FedVLRTrainer
+
+    modules = {"FedVLR": "fedvlr_plugin.integrations.recbole.model", **OURS}
+    trainers = {name: FedVLRTrainer if name == "FedVLR" else CentralizedTrainer for name in modules}
+    datasets, hosts = import_module("recbole.data.dataset"), import_module("recbole.trainer")
+    models = {name: import_module(module) for name, module in modules.items()}
+    for name, model in models.items():
+        _check_module(name, model)
+        _check_attribute(datasets, f"{name}Dataset", FedVLRDataset)
+        _check_attribute(hosts, f"{name}Trainer", trainers[name])
+    for name, model in models.items():
+        sys.modules[f"{PACKAGE}.{name.lower()}"] = model
+        setattr(datasets, f"{name}Dataset", FedVLRDataset)
+        setattr(hosts, f"{name}Trainer", trainers[name])
+    _declare_safe([getattr(model, name) for name, model in models.items()])
+    return tuple(models)
+
+
+def _check_module(name: str, ours: ModuleType) -> None:
+    path = f"{PACKAGE}.{name.lower()}"
+    if sys.modules.get(path) is ours:
+        return
+    if path in sys.modules or importlib.util.find_spec(path) is not None:
+        raise ConfigError(f"RecBole already has a model '{name}' at {path}, which is not ours; it is left as it is")
+
+
+def _check_attribute(module: ModuleType, name: str, ours: type) -> None:
+    taken = getattr(module, name, ours)
+    if taken is not ours:
+        raise ConfigError(f"{module.__name__}.{name} is {taken!r}, which is not ours; it is left as it is")
+
+
+def _declare_safe(models: list[type]) -> None:
+    """What RecBole's checkpoints hold besides tensors: its Config with the model's class, enumerations, the yaml loader's class."""
+    import numpy as np
+    import torch
+    import yaml
+    from recbole.config import Config
+    from recbole.utils import EvaluatorType, InputType, ModelType
+
+    from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
+
+    rebuild = cast(Callable[..., object], np.float64(0.0).__reduce__()[0])  # its module moved in numpy 2
+    numbers: list[Callable[..., object]] = [np.float64, np.dtype, type(np.dtype(np.float64)), rebuild]
+    torch.serialization.add_safe_globals([Config, FedVLRConfig, EvaluatorType, InputType, ModelType])
+    torch.serialization.add_safe_globals([yaml.FullLoader, *numbers, *models])

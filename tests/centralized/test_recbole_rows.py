@@ -1,0 +1,145 @@
+"""Rows that are RecBole models: run(spec) end to end, selection, host traps (argv, rounding, litter, global state)."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import fedvlr_plugin
+from fedvlr_plugin.api import load_checkpoint
+from fedvlr_plugin.benchmark.run import run
+from fedvlr_plugin.centralized.names import find_model
+from fedvlr_plugin.config import PROTOCOLS, ModelConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.errors import ConfigError, FedVLRError, UnknownNameError
+from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.integrations.recbole.open import prepare
+
+from recbole.model.general_recommender import BPR  # isort: skip
+
+DATA = generated(50, 70, 1200, width=8)
+
+
+def spec(row, epochs=3, seed=1, protocol="corrected", dim=16, dtype="float32", **params):
+    training = TrainingConfig(rounds=epochs)
+    model = ModelConfig(dim=dim, params=params)
+    return RunSpec(
+        dataset=DATA.name, row=row, seed=seed, protocol=PROTOCOLS[protocol], training=training, model=model, dtype=dtype
+    )
+
+
+@pytest.mark.parametrize(
+    "row", ["VBPR", "BM3", "MGCN", "PGL", "BPR", "LightGCN", "NeuMF", "ItemKNN", "EASE", "MultiVAE"]
+)
+def test_a_row_runs_and_runs_the_same_again(row):
+    first, second = (run(spec(row), data=DATA) for _ in range(2))
+    assert len(first.test) == DATA.interactions.n_users
+    assert (first.test.above == second.test.above).all() and (first.test.tied == second.test.tied).all()
+    assert [r.train_loss for r in first.curve] == [r.train_loss for r in second.curve]
+    assert len(first.curve) == (1 if row in ("ItemKNN", "EASE") else 3)
+    assert first.resources.samples > 0
+
+
+def test_another_seed_gives_another_model():
+    losses = {run(spec("BM3", 1, seed), data=DATA).curve[0].train_loss for seed in (1, 2, 3)}
+    assert len(losses) == 3
+
+
+@pytest.mark.parametrize("row", ["VBPR", "LightGCN", "Pop"])
+def test_the_best_epoch_by_unrounded_validation_ndcg_is_the_one_that_is_kept(row):
+    result = run(spec(row, 6, learning_rate=0.05), data=DATA)
+    scores = [record.valid["ndcg@50"] for record in result.curve]
+    assert result.best_round == 1 + int(np.argmax(scores))
+    assert summary(result.valid)["ndcg@50"] == pytest.approx(max(scores), abs=1e-9)  # the state was put back
+
+
+def test_learning_shows():
+    data = prepare("planted")
+    untrained = run(spec("BPR", 1, learning_rate=1e-9), data=data)
+    trained = run(spec("BPR", 25, learning_rate=0.01), data=data)
+    assert summary(trained.valid)["ndcg@50"] > 1.2 * summary(untrained.valid)["ndcg@50"]
+
+
+def test_patience_counts_validations_without_gain():
+    training = TrainingConfig(rounds=50, patience=2)
+    result = run(RunSpec(dataset="x", row="Random", training=training), data=DATA)
+    assert len(result.curve) == 1  # a closed form has one pass
+    frozen = RunSpec(dataset="x", row="BPR", training=training, model=ModelConfig(params={"learning_rate": 1e-12}))
+    assert len(run(frozen, data=DATA).curve) <= 6
+
+
+def test_the_protocol_reaches_masks_and_negatives():
+    corrected, released = (run(spec("BPR", 2, protocol=p), data=DATA) for p in ("corrected", "as_released"))
+    assert corrected.test.above.sum() != released.test.above.sum()
+    assert [r.train_loss for r in corrected.curve] != [r.train_loss for r in released.curve]
+
+
+@pytest.mark.parametrize("row", ["PGL", "BPR"])
+def test_nothing_is_written_and_no_global_state_is_left_behind(row, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pytest", "--learning_rate=77", "--seed=77", "--epochs=9"])
+    torch.manual_seed(3), random.seed(3), np.random.seed(3)  # noqa: NPY002
+    wanted = torch.rand(1), random.random(), np.random.rand()  # noqa: NPY002
+    torch.manual_seed(3), random.seed(3), np.random.seed(3)  # noqa: NPY002
+    with_argv = run(spec(row, 2), data=DATA)
+    assert (torch.rand(1), random.random(), np.random.rand()) == wanted  # noqa: NPY002
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    assert [r.train_loss for r in run(spec(row, 2), data=DATA).curve] == [r.train_loss for r in with_argv.curve]
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_models_and_keys_are_refused_with_the_nearest_name():
+    with pytest.raises(UnknownNameError, match="Did you mean 'LightGCN'"):
+        run(spec("LightGNC"), data=DATA)
+    with pytest.raises(ConfigError, match="Did you mean 'n_layers'"):
+        run(spec("LightGCN", n_layer=2), data=DATA)
+    with pytest.raises(ConfigError, match="Did you mean 'reg_weight'"):
+        run(spec("VBPR", reg_weigth=1.0), data=DATA)
+    with pytest.raises(ConfigError, match="set patience of the run"):
+        run(spec("BPR", stopping_step=3), data=DATA)
+    with pytest.raises(ConfigError, match="learning_rate must be a number above 0"):
+        run(spec("BPR", learning_rate=0), data=DATA)
+    with pytest.raises(ConfigError, match="NCLTrainer"):
+        run(spec("NCL"), data=DATA)
+    with pytest.raises(ConfigError, match="float32"):
+        run(spec("BPR", dtype="float64"), data=DATA)
+    with pytest.raises(ConfigError, match="negatives must be a whole number"):
+        run(spec("BPR", negatives=0), data=DATA)
+
+
+def test_a_loss_that_leaves_the_numbers_is_reported():
+    with pytest.raises(FedVLRError, match="lower learning_rate"):
+        run(spec("BPR", 3, learning_rate=1e38, learner="sgd"), data=DATA)
+
+
+def test_names_are_found_in_any_capitalisation():
+    assert find_model("bpr") is BPR and find_model("lightgcn").__name__ == "LightGCN"
+    assert find_model("pgl").__name__ == "PGL"
+
+
+class MyBPR(BPR):
+    """A user's own class, known to nobody."""
+
+
+def test_one_call_takes_a_class_and_writes_a_checkpoint_that_loads_safely(tmp_path):
+    path = tmp_path / "my.pt"
+    settings = {"rounds": 2, "dim": 8, "params": {"learning_rate": 0.02}}
+    result = fedvlr_plugin.run(MyBPR, DATA, seed=4, settings=settings, checkpoint=path)
+    assert result.spec.row == "MyBPR" and len(result.curve) == 2
+    again = fedvlr_plugin.run(BPR, DATA, seed=4, settings=settings)
+    assert (again.test.above == result.test.above).all()
+    loaded_spec, state = load_checkpoint(path)
+    assert loaded_spec == result.spec and state["user_embedding.weight"].shape == (51, 8)
+
+
+def test_one_call_takes_rows_of_every_kind():
+    assert fedvlr_plugin.run("popularity", DATA).best_round == 0
+    federated = fedvlr_plugin.run("FedAvg", DATA, settings={"rounds": 1, "dim": 8})
+    assert federated.spec.row == "FedAvg" and len(federated.curve) == 1
+    assert len(fedvlr_plugin.run("bm3", DATA, settings={"rounds": 1}).curve) == 1
+    with pytest.raises(ConfigError, match="Did you mean 'rounds'"):
+        fedvlr_plugin.run("BM3", DATA, settings={"round": 1})
+    with pytest.raises(UnknownNameError, match="Did you mean 'corrected'"):
+        fedvlr_plugin.run("BM3", DATA, protocol="corected")
