@@ -30,7 +30,12 @@ QUICK: tuple[Rule, ...] = (
         ("*", pattern, {"participation": 0.1, "rounds": 24, "eval_every": 6})
         for pattern in ("FedNCF*", "PFedRec*", "FedRAP*")
     ),
-    ("ml", "*", {"rounds": 30}),
+    *(
+        ("*", row, {"rounds": 8, "eval_every": 2, "params": {"learning_rate": 0.005, "train_batch_size": 4096}})
+        for row in ("VBPR", "BM3", "PGL")
+    ),
+    ("*", "MGCN", {"rounds": 4, "eval_every": 1, "params": {"learning_rate": 0.005, "train_batch_size": 1024}}),
+    *(("ml", f"{backbone}*", {"rounds": 30}) for backbone in ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")),
     *(
         (small, "*", {"rounds": 60, "eval_every": 2, "participation": 1.0, "client_lr": 0.01, "server_lr_id": 0.03})
         for small in ("ku", "beauty", "planted")
