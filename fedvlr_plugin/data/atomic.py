@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fedvlr_plugin.data.item_features import TokenFeatures
-from fedvlr_plugin.data.released import RENAMED, SUFFIX, load_matrix
+from fedvlr_plugin.data.released import RENAMED, SUFFIX, feature_label, load_matrix
 from fedvlr_plugin.data.source import Source
 from fedvlr_plugin.errors import DataError
 
@@ -97,7 +97,7 @@ class AtomicSource(Source):
                     f"{where} has {len(matrix)} rows and {beside.name} {len(tokens)} tokens; they must agree"
                 )
             short = file.name.removesuffix(SUFFIX)
-            out.append(TokenFeatures(RENAMED.get(short, short), tokens, matrix, file.name))
+            out.append(TokenFeatures(RENAMED.get(short, short), tokens, matrix, feature_label(file)))
         return out
 
 

@@ -8,12 +8,14 @@ a `split_label` column the split is made here. Imports `source` and `item_featur
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
+from fedvlr_plugin.data.files import read_json
 from fedvlr_plugin.data.item_features import FloatMatrix, TokenFeatures
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
 from fedvlr_plugin.errors import DataError
@@ -101,7 +103,7 @@ class ReleasedSource(Source):
                     f"row = itemID, so {self.n_rows} rows are needed"
                 )
             tokens = tuple(str(i) for i in range(len(matrix)))
-            out.append(TokenFeatures(RENAMED.get(short, short), tokens, matrix, f"{file.name} of the released layout"))
+            out.append(TokenFeatures(RENAMED.get(short, short), tokens, matrix, feature_label(file)))
         return out
 
 
@@ -115,3 +117,15 @@ def load_matrix(file: Path, where: str) -> FloatMatrix:
         raise DataError(f"{where} must be a numeric matrix [n_items, width], got {matrix.dtype} {list(matrix.shape)}")
     out: FloatMatrix = matrix.astype(np.float32)
     return out
+
+
+def feature_label(file: Path) -> str:
+    """Where a feature file comes from: what its manifest says (random weights included), else its name."""
+    beside = file.with_suffix(".json")
+    if not beside.is_file():
+        return f"{file.name}, of unknown origin"
+    manifest = read_json(beside)
+    values = np.ascontiguousarray(np.load(file, allow_pickle=False), dtype="<f2")
+    if hashlib.sha256(values.tobytes()).hexdigest() != manifest.get("sha256_of_values"):
+        return f"{file.name}, of unknown origin (its manifest belongs to other values)"
+    return str(manifest.get("label"))

@@ -145,6 +145,7 @@ class FedVLRDataset(Dataset):
             )
             users = tuple(str(token) for token in self.field2id_token[self.uid_field][1:])
             interactions = Interactions.from_labels(rows_user, rows_item, self._labels, users, self.item_tokens)
-            facts = self.source.facts() | {"duplicate_rows": self._dropped}
+            origin = {f"features_{name}": modality.source for name, modality in self.item_features.items()}
+            facts = self.source.facts() | {"duplicate_rows": self._dropped} | origin
             self._prepared = PreparedData(self.dataset_name, interactions, self.item_features, facts)
         return self._prepared

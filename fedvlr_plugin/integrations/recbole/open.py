@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedvlr_plugin.data.catalogue import canonical_name, resolve_data_root
+from fedvlr_plugin.data.catalogue import canonical_name, folders, resolve_data_root
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
 from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
@@ -13,7 +13,8 @@ from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
 from recbole.model.abstract_recommender import GeneralRecommender  # isort: skip
 from recbole.utils import InputType  # isort: skip
 
-_CACHE: dict[tuple[str, str | None], PreparedData] = {}
+Stamp = tuple[tuple[str, int, int], ...]
+_CACHE: dict[tuple[str, str | None], tuple[Stamp, PreparedData]] = {}
 
 
 class AnyModel(GeneralRecommender):
@@ -37,9 +38,14 @@ def open_dataset(
 
 
 def prepare(name: str, data_root: Path | None = None) -> PreparedData:
-    """The prepared data set, read once per process and data root."""
+    """The prepared data set, read once per process and data root, and again when a file of its folder has changed."""
     root = resolve_data_root(data_root)
     key = (canonical_name(name, root), None if root is None else str(root.resolve()))
-    if key not in _CACHE:
-        _CACHE[key] = open_dataset(name, root).prepared
-    return _CACHE[key]
+    folder = folders(root).get(key[0])
+    stamp: Stamp = ()
+    if folder is not None:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        stamp = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    if key not in _CACHE or _CACHE[key][0] != stamp:
+        _CACHE[key] = stamp, open_dataset(name, root).prepared
+    return _CACHE[key][1]

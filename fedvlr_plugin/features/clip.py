@@ -1,0 +1,198 @@
+"""CLIP features by open_clip: any of its models, weights by tag or from a file, CPU or GPU with autocast.
+
+The paper uses ViT-B-32 with OpenAI's weights. Those were trained with the QuickGELU activation, which open_clip's
+plain `ViT-B-32` does not have: the tag says so and it is set here, else every vector would be off. A weights file may
+be a state dict, safetensors, or OpenAI's own TorchScript archive; `pretrained` then says whose weights they are.
+Random weights are made only on request and are labelled. Imports `encoder`; open_clip when called (extra `clip`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from fedvlr_plugin.compat import prepare_torchvision
+from fedvlr_plugin.data.files import sha256_of
+from fedvlr_plugin.data.item_features import FloatMatrix
+from fedvlr_plugin.errors import ConfigError, DataError, did_you_mean, missing_extra, unknown_name
+from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, pick_device
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+CHOICES = (
+    "give a local file with --weights FILE, take another encoder with --encoder tfidf, or put precomputed "
+    "<modality>_features.npy beside the data set"
+)
+
+
+@ENCODERS.register("clip")
+class OpenClipEncoder(Encoder):
+    """An open_clip model.
+
+    Args:
+        model: one of open_clip's models, or a json file with a model configuration of its kind.
+        pretrained: whose weights: one of open_clip's tags for the model. weights: a local file that holds them.
+        allow_random_weights: make random weights (seed 0) instead; for trying things out only.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        MissingExtraError: open_clip is not installed. UnknownNameError: no such model or tag.
+        DataError: the weights cannot be had or do not fit the model.
+    """
+
+    modalities: ClassVar[frozenset[str]] = frozenset({VISION, TEXT})
+
+    def __init__(
+        self,
+        model: str = "ViT-B-32",
+        pretrained: str = "openai",
+        weights: Path | None = None,
+        *,
+        allow_random_weights: bool = False,
+        device: str = "auto",
+    ) -> None:
+        prepare_torchvision()
+        try:
+            import open_clip
+        except ImportError:
+            raise missing_extra("open_clip_torch", "clip", "The CLIP encoder") from None
+        if allow_random_weights and weights is not None:
+            raise ConfigError(
+                f"random weights and the weights file '{weights.name}' exclude each other; leave out one of them"
+            )
+        if weights is not None and not weights.is_file():
+            raise DataError(f"the weights file '{weights}' is not there; {CHOICES}")
+        if model.endswith(".json"):
+            open_clip.add_model_config(model)
+            model = Path(model).stem
+        if model not in open_clip.list_models():
+            near = did_you_mean(model, open_clip.list_models())
+            raise unknown_name("open_clip model", model, [], f"See open_clip.list_models().{near}")
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        tag = {} if allow_random_weights else open_clip.get_pretrained_cfg(model, pretrained) or {}
+        if not tag and weights is None and not allow_random_weights:
+            raise unknown_name(f"set of weights for {model}", pretrained, tags)
+        self.device = pick_device(device)
+        path = None if allow_random_weights else weights or _fetch(tag, model, pretrained)
+        self._model, self._preprocess = _build(model, tag, path)
+        self._model.to(self.device).eval()
+        self._tokenizer = _tokenizer(model)
+        self._facts: dict[str, str | int | float | bool] = {
+            "encoder": "open_clip",
+            "model": model,
+            "weights": "random, seed 0" if path is None else pretrained if tag else path.name,
+            "weights_file": "none" if path is None else path.name,
+            "weights_sha256": "none" if path is None else sha256_of(path),
+            "random_weights": path is None,
+            "quick_gelu": bool(tag.get("quick_gelu", False)),
+            "preprocessing": " ".join(str(self._preprocess).split()),
+            "precision": "autocast float16" if self.device.startswith("cuda") else "float32",
+            "open_clip": version("open_clip_torch"),
+            "torch": version("torch"),
+            "torchvision": version("torchvision"),
+            "pillow": version("pillow"),
+        }
+
+    def facts(self) -> dict[str, str | int | float | bool]:
+        return dict(self._facts)
+
+    def preprocess(self, image: Image) -> torch.Tensor:
+        return self._preprocess(image)
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatMatrix:
+        return self._run("encode_text", self._tokenizer(list(texts)))
+
+    def encode_images(self, batch: torch.Tensor) -> FloatMatrix:
+        return self._run("encode_image", batch)
+
+    def _run(self, what: str, batch: torch.Tensor) -> FloatMatrix:
+        import torch
+
+        kind = self.device.split(":")[0]
+        with torch.inference_mode(), torch.autocast(kind, dtype=torch.float16, enabled=kind == "cuda"):
+            found = getattr(self._model, what)(batch.to(self.device, non_blocking=True))
+        unit = torch.nn.functional.normalize(found.float(), dim=-1)
+        matrix: FloatMatrix = unit.cpu().numpy()
+        return matrix
+
+
+def _fetch(tag: dict[str, object], model: str, pretrained: str) -> Path:
+    """The weights of a tag from open_clip's cache or their publisher; raises `DataError` with the choices."""
+    from open_clip.pretrained import download_pretrained
+
+    try:
+        return Path(download_pretrained(tag))
+    except Exception as error:  # noqa: BLE001 (hub, http, ssl, disk: each library has errors of its own)
+        why = " ".join(str(error).split())[:160] or type(error).__name__
+        raise DataError(f"the weights '{pretrained}' of {model} cannot be had ({why}); {CHOICES}") from None
+
+
+def _build(
+    model: str, tag: dict[str, object], path: Path | None
+) -> tuple[torch.nn.Module, Callable[[Image], torch.Tensor]]:
+    """The model with the tag's activation and preprocessing, and its weights."""
+    import logging
+
+    import open_clip
+    import torch
+
+    options = {f"image_{key}": tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if tag.get(key)}
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns of random weights, which are meant or filled in below
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            built, _, preprocess = open_clip.create_model_and_transforms(
+                model, pretrained=None, force_quick_gelu=bool(tag.get("quick_gelu", False)), **options
+            )
+        if path is not None:
+            _load(built, path)
+    finally:
+        logging.disable(before)
+    return built, preprocess
+
+
+def _load(built: torch.nn.Module, path: Path) -> None:
+    import torch
+    from open_clip.factory import load_checkpoint
+
+    try:
+        if _is_torchscript(path):
+            state = torch.jit.load(str(path), map_location="cpu").state_dict()
+            derived = {name for name, _ in built.named_buffers()} - set(built.state_dict())
+            for key in ("input_resolution", "context_length", "vocab_size", *derived):
+                state.pop(key, None)
+            built.load_state_dict(
+                {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+            )
+        else:
+            load_checkpoint(built, str(path), strict=True)
+    except Exception as error:  # noqa: BLE001 (unpickling, zip, safetensors and shape errors have no common base)
+        why = " ".join(str(error).split())[:200]
+        raise DataError(f"the weights file '{path.name}' cannot be loaded into this model: {why}; {CHOICES}") from None
+
+
+def _is_torchscript(path: Path) -> bool:
+    """OpenAI's files are TorchScript archives: zips with `constants.pkl`, which `torch.load` refuses."""
+    import zipfile
+
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
+
+
+def _tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
+    import open_clip
+
+    try:
+        found: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(model)
+        return found
+    except Exception as error:  # noqa: BLE001 (a hub tokenizer without network)
+        raise DataError(
+            f"the tokenizer of {model} cannot be had ({' '.join(str(error).split())[:160]}); {CHOICES}"
+        ) from None

@@ -1,0 +1,122 @@
+"""Encodes a data set by name: finds its items, titles and images, runs the encoder with one progress bar.
+
+Imports the features room and the data room; the encoders when asked for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+from fedvlr_plugin.data.atomic import AtomicSource
+from fedvlr_plugin.data.catalogue import find_source
+from fedvlr_plugin.data.describe import image_paths, item_titles
+from fedvlr_plugin.data.released import ReleasedSource
+from fedvlr_plugin.errors import ConfigError, DataError
+from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
+from fedvlr_plugin.features.extract import Extraction, extract_images, extract_texts
+
+
+def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
+    """The encoder of that name; raises `UnknownNameError`, or `ConfigError` for a setting that it does not have."""
+    for module in ("clip", "other_encoders"):
+        import_module(f"fedvlr_plugin.features.{module}")
+    factory = ENCODERS.get(name)
+    allowed = list(inspect.signature(factory).parameters)
+    for key in settings:
+        if key not in allowed:
+            option = f"--{key.replace('_', '-')}"
+            raise ConfigError(f"the encoder '{name}' has no {option}; it has {', '.join(allowed)}")
+    return factory(**settings)
+
+
+def items_of(name: str, data_root: Path | None) -> tuple[Path, tuple[str, ...], bool]:
+    """Folder, item tokens and whether features are by row (released layout), of every item that the files name."""
+    source = find_source(name, data_root)
+    if isinstance(source, ReleasedSource):
+        source.interactions()
+        return source.folder, tuple(str(i) for i in range(source.n_rows)), True
+    if type(source) is AtomicSource:
+        source.check(("user_id", "item_id", "timestamp"))
+        frame = pd.read_csv(source.folder / f"{source.name}.inter", sep="\t", usecols=["item_id:token"], dtype=str)
+        return source.folder, tuple(dict.fromkeys(frame["item_id:token"].tolist())), False
+    raise DataError(
+        f"'{source.name}' brings its own features and has no folder of yours to write into; prepare a data set first"
+    )
+
+
+def encode_dataset(
+    name: str,
+    modalities: Sequence[str],
+    encoder_name: str,
+    settings: Mapping[str, object],
+    images: Path | None = None,
+    batch_size: int | None = None,
+    data_root: Path | None = None,
+) -> Iterator[str]:
+    """Makes the features of each modality beside the data set; yields what to tell, line by line.
+
+    Raises:
+        ConfigError: a modality that the encoder cannot make, or images not named. DataError: see the room.
+    """
+    for modality in modalities:
+        if modality not in (VISION, TEXT):
+            raise ConfigError(f"unknown modality '{modality}'; it must be vision or text")
+    if VISION in modalities and images is None:
+        raise ConfigError("vision features need images: name their folder with --images DIR")
+    folder, tokens, by_row = items_of(name, data_root)
+    paths = image_paths(name, tokens, images, data_root) if images is not None else []
+    titles = item_titles(name, data_root)
+    if TEXT in modalities and not titles:
+        raise DataError(
+            f"'{name}' has no titles: neither {folder.name}.item nor items.csv (itemID, title) in its folder, so there is no text"
+        )
+    encoder = make_encoder(encoder_name, settings)
+    if unable := [m for m in modalities if m not in encoder.modalities]:
+        raise ConfigError(
+            f"the encoder '{encoder_name}' makes no {unable[0]} features, only {', '.join(sorted(encoder.modalities))}"
+        )
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
+        task = progress.add_task(f"{name}: {', '.join(modalities)}", total=len(tokens) * len(modalities))
+
+        def advance(rows: int) -> None:
+            progress.advance(task, rows)
+
+        made = []
+        for modality in modalities:
+            if modality == TEXT:
+                found = extract_texts(
+                    encoder, tokens, titles, folder, by_row=by_row, batch_size=batch_size, on_rows=advance
+                )
+            else:
+                found = extract_images(
+                    encoder, tokens, paths, folder, by_row=by_row, batch_size=batch_size, on_rows=advance
+                )
+            made.append(found)
+    for found in made:
+        yield from tell(found)
+
+
+def tell(found: Extraction) -> Iterator[str]:
+    """What was made, how fast, and what was wrong, in a few lines."""
+    made_now = found.items - found.resumed
+    per_s = made_now / found.total_s if found.total_s else 0.0
+    yield f"{found.modality}: {found.rows:,} of {found.items:,} items, {found.width} columns, by {found.label}"
+    yield (
+        f"  {found.total_s:.1f} s, {per_s:.1f} items/s; in the encoder {found.encoder_s:.1f} s, waiting for inputs "
+        f"{found.input_s:.1f} s" + (f"; {found.resumed:,} were there from an interrupted run" if found.resumed else "")
+    )
+    for title, entries in (("without usable input", found.problems), ("converted", found.notes)):
+        for reason, count in Counter(entries.values()).most_common():
+            first = next(token for token, why in entries.items() if why == reason)
+            yield f"  {title}: {count:,} {reason} (e.g. item {first})"

@@ -1,0 +1,149 @@
+"""Further encoders behind the same interface: TF-IDF + SVD (built in), sentence-transformers, timm (when installed).
+
+Imports `encoder`, `tfidf`; the packages when an encoder is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from fedvlr_plugin.data.files import sha256_of
+from fedvlr_plugin.data.item_features import FloatMatrix
+from fedvlr_plugin.errors import ConfigError, DataError, MissingExtraError
+from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, pick_device, unit_rows
+from fedvlr_plugin.features.tfidf import tfidf_svd
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+
+@ENCODERS.register("tfidf")
+class TfidfEncoder(Encoder):
+    """TF-IDF + SVD of the titles themselves; deterministic, no weights, no network."""
+
+    modalities: ClassVar[frozenset[str]] = frozenset({TEXT})
+    needs_all: ClassVar[bool] = True
+
+    def __init__(self, model: str = "64", device: str = "auto") -> None:
+        if not model.isdigit() or int(model) < 1:
+            raise ConfigError(f"the model of the encoder tfidf is its width, a whole number from 1, got '{model}'")
+        self.width = int(model)
+
+    def facts(self) -> dict[str, str | int | float | bool]:
+        versions = {name: version(name) for name in ("scikit-learn", "scipy")}
+        return {"encoder": "TF-IDF + SVD", "model": f"width {self.width}", "random_weights": False, **versions}
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatMatrix:
+        return tfidf_svd(texts, self.width)
+
+
+@ENCODERS.register("sentence-transformers")
+class SentenceEncoder(Encoder):
+    """Any sentence-transformers model, by name or from a folder."""
+
+    modalities: ClassVar[frozenset[str]] = frozenset({TEXT})
+
+    def __init__(self, model: str = "all-MiniLM-L6-v2", device: str = "auto") -> None:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise MissingExtraError(
+                "the encoder sentence-transformers needs the package of that name: pip install sentence-transformers"
+            ) from None
+        try:
+            self._model = SentenceTransformer(model, device=pick_device(device))
+        except OSError as error:
+            raise DataError(f"the model '{model}' cannot be had ({' '.join(str(error).split())[:160]})") from None
+        self._name = Path(model).name
+
+    def facts(self) -> dict[str, str | int | float | bool]:
+        installed = version("sentence-transformers")
+        return {
+            "encoder": "sentence-transformers",
+            "model": self._name,
+            "random_weights": False,
+            "sentence-transformers": installed,
+        }
+
+    def encode_texts(self, texts: Sequence[str]) -> FloatMatrix:
+        return unit_rows(np.asarray(self._model.encode(list(texts), show_progress_bar=False), dtype=np.float32))
+
+
+@ENCODERS.register("timm")
+class TimmEncoder(Encoder):
+    """Any timm model's pooled features, its own preprocessing.
+
+    Raises:
+        DataError: the weights cannot be had. ConfigError: timm has no such model.
+    """
+
+    modalities: ClassVar[frozenset[str]] = frozenset({VISION})
+
+    def __init__(
+        self,
+        model: str = "resnet50",
+        weights: Path | None = None,
+        *,
+        allow_random_weights: bool = False,
+        device: str = "auto",
+    ) -> None:
+        from fedvlr_plugin.compat import prepare_torchvision
+
+        prepare_torchvision()
+        try:
+            import timm
+        except ImportError:
+            raise MissingExtraError("the encoder timm needs the package of that name: pip install timm") from None
+        if not timm.is_model(model):
+            raise ConfigError(f"timm has no model '{model}'; timm.list_models('*{model[:4]}*') may help")
+        import torch
+
+        if weights is not None and not weights.is_file():
+            raise DataError(f"the weights file '{weights}' is not there")
+        try:
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                wanted = weights is None and not allow_random_weights
+                file = "" if weights is None else str(weights)
+                self._model = timm.create_model(model, pretrained=wanted, num_classes=0, checkpoint_path=file)
+        except Exception as error:  # noqa: BLE001 (hub, http and unpickling errors have no common base)
+            why = " ".join(str(error).split())[:160]
+            raise DataError(
+                f"the weights of timm's '{model}' cannot be had ({why}); give a local file with --weights FILE"
+            ) from None
+        self.device = pick_device(device)
+        self._model.to(self.device).eval()
+        from timm.data.config import resolve_model_data_config
+        from timm.data.transforms_factory import create_transform
+
+        settings = resolve_model_data_config(self._model)  # type: ignore[no-untyped-call]
+        self._preprocess = create_transform(**settings, is_training=False)
+        self._facts: dict[str, str | int | float | bool] = {
+            "encoder": "timm",
+            "model": model,
+            "weights": "random, seed 0" if allow_random_weights else "timm's" if weights is None else weights.name,
+            "weights_sha256": "none" if weights is None else sha256_of(weights),
+            "random_weights": allow_random_weights,
+            "preprocessing": " ".join(str(self._preprocess).split()),
+            "timm": version("timm"),
+            "torch": version("torch"),
+        }
+
+    def facts(self) -> dict[str, str | int | float | bool]:
+        return dict(self._facts)
+
+    def preprocess(self, image: Image) -> torch.Tensor:
+        tensor: torch.Tensor = self._preprocess(image)
+        return tensor
+
+    def encode_images(self, batch: torch.Tensor) -> FloatMatrix:
+        import torch
+
+        with torch.inference_mode():
+            return unit_rows(self._model(batch.to(self.device)).float().cpu().numpy())
