@@ -23,6 +23,8 @@ from fedvlr_plugin.errors import ConfigError, DeviceError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
+from fedvlr_plugin.federation.own_rows import check_budget
+from fedvlr_plugin.federation.setup import DTYPES, make_backbone, make_fusion
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import RoundReport, fit
 
@@ -63,6 +65,23 @@ def run(
 
         return run_recbole_model(spec, execution, data, on_round)
     return _run_federated(row, spec, execution, data, on_round, outputs)
+
+
+def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
+    """Everything about a run that can be refused before its data is touched, for runners to call on all their runs.
+
+    Raises:
+        ConfigError, UnknownNameError: unknown row, fusion that the backbone does not support, unknown or repeated
+            views, a width that does not divide, wrong parameters, a memory budget too small for one client.
+    """
+    row = parse_row(spec.row)
+    if row.backbone is None or row.fusion is None:
+        return
+    fusion = make_fusion(row.fusion, spec.model)
+    backbone = make_backbone(row.backbone, fusion, spec.model)
+    if backbone.own_rows != "none" and execution.engine == "batched":
+        copies = 3 if spec.training.client_optimizer == "adam" else 1
+        check_budget(execution.memory_budget, n_items, copies * fusion.dim, DTYPES[spec.dtype].itemsize)
 
 
 def check_device(name: str) -> None:

@@ -121,6 +121,16 @@ class OwnSnapshot:
     used: int
 
 
+def check_budget(budget: int, n_items: int, width: int, itemsize: int) -> None:
+    """Raises `ConfigError` when a budget does not hold one client's rows `[n_items, width]`, twice over."""
+    least = 2 * n_items * width * itemsize
+    if budget < least:
+        raise ConfigError(
+            f"memory budget {budget} bytes is too small for one client's private item rows; at least {least} bytes "
+            f"are needed for {n_items} items ({width} numbers a row, optimiser moments included)"
+        )
+
+
 class OwnRows:
     """All clients' private item rows, by slot.
 
@@ -138,12 +148,7 @@ class OwnRows:
         self.lost = not problem.spec.protocol.keep_private_state and "own" in problem.backbone.forgets
         width = self.copies * self.dim
         dtype = NUMPY_DTYPES[problem.dtype]
-        least = 2 * self.n_items * width * dtype.itemsize
-        if budget < least:
-            raise ConfigError(
-                f"memory budget {budget} bytes is too small for one client's private item rows; "
-                f"at least {least} bytes are needed for {self.n_items} items of width {self.dim}"
-            )
+        check_budget(budget, self.n_items, width, dtype.itemsize)
         n_users = problem.histories.n_slots
         self.arena = Arena(n_users * self.n_items, width, dtype, budget // 2)
         self.items: list[Ids] = [EMPTY] * n_users

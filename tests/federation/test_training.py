@@ -5,9 +5,9 @@ import pytest
 from toy import make_toy
 
 from fedvlr_plugin.benchmark import run as run_module
-from fedvlr_plugin.benchmark.run import check_device, run
+from fedvlr_plugin.benchmark.run import check_device, check_spec, run
 from fedvlr_plugin.config import ExecutionConfig, Protocol, TrainingConfig, build_config
-from fedvlr_plugin.errors import ConfigError, DeviceError
+from fedvlr_plugin.errors import ConfigError, DeviceError, FedVLRError
 from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import DivergedError, fit
@@ -95,3 +95,23 @@ def test_private_outputs_only_on_request(make_spec):
     assert run(make_spec("FCF+ours"), data=make_toy()).outputs == {}
     weights = run(make_spec("FCF+ours"), data=make_toy(), outputs=("router_weights",)).outputs["router_weights"]
     assert weights.shape == (9, 3)
+
+
+@pytest.mark.parametrize(
+    "row, changes, budget, message",
+    [
+        ("FCF+VBPR", {}, 2**30, "does not support the fusion 'VBPR'; its rows: FCF, FCF\\+MLP, FCF\\+ours"),
+        ("FCF+ours", {"views": ("sum", "gat")}, 2**30, "unknown view operator 'gat'.*Did you mean 'gate'"),
+        ("FCF+ours", {"views": ("sum", "sum")}, 2**30, "named twice"),
+        ("FedNCF", {"dim": 10}, 2**30, "multiple of 4, got 10"),
+        ("FedRAP", {"params": {"lamb": 0.1}}, 2**30, "lamb"),
+        ("FedRAP", {}, 1000, "memory budget 1000 bytes is too small.*at least 8832 bytes"),
+        ("FedRap+our", {}, 2**30, "unknown fusion 'our'"),
+    ],
+)
+def test_a_run_is_refused_before_its_data_is_touched(make_spec, row, changes, budget, message):
+    spec = make_spec("FCF", **changes).model_copy(update={"row": row})
+    with pytest.raises(FedVLRError, match=message) as caught:
+        check_spec(spec, ExecutionConfig(memory_budget=budget), n_items=23)
+    assert "\n" not in str(caught.value)
+    check_spec(make_spec("FedRAP+ours"), ExecutionConfig(), n_items=23)
