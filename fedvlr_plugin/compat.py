@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 _APPLIED: list[str] = []
 _KEPT: list[object] = []
@@ -28,15 +30,26 @@ def prepare_recbole() -> None:
       Unnecessary when RecBole uses `torch.amp`.
     * RecBole 1.2.1 calls `DataFrame[...].fillna(inplace=True)`, which pandas >= 2.2 announces to stop working: the
       FutureWarning is silenced; our own loading leaves no gaps to fill. Unnecessary when RecBole assigns instead.
+    * scipy >= 1.13 removed `dok_matrix._update`, with which RecBole 1.2.1's graph models (LightGCN, NGCF, SpectralCF,
+      GCMC, NCL) fill their adjacency: it is set to update the entries. Unnecessary when RecBole builds COO matrices.
     """
     import numpy
+    from scipy.sparse import dok_matrix
 
     for alias, target in (("float_", "float64"), ("complex_", "complex128"), ("unicode_", "str_")):
         if alias not in numpy.__dict__ and int(numpy.__version__.split(".")[0]) >= 2:
             setattr(numpy, alias, getattr(numpy, target))
             _note(f"numpy.{alias} = numpy.{target} (RecBole 1.2.1 on numpy {numpy.__version__})")
+    if not hasattr(dok_matrix, "_update"):
+        setattr(dok_matrix, "_update", _update_entries)  # noqa: B010 (typed stubs do not know the attribute)
+        _note("scipy.sparse.dok_matrix._update (RecBole 1.2.1's graph models)")
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"recbole\..*")
     _note("FutureWarnings of recbole silenced")
+
+
+def _update_entries(matrix: Any, entries: Mapping[tuple[int, int], float]) -> None:
+    """What `dok_matrix._update` did: takes entries over without checking them."""
+    matrix._dict.update(entries)
 
 
 def prepare_torchvision() -> None:

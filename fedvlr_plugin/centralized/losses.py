@@ -21,10 +21,21 @@ def embedding_norms(*tables: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.linalg.vector_norm(table) for table in tables]).sum() / len(tables[-1])
 
 
-def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Cosine InfoNCE: row b of `first` against all rows of `second` `[B, d]`, its own the positive; mean over rows."""
-    logits = functional.normalize(first, dim=1) @ functional.normalize(second, dim=1).T / temperature
-    return functional.cross_entropy(logits, torch.arange(len(first), device=first.device))
+def info_nce(
+    first: torch.Tensor, second: torch.Tensor, temperature: float, counts: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cosine InfoNCE: row b of `first` against all rows of `second` `[B, d]`, its own the positive; mean over rows.
+
+    `counts` `[B]`: how often each row stands for itself, as if it were repeated; the value is the same, for the work of
+    the distinct rows only.
+    """
+    left, right = functional.normalize(first, dim=1) / temperature, functional.normalize(second, dim=1)
+    logits = left @ right.T
+    own = (left * right).sum(dim=1)
+    if counts is None:
+        return (torch.logsumexp(logits, dim=1) - own).mean()
+    weights = counts.to(logits.dtype)
+    return ((torch.logsumexp(logits + weights.log(), dim=1) - own) * weights).sum() / weights.sum()
 
 
 def distance(online: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -76,11 +76,13 @@ class MGCN(CentralizedModel):
         squared = 0.5 * (u.square().sum() + i.square().sum() + j.square().sum()) / self.params.train_batch_size
         total: torch.Tensor = log_bpr((u * i).sum(dim=1), (u * j).sum(dim=1)) + self.params.reg_weight * squared
         if self.params.cl_loss:
-            rows = positives + self.shape[0]
-            contrast = info_nce(side[rows], collaborative[rows], self.params.temperature)
-            contrast = contrast + info_nce(side[users], collaborative[users], self.params.temperature)
-            total = total + self.params.cl_loss * contrast
+            contrast = torch.stack([self._contrast(side, collaborative, r) for r in (positives + self.shape[0], users)])
+            total = total + self.params.cl_loss * contrast.sum()
         return total
+
+    def _contrast(self, side: torch.Tensor, collaborative: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        distinct, counts = torch.unique(rows, return_counts=True)
+        return info_nce(side[distinct], collaborative[distinct], self.params.temperature, counts)
 
 
 def _gate(d: int) -> nn.Sequential:

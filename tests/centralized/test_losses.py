@@ -32,6 +32,17 @@ def test_info_nce_by_hand():
     assert info_nce(first, second, tau).item() == pytest.approx(-sum(map(math.log, rows)) / 2, abs=1e-6)
 
 
+def test_info_nce_with_counts_is_that_of_repeated_rows():
+    source = torch.Generator().manual_seed(2)
+    first, second = (torch.randn(4, 3, generator=source, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    counts = torch.tensor([3, 1, 2, 1])
+    repeated = info_nce(first.repeat_interleave(counts, 0), second.repeat_interleave(counts, 0), 0.3)
+    counted = info_nce(first, second, 0.3, counts)
+    assert counted.item() == pytest.approx(repeated.item(), abs=1e-12)
+    gradients = [torch.autograd.grad(loss, (first, second)) for loss in (counted, repeated)]
+    assert all(torch.allclose(*pair, atol=1e-12) for pair in zip(*gradients, strict=True))
+
+
 def test_distance_is_one_minus_the_mean_cosine():
     left, right = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 1.0], [2.0, 2.0]])
     assert distance(left, right).item() == pytest.approx(1 - (0 + 1) / 2)

@@ -1,0 +1,58 @@
+"""Seconds per epoch of the centralized models, beside MMRec's on KU (`baselines.md` section 6). Imports `runner`."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedvlr_plugin.centralized.fitting import Epoch, Plan, seeded
+from fedvlr_plugin.centralized.names import find_model
+from fedvlr_plugin.centralized.runner import Trainable
+from fedvlr_plugin.config import Protocol
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError
+
+MMREC_ON_KU = {
+    "VBPR": (".04-.12", ".05-.15"),
+    "BM3": (".05-.2", ".04-.18"),
+    "MGCN": (".31-.6", ".08-.14"),
+    "PGL": (".30-.70", ".06-.12"),
+}
+EVALUATION_LIMIT = 0.5
+HEADER = (
+    f"{'data':<8}{'model':<7}{'train s/epoch':>14}{'eval s':>9}   MMRec, 1 thread: train, eval   "
+    f"({torch.get_num_threads()} threads, {os.cpu_count()} cores)"
+)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians over epochs, in seconds."""
+
+    dataset: str
+    model: str
+    training: float
+    evaluation: float
+
+
+def measure(model: str, data: PreparedData, epochs: int) -> Timing:
+    """Trains `epochs` + 1 epochs and leaves the first, which warms up, out of the medians."""
+    if epochs < 1:
+        raise ConfigError(f"epochs must be at least 1, got {epochs}")
+    done: list[Epoch] = []
+    with seeded(0, torch.device("cpu")):
+        trained = Trainable(find_model(model), data, Protocol(), {})
+        trained.fit(Plan(epochs + 1, None), np.random.default_rng(0), done.append)
+    timed = done[1:]
+    parts = [statistics.median(epoch.seconds[part] for epoch in timed) for part in ("local", "evaluation")]
+    return Timing(data.name, model, *parts)
+
+
+def line(timing: Timing) -> str:
+    """One line of the table."""
+    theirs = ", ".join(MMREC_ON_KU[timing.model]) if timing.dataset == "ku" else "not measured"
+    return f"{timing.dataset:<8}{timing.model:<7}{timing.training:>14.3f}{timing.evaluation:>9.3f}   {theirs}"
