@@ -47,6 +47,30 @@ def table2(context: typer.Context) -> None:
     raise typer.Exit(run_table2(context.args, prog="fedvlr table2"))
 
 
+@app.command(context_settings=PASS_ON)
+def figure2(context: typer.Context) -> None:
+    """Draw router weights by user activity; the options are those of benchmarks/run_figure2.py."""
+    from fedvlr_plugin.benchmark.command import main as run
+
+    raise typer.Exit(run(context.args, prog="fedvlr figure2", product="figure2"))
+
+
+@app.command(context_settings=PASS_ON)
+def figure3(context: typer.Context) -> None:
+    """Leave out a modality or the ID table; the options are those of benchmarks/run_figure3.py."""
+    from fedvlr_plugin.benchmark.command import main as run
+
+    raise typer.Exit(run(context.args, prog="fedvlr figure3", product="figure3"))
+
+
+@app.command(context_settings=PASS_ON)
+def report(context: typer.Context) -> None:
+    """Write one self-contained HTML page about a results folder; options: --results DIR, --output FILE."""
+    from fedvlr_plugin.benchmark.report_command import main as write_report
+
+    raise typer.Exit(write_report(context.args, prog="fedvlr report"))
+
+
 def _mount(name: str, module: str) -> None:
     """Adds the commands of another room under `name`, where that room has any."""
     parent, _, _ = module.rpartition(".")

@@ -1,4 +1,4 @@
-"""`run_table2.py` and `fedvlr table2`: options in, runs done, table out. Returns the exit status.
+"""`run_table2.py`, `run_figure2.py`, `run_figure3.py`: options in, runs done, product out. Returns the exit status.
 
 Everything that can be checked is checked before any work: names, settings, device, results folder, data. Heavy
 modules are imported after the options are parsed, behind the first line of output. Imports its neighbours.
@@ -16,16 +16,15 @@ from fedvlr_plugin.benchmark.options import Options, parse_options
 from fedvlr_plugin.errors import FedVLRError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from fedvlr_plugin.benchmark.campaign import Campaign, Cell
-    from fedvlr_plugin.benchmark.experiment import Plan, Runner
+    from fedvlr_plugin.benchmark.experiment import Failure, Plan, Runner
     from fedvlr_plugin.benchmark.profiles import Profile
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.config import ExecutionConfig, RunSpec
     from fedvlr_plugin.data.prepared import PreparedData
 
 PLAIN_WIDTH = 160
+TITLES = {"table2": "Table 2", "figure2": "Figure 2 (router weights)", "figure3": "Figure 3 (parts left out)"}
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -63,17 +62,26 @@ class Job:
 
 
 def main(
-    argv: Sequence[str], *, prog: str = "run_table2.py", sources: Sources | None = None, runner: Runner | None = None
+    argv: Sequence[str],
+    *,
+    prog: str = "run_table2.py",
+    product: str = "table2",
+    sources: Sources | None = None,
+    runner: Runner | None = None,
 ) -> int:
-    """Fills in and prints Table 2.
+    """Does the runs that a product needs and draws it.
+
+    Args:
+        argv: options, see `options`. product: a key of `TITLES`.
+        sources, runner: where data come from and what does a run; tests put their own in place.
 
     Returns:
         0; 1 if some runs failed; 2 for a request that cannot be carried out; 130 after Ctrl-C.
     """
-    options = parse_options(argv, prog)
-    say(f"Table 2, profile {options.profile}, protocol {options.protocol}: checking the request ...")
+    options = parse_options(argv, prog, TITLES[product])
+    say(f"{TITLES[product]}, profile {options.profile}, protocol {options.protocol}: checking the request ...")
     try:
-        return _table2(options, sources or default_sources(), runner)
+        return _work(options, product, sources or default_sources(), runner)
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
@@ -97,17 +105,19 @@ def default_sources() -> Sources:
     return Sources(default, check, load)
 
 
-def prepare(options: Options, sources: Sources) -> Job:
+def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
     from fedvlr_plugin.benchmark.names import check_rows
+    from fedvlr_plugin.benchmark.products import PRODUCTS
     from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
-    from fedvlr_plugin.benchmark.rows import FLOORS, known_rows
+    from fedvlr_plugin.benchmark.rows import FLOORS
     from fedvlr_plugin.benchmark.run import check_device
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.config import ExecutionConfig, build_config
 
     profile = get_profile(options.profile)
-    rows = check_rows(options.rows or known_rows())
+    rows = check_rows(options.rows or PRODUCTS[product].rows())
+    PRODUCTS[product].check(rows)
     names = options.datasets or profile.datasets or tuple(sources.default(options.data_root))
     datasets = list(dict.fromkeys(sources.check(name, options.data_root) for name in names))
     searched = [r for r in rows if r not in FLOORS] if searches(options, profile) else []
@@ -155,29 +165,38 @@ def summary_line(data: PreparedData) -> str:
     return f"{data.name}: {size}{beside}; {modalities}"
 
 
-def _table2(options: Options, sources: Sources, runner: Runner | None) -> int:
+def _work(options: Options, product: str, sources: Sources, runner: Runner | None) -> int:
     from rich.console import Console
 
     from fedvlr_plugin.benchmark.experiment import execute, make_plan
+    from fedvlr_plugin.benchmark.products import PRODUCTS, Finished
     from fedvlr_plugin.benchmark.progress import make_progress
     from fedvlr_plugin.benchmark.run import run
 
-    job = prepare(options, sources)
-    plan = make_plan(job.specs, job.store, job.data, options.overwrite)
-    campaign = _campaign(options, job, runner or run) if job.cells else None
-    _announce(options, job, plan, campaign)
+    job = prepare(options, sources, product)
+    searched = _campaign(options, job, runner or run) if job.cells else None
+    wanted = PRODUCTS[product]
+    specs = [*job.specs, *([] if searched else wanted.more(job.specs, job.data))]
+    plan = make_plan(specs, job.store, job.data, options.overwrite)
+    _announce(options, len(specs), plan, searched)
     if options.dry_run:
         return OK
     console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
-    failures = execute(
-        plan, job.store, job.data, make_progress(console), runner or run, job.execution, options.profile
+
+    def do(plan: Plan) -> list[Failure]:
+        progress = make_progress(console)
+        return execute(plan, job.store, job.data, progress, runner or run, job.execution, options.profile)
+
+    failures = do(plan)
+    table = list(job.specs)
+    if searched is not None:
+        failures += searched.run(make_progress(console))
+        table += [spec for tuned in searched.selections() for spec in tuned.specs()]
+        failures += do(make_plan(wanted.more(table, job.data), job.store, job.data))
+    suffix = f"{options.profile}-{options.protocol}"
+    wanted.finish(
+        Finished(table, job.rows, job.datasets, job.data, job.store, options.profile, suffix, console, say)
     )  # fmt: skip
-    if campaign is not None:
-        failures += campaign.run(make_progress(console))
-    specs = (
-        [*job.specs, *(spec for tuned in campaign.selections() for spec in tuned.specs())] if campaign else job.specs
-    )
-    _print(options, job, specs, console)
     for failure in failures:
         spec = failure.spec
         print(f"error: {spec.dataset} {spec.row}, seed {spec.seed}: {failure.message}", file=sys.stderr)
@@ -204,30 +223,15 @@ def _campaign(options: Options, job: Job, runner: Runner) -> Campaign:
     return Campaign(job.cells, job.data, job.store, storage, runner, job.execution, options.profile)
 
 
-def _announce(options: Options, job: Job, plan: Plan, campaign: Campaign | None) -> None:
+def _announce(options: Options, total: int, plan: Plan, campaign: Campaign | None) -> None:
     """What will be done and what it will cost."""
     from fedvlr_plugin.benchmark.estimate import spell_seconds
 
     cost = f", about {spell_seconds(sum(plan.seconds))}" if plan.todo else ""
     what = "runs" if campaign is None else "runs of floors"
-    say(f"{len(plan.todo)} {what} to do{cost}; {plan.stored} of {len(job.specs)} stored in '{options.results}'.")
+    say(f"{len(plan.todo)} {what} to do{cost}; {plan.stored} of {total} stored in '{options.results}'.")
     if campaign is None:
         return
     weights = campaign.weights()
     cost = f", about {spell_seconds(sum(weights))} for one worker" if weights else ""
-    say(f"{len(job.cells)} cells to search: {len(weights)} trials and runs to do{cost}.")
-
-
-def _print(options: Options, job: Job, specs: Sequence[RunSpec], console: Console) -> None:
-    from fedvlr_plugin.benchmark.files import write_atomic
-    from fedvlr_plugin.benchmark.latex import latex
-    from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
-    from fedvlr_plugin.benchmark.table import build_table
-
-    fingerprints = {name: data.fingerprint for name, data in job.data.items()}
-    table = build_table(job.store, specs, fingerprints, options.profile, job.rows, job.datasets)
-    print_table(table, console)
-    stem = options.results / "tables" / f"table2-{options.profile}-{options.protocol}"
-    for suffix, text in ((".md", markdown(table)), (".csv", csv_text(table)), (".tex", latex(table))):
-        write_atomic(stem.with_suffix(suffix), text.encode())
-    say(f"Written: '{stem}.md', '.csv' and '.tex'.")
+    say(f"{len(campaign.cells)} cells to search: {len(weights)} trials and runs to do{cost}.")

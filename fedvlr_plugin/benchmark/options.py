@@ -49,11 +49,11 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def parse_options(argv: Sequence[str], prog: str = "run_table2.py") -> Options:
+def parse_options(argv: Sequence[str], prog: str = "run_table2.py", product: str = "Table 2") -> Options:
     """Parses a command line; exits with status 2 and one line on stderr if it makes no sense."""
     parser = _Parser(
         prog=prog,
-        description="Fill in Table 2: run what is missing in the results store, then print the table from it.",
+        description=f"{product}: run what is missing in the results store, then show it from there.",
         epilog="Stopped with Ctrl-C, or killed? The same command goes on where it was.",
     )
     add = parser.add_argument

@@ -68,8 +68,10 @@ class Clock:
 
 
 def describe(spec: RunSpec) -> str:
-    """`ml-100k FedAvg+ours, seed 0`."""
-    return f"{spec.dataset} {spec.row}, seed {spec.seed}"
+    """`ml-100k FedAvg+ours, seed 0`, with what was left out (Figure 3)."""
+    parts = "" if spec.model.modalities is None else f" with {', '.join(spec.model.modalities) or 'no'} contents"
+    without = "" if spec.model.id_embedding else " without id"
+    return f"{spec.dataset} {spec.row}{parts}{without}, seed {spec.seed}"
 
 
 def outcome_of(record: RunRecord) -> str:

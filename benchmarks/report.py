@@ -1,0 +1,11 @@
+#!/usr/bin/env python
+"""One self-contained HTML page about a results folder: python benchmarks/report.py [--results DIR] [--output FILE]."""
+
+from __future__ import annotations
+
+import sys
+
+from fedvlr_plugin.benchmark.report_command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""Figure 3: every backbone with a content modality or the ID table left out: really removed, not replaced by noise.
+
+The other settings are those of the full run. Imports `profiles`, `table`, `grids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fedvlr_plugin.benchmark.grids import Grid
+from fedvlr_plugin.benchmark.profiles import spec_with
+from fedvlr_plugin.benchmark.rows import parse_row
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import Figure, build_table
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
+
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One variant of a row on a data set: `full` or `w/o <part>`, and its numbers (None if nothing is stored)."""
+
+    dataset: str
+    row: str
+    name: str
+    hr: Figure | None
+    ndcg: Figure | None
+
+
+def leave_one_out(spec: RunSpec, modalities: Sequence[str]) -> dict[str, RunSpec]:
+    """Variant name -> specification. Only rows that fuse contents with the ID table have variants but `full`."""
+    variants = {FULL: spec}
+    if parse_row(spec.row).fusion not in ("mlp", "blfm"):
+        return variants
+    used = list(spec.model.modalities) if spec.model.modalities is not None else list(modalities)
+    for name in used:
+        rest = tuple(other for other in used if other != name)
+        variants[f"w/o {name}"] = spec_with(spec, {"modalities": rest})
+    if used:
+        variants["w/o id"] = spec_with(spec, {"id_embedding": False})
+    return variants
+
+
+def all_variants(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> dict[str, list[RunSpec]]:
+    """Variant name -> the runs of all rows, data sets and seeds that have it."""
+    found: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        for name, variant in leave_one_out(spec, list(data[spec.dataset].features)).items():
+            found.setdefault(name, []).append(variant)
+    return found
+
+
+def ablation(store: ResultsStore, specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> list[Variant]:
+    """All variants with their numbers, by data set and row, `full` first."""
+    fingerprints = {name: prepared.fingerprint for name, prepared in data.items()}
+    tables = {name: build_table(store, runs, fingerprints) for name, runs in all_variants(specs, data).items()}
+    return [
+        Variant(dataset, row, name, table.figure(row, dataset, "hr@50"), table.figure(row, dataset, "ndcg@50"))
+        for dataset in dict.fromkeys(spec.dataset for spec in specs)
+        for row in dict.fromkeys(spec.row for spec in specs)
+        for name, table in tables.items()
+        if (row, dataset) in table.wanted
+    ]
+
+
+def ablation_grid(variants: Sequence[Variant]) -> Grid:
+    """One line per variant, with the difference to the full row."""
+    full = {(v.dataset, v.row): v for v in variants if v.name == FULL}
+    lines = []
+    for v in variants:
+        base = full[v.dataset, v.row].ndcg
+        change = None if v.ndcg is None or base is None or v.name == FULL else f"{v.ndcg.mean - base.mean:+.2f}"
+        lines.append((v.dataset, v.row, v.name, *_spelled(v.hr), *_spelled(v.ndcg), change))
+    headings = ("data set", "row", "variant", "HR@50", "95 %", "NDCG@50", "95 % ", "Δ NDCG@50")
+    return Grid(
+        headings, tuple(lines), ("Parts are removed, not replaced; all other settings are those of the full row.",)
+    )
+
+
+def _spelled(figure: Figure | None) -> tuple[str | None, str | None]:
+    if figure is None:
+        return None, None
+    mean = f"{figure.mean:.2f}" if figure.sd is None else f"{figure.mean:.2f} ± {figure.sd:.2f}"
+    return mean, f"{figure.interval.low:.2f}..{figure.interval.high:.2f}"

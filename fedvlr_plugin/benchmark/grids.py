@@ -1,0 +1,59 @@
+"""A plain table of strings and numbers in all forms: terminal, Markdown, CSV, LaTeX. Imports `files` and packages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table as RichTable
+from tabulate import tabulate
+
+from fedvlr_plugin.benchmark.files import write_atomic
+
+Value = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Headings and lines; numbers are rounded when they are shown, not in the CSV. `notes` go below."""
+
+    headings: tuple[str, ...]
+    lines: tuple[tuple[Value, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def shown(value: Value) -> str:
+    """Two decimals for a float, a dash for nothing."""
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def print_grid(grid: Grid, console: Console) -> None:
+    """Prints the grid and its notes."""
+    drawn = RichTable()
+    for heading, sample in zip(grid.headings, grid.lines[0] if grid.lines else grid.headings, strict=True):
+        drawn.add_column(heading, justify="left" if isinstance(sample, str) else "right")
+    for line in grid.lines:
+        drawn.add_row(*(shown(value) for value in line))
+    console.print(drawn)
+    for note in grid.notes:
+        console.print(note, highlight=False)
+
+
+def write_grid(grid: Grid, stem: Path) -> list[Path]:
+    """Writes `<stem>.md`, `.csv` and `.tex`; returns the paths."""
+    body = [[shown(value) for value in line] for line in grid.lines]
+    pipe = tabulate(body, grid.headings, tablefmt="pipe", disable_numparse=True)
+    booktabs = tabulate(body, grid.headings, tablefmt="latex_booktabs", disable_numparse=True)
+    forms = {
+        ".md": pipe + "\n\n" + "\n".join(grid.notes) + "\n",
+        ".csv": pd.DataFrame(list(grid.lines), columns=list(grid.headings)).to_csv(index=False),
+        ".tex": booktabs.replace("±", r"$\pm$").replace("–", "--") + "\n",
+    }
+    paths = [stem.with_suffix(suffix) for suffix in forms]
+    for path, text in zip(paths, forms.values(), strict=True):
+        write_atomic(path, text.encode())
+    return paths

@@ -1,0 +1,152 @@
+"""What a runner makes of finished runs: Table 2, Figure 2 or Figure 3, on the terminal and as files.
+
+A product names the rows it takes by default, the runs it needs beyond the table's, and how it is drawn. Imports its
+neighbours; pictures need the extra [report] and are left out, with a line saying so, where it is not installed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fedvlr_plugin.benchmark.ablation import FULL, ablation, ablation_grid, all_variants
+from fedvlr_plugin.benchmark.files import write_atomic
+from fedvlr_plugin.benchmark.grids import print_grid, write_grid
+from fedvlr_plugin.benchmark.latex import latex
+from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
+from fedvlr_plugin.benchmark.paper import display_name
+from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
+from fedvlr_plugin.benchmark.router_figure import router_grid, table_groups, weight_bars
+from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import Figure, build_table
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Finished runs and where to show them. `suffix` is the profile and the protocol, for file names."""
+
+    specs: Sequence[RunSpec]
+    rows: Sequence[str]
+    datasets: Sequence[str]
+    data: Mapping[str, PreparedData]
+    store: ResultsStore
+    profile: str
+    suffix: str
+    console: Console
+    say: Callable[[str], None]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the data in hand, by data set."""
+        return {name: data.fingerprint for name, data in self.data.items()}
+
+
+@dataclass(frozen=True)
+class Product:
+    """See the module. `check` raises `ConfigError` for rows it cannot use, before any work."""
+
+    rows: Callable[[], list[str]]
+    check: Callable[[Sequence[str]], None]
+    more: Callable[[Sequence[RunSpec], Mapping[str, PreparedData]], list[RunSpec]]
+    finish: Callable[[Finished], None]
+
+
+def _table2(done: Finished) -> None:
+    table = build_table(done.store, done.specs, done.fingerprints, done.profile, done.rows, done.datasets)
+    print_table(table, done.console)
+    stem = done.store.root / "tables" / f"table2-{done.suffix}"
+    for kind, text in ((".md", markdown(table)), (".csv", csv_text(table)), (".tex", latex(table))):
+        write_atomic(stem.with_suffix(kind), text.encode())
+    done.say(f"Written: '{stem}.md', '.csv' and '.tex'.")
+
+
+def _figure2(done: Finished) -> None:
+    table = build_table(done.store, done.specs, done.fingerprints, done.profile, done.rows, done.datasets)
+    groups = table_groups(done.store, table)
+    stem = done.store.root / "figures" / f"figure2-{done.suffix}"
+    grid = router_grid(groups)
+    print_grid(grid, done.console)
+    paths = write_grid(grid, stem)
+    for dataset, row in dict.fromkeys((g.dataset, g.row) for g in groups):
+        mine = [g for g in groups if (g.dataset, g.row) == (dataset, row)]
+        names = [f"{g.least}-{g.most} items" for g in mine]
+        label = f"{display_name(dataset)} {row}: router weight"
+        paths += _draw(done, names, weight_bars(mine), label, stem, dataset, row)
+    done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
+
+
+def _figure3(done: Finished) -> None:
+    variants = ablation(done.store, done.specs, done.data)
+    stem = done.store.root / "figures" / f"figure3-{done.suffix}"
+    grid = ablation_grid(variants)
+    print_grid(grid, done.console)
+    paths = write_grid(grid, stem)
+    for dataset in done.datasets:
+        mine = {(v.row, v.name): v.ndcg for v in variants if v.dataset == dataset and v.ndcg is not None}
+        rows = [row for row in done.rows if sum(row == other for other, _ in mine) > 1]
+        names = dict.fromkeys(name for row, name in mine if row in rows)
+        series = {name: [_bar(mine.get((row, name))) for row in rows] for name in names}
+        if rows:
+            paths += _draw(done, rows, series, f"{display_name(dataset)}: NDCG@50, %", stem, dataset)
+    done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
+
+
+def _bar(figure: Figure | None) -> Bar:
+    """Mean and 95 % interval; not a number, hence no bar, where nothing is stored."""
+    if figure is None:
+        return math.nan, math.nan, math.nan
+    return figure.mean, figure.interval.low, figure.interval.high
+
+
+def _draw(
+    done: Finished, groups: Sequence[str], series: Mapping[str, Sequence[Bar]], label: str, stem: Path, *names: str
+) -> list[Path]:
+    try:
+        picture = bars(groups, series, label)
+    except MissingExtraError as error:
+        done.say(f"No picture: {error}")
+        return []
+    return save_picture(picture, stem.with_name("-".join([stem.name, *names])))
+
+
+def _variants_only(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> list[RunSpec]:
+    """The runs of Figure 3 beyond the full rows."""
+    return [spec for name, runs in all_variants(specs, data).items() if name != FULL for spec in runs]
+
+
+def _with_router() -> list[str]:
+    return [row for row in federated_rows() if parse_row(row).fusion == "blfm"]
+
+
+def _only_routers(rows: Sequence[str]) -> None:
+    _refuse(rows, [row for row in rows if parse_row(row).fusion == "blfm"], "have routers; use +ours rows")
+
+
+def _only_fused(rows: Sequence[str]) -> None:
+    fused = [row for row in rows if parse_row(row).fusion in ("mlp", "blfm")]
+    _refuse(rows, fused, "fuse contents with the ID table; use +MLP or +ours rows")
+
+
+def _refuse(rows: Sequence[str], good: Sequence[str], what: str) -> None:
+    bad = [row for row in rows if row not in good]
+    if bad:
+        raise ConfigError(f"row '{bad[0]}' cannot be drawn here: only rows that {what}")
+
+
+def _nothing_more(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> list[RunSpec]:
+    return []
+
+
+PRODUCTS: Mapping[str, Product] = {
+    "table2": Product(known_rows, lambda rows: None, _nothing_more, _table2),
+    "figure2": Product(_with_router, _only_routers, _nothing_more, _figure2),
+    "figure3": Product(_with_router, _only_fused, _variants_only, _figure3),
+}

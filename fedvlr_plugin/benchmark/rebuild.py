@@ -1,0 +1,55 @@
+"""Which runs make up a table, found out from the results folder alone (no data, no study database).
+
+A profile that searched left its selections; for another one the present settings of the profile say which stored
+runs belong to it. Imports `selection`, `profiles`, `store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
+from fedvlr_plugin.benchmark.rows import FLOORS, known_rows
+from fedvlr_plugin.benchmark.selection import all_tuned
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import Table, build_table
+from fedvlr_plugin.config import RunSpec
+
+
+def stored_profiles(store: ResultsStore) -> list[tuple[str, str]]:
+    """The pairs (profile, protocol) that trained runs were stored under, sorted."""
+    return sorted({(r.profile, r.protocol) for r in store.records() if r.profile is not None and r.row not in FLOORS})
+
+
+def stored_specs(
+    store: ResultsStore, profile: str, protocol: str, settings: Mapping[str, object] | None = None
+) -> list[RunSpec]:
+    """The specifications of a profile's table, floors first, for the data sets and rows that are in the store.
+
+    `settings` are those the runs were started with (`--set`), if any.
+    """
+    records = [r for r in store.records() if r.protocol == protocol and r.profile in (profile, None)]
+    tuned = all_tuned(store.root, profile, protocol)
+    datasets = sorted({r.dataset for r in records} | {t.base.dataset for t in tuned})
+    floors = [row for row in FLOORS if any(r.row == row for r in store.records())]
+    if tuned:
+        chosen = [spec for each in tuned for spec in each.specs()]
+        return [*specs_for(get_profile(profile), datasets, floors, 1, protocol), *chosen]
+    rows = _in_order({r.row for r in records} - set(FLOORS))
+    seeds = max((r.spec.seed for r in records), default=0) + 1
+    return specs_for(get_profile(profile), datasets, [*floors, *rows], seeds, protocol, settings)
+
+
+def stored_table(
+    store: ResultsStore, profile: str, protocol: str, settings: Mapping[str, object] | None = None
+) -> Table:
+    """The table of a profile as far as it is stored."""
+    specs = stored_specs(store, profile, protocol, settings)
+    rows = _in_order({spec.row for spec in specs})
+    return build_table(store, specs, None, profile, rows, sorted({spec.dataset for spec in specs}))
+
+
+def _in_order(rows: set[str]) -> list[str]:
+    """In the order of the paper's table, rows that it does not have last."""
+    known = known_rows()
+    return [row for row in known if row in rows] + sorted(rows - set(known))
