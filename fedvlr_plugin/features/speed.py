@@ -1,0 +1,102 @@
+"""Measures an encoder: images and titles a second, and what part is decoding and what part the model.
+
+Decoding runs in threads beside the model, so it costs time only where the model waits for it: `waiting` is the figure
+that must stay small. Imports `encoder`, `extract`, `data.images`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedvlr_plugin.data.images import SUFFIXES, tensors
+from fedvlr_plugin.errors import DataError
+from fedvlr_plugin.features.encoder import Encoder
+from fedvlr_plugin.features.extract import extract_images, extract_texts
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One measurement; seconds are wall clock.
+
+    Attributes:
+        what: `images` or `titles`. rows: how many. total_s: end to end, files and manifest included.
+        encoder_s: inside the model. waiting_s: the model idle because no input was ready.
+        decoding_s: decoding and preprocessing alone, without the model, with the same threads; 0 for titles.
+    """
+
+    what: str
+    rows: int
+    total_s: float
+    encoder_s: float
+    waiting_s: float
+    decoding_s: float
+
+    @property
+    def per_second(self) -> float:
+        """Rows a second, end to end."""
+        return self.rows / self.total_s
+
+
+def made_up_images(folder: Path, count: int, size: tuple[int, int] = (500, 750), seed: int = 0) -> list[Path]:
+    """JPEGs with the size and the smoothness of posters, for machines without real ones."""
+    from PIL import Image
+
+    source = np.random.default_rng(seed)
+    out = []
+    for k in range(count):
+        coarse = source.integers(0, 256, (30, 20, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        image.save(buffer, format="JPEG", quality=88)
+        path = folder / f"{k}.jpg"
+        path.write_bytes(buffer.getvalue())
+        out.append(path)
+    return out
+
+
+def images_in(folder: Path, most: int) -> list[Path]:
+    """The first images of a folder by name; raises `DataError` when there is none."""
+    found = sorted(path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES) if folder.is_dir() else []
+    if not found:
+        raise DataError(f"no images in '{folder}'")
+    return found[:most]
+
+
+def measure_images(encoder: Encoder, paths: Sequence[Path], batch_size: int, workers: int | None = None) -> Speed:
+    """Encodes all images once (after a warm-up batch), then decodes them once more without the model."""
+    threads = workers if workers is not None else min(16, os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        warm = [
+            tensor
+            for tensor, _ in tensors(paths[:batch_size], encoder.preprocess, threads, batch_size)
+            if tensor is not None
+        ]
+        if warm:
+            import torch
+
+            encoder.encode_images(torch.stack(warm))
+        tokens = [str(k) for k in range(len(paths))]
+        found = extract_images(encoder, tokens, list(paths), Path(scratch), batch_size=batch_size, workers=threads)
+        start = time.perf_counter()
+        for _ in tensors(list(paths), encoder.preprocess, threads, max(2 * batch_size, 2 * threads)):
+            pass
+        decoding = time.perf_counter() - start
+    return Speed("images", found.items, found.total_s, found.encoder_s, found.input_s, decoding)
+
+
+def measure_texts(encoder: Encoder, titles: Sequence[str], batch_size: int) -> Speed:
+    """Encodes all titles once, after a warm-up batch."""
+    encoder.encode_texts(list(titles[:batch_size]))
+    tokens = [str(k) for k in range(len(titles))]
+    with tempfile.TemporaryDirectory() as scratch:
+        named = dict(zip(tokens, titles, strict=True))
+        found = extract_texts(encoder, tokens, named, Path(scratch), batch_size=batch_size)
+    return Speed("titles", found.items, found.total_s, found.encoder_s, 0.0, 0.0)
