@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fedvlr_plugin.benchmark.storage import HEARTBEAT_S
 
 MAX_ATTEMPTS = 3
-FILLING_S = 5.0
+FILLING_S = 1.0
 SLOT, DUPLICATE, ERROR, INTERRUPTED = "slot", "duplicate_of", "error", "interrupted"
 Params = Mapping[str, float]
 
@@ -113,6 +113,8 @@ class Queue:
         except optuna.exceptions.DuplicatedStudyError:
             self.study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
             self._let_it_fill()
+        else:
+            self._put_up()
 
     def claim(self) -> Claim | None:
         """Claims the first slot that nobody works on; None if there is none just now (or ever)."""
@@ -176,9 +178,13 @@ class Queue:
 
     def _let_it_fill(self) -> None:
         """Gives the worker that made the study a moment to fill it, to spare superfluous trials."""
-        end = time.monotonic() + FILLING_S
-        while len({t.user_attrs[SLOT] for t in self._trials()}) < len(self.slots) and time.monotonic() < end:
-            time.sleep(0.1)
+        seen, since = -1, time.monotonic()
+        while (found := len({t.user_attrs[SLOT] for t in self._trials()})) < len(self.slots):
+            if found > seen:
+                seen, since = found, time.monotonic()
+            elif time.monotonic() - since > FILLING_S:
+                return  # nobody is filling it; `claim` will
+            time.sleep(0.05)
 
     def _put_up(self) -> None:
         """Fails trials whose worker is silent, and puts up every slot that has neither a trial nor an outcome."""
