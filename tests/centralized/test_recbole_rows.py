@@ -11,7 +11,7 @@ import fedvlr_plugin
 from fedvlr_plugin.api import load_checkpoint
 from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.centralized.names import find_model
-from fedvlr_plugin.config import PROTOCOLS, ModelConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.config import PROTOCOLS, ModelConfig, Protocol, RunSpec, TrainingConfig
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.errors import ConfigError, FedVLRError, UnknownNameError
 from fedvlr_plugin.evaluation.metrics import summary
@@ -20,6 +20,7 @@ from fedvlr_plugin.integrations.recbole.open import prepare
 from recbole.model.general_recommender import BPR  # isort: skip
 
 DATA = generated(50, 70, 1200, width=8)
+CLEARLY_COLD = generated(30, 200, 400, width=2)
 
 
 def spec(row, epochs=3, seed=1, protocol="corrected", dim=16, dtype="float32", **params):
@@ -49,8 +50,9 @@ def test_another_seed_gives_another_model():
 
 @pytest.mark.parametrize("row", ["VBPR", "LightGCN", "Pop"])
 def test_the_best_epoch_by_unrounded_validation_ndcg_is_the_one_that_is_kept(row):
-    result = run(spec(row, 6, learning_rate=0.05), data=DATA)
+    result = run(spec(row, 12, learning_rate=0.3), data=DATA)
     scores = [record.valid["ndcg@50"] for record in result.curve]
+    assert row == "Pop" or result.best_round < len(result.curve)  # else the last state would do
     assert result.best_round == 1 + int(np.argmax(scores))
     assert summary(result.valid)["ndcg@50"] == pytest.approx(max(scores), abs=1e-9)  # the state was put back
 
@@ -71,8 +73,14 @@ def test_patience_counts_validations_without_gain():
 
 
 def test_the_protocol_reaches_masks_and_negatives():
-    corrected, released = (run(spec("BPR", 2, protocol=p), data=DATA) for p in ("corrected", "as_released"))
-    assert corrected.test.above.sum() != released.test.above.sum()
+    base = spec("BPR", 2)
+    masked = run(base, data=DATA)
+    open_mask = base.model_copy(update={"protocol": Protocol(mask_validation_at_test=False)})
+    unmasked = run(open_mask, data=DATA)
+    assert [r.train_loss for r in masked.curve] == [r.train_loss for r in unmasked.curve]
+    assert (unmasked.test.above >= masked.test.above).all() and unmasked.test.above.sum() > masked.test.above.sum()
+    released = run(spec("BPR", 2, protocol="as_released"), data=CLEARLY_COLD)
+    corrected = run(spec("BPR", 2), data=CLEARLY_COLD)
     assert [r.train_loss for r in corrected.curve] != [r.train_loss for r in released.curve]
 
 
