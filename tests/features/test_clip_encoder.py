@@ -75,6 +75,14 @@ def test_batch_size_does_not_change_a_vector(tiny):
     assert np.abs(np.concatenate([tiny.encode_texts([t]) for t in texts]) - tiny.encode_texts(texts)).max() < 1e-5
 
 
+@pytest.mark.parametrize("texts", [["a"], ["a", "longer " * 20], ["word " * 100, ""], ["The title is missing."]])
+def test_leaving_the_padding_out_changes_nothing(tiny, texts):
+    """Short batches are cut, full ones are not; both equal open_clip's own encode_text."""
+    with torch.no_grad():
+        full = tiny._model.encode_text(open_clip.tokenize(texts), normalize=True).numpy()
+    assert np.abs(tiny.encode_texts(texts) - full).max() < 1e-6
+
+
 def save_weights(path, quick=False, seed=5, kind="state"):
     open_clip.add_model_config(TINY)
     torch.manual_seed(seed)
