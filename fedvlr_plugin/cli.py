@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 import fedvlr_plugin
+from fedvlr_plugin.errors import FedVLRError
+
+if TYPE_CHECKING:
+    from fedvlr_plugin.benchmark.grids import Grid
 
 app = typer.Typer(
     help="Federated vision-language recommendation: tables, studies and data sets.",
@@ -69,6 +75,54 @@ def report(context: typer.Context) -> None:
     from fedvlr_plugin.benchmark.report_command import main as write_report
 
     raise typer.Exit(write_report(context.args, prog="fedvlr report"))
+
+
+@app.command()
+def rank(
+    results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
+    profile: Annotated[str, typer.Option(help="Profile of the runs.")] = "quick",
+    protocol: Annotated[str, typer.Option(help="corrected or as_released.")] = "corrected",
+) -> None:
+    """Mean rank of every row over the data sets, with Nemenyi's critical difference."""
+
+    def show() -> None:
+        from fedvlr_plugin.benchmark.overall import rank_grid
+        from fedvlr_plugin.benchmark.rebuild import stored_table
+        from fedvlr_plugin.benchmark.store import ResultsStore
+
+        _print(rank_grid(stored_table(ResultsStore(results), profile, protocol)))
+
+    _guarded(show)
+
+
+@app.command()
+def compare(one: Path, two: Path) -> None:
+    """Two results folders side by side: difference of every cell they share, tested over users."""
+
+    def show() -> None:
+        from fedvlr_plugin.benchmark.overall import compare_stores
+        from fedvlr_plugin.benchmark.store import ResultsStore
+
+        _print(compare_stores(ResultsStore(one), ResultsStore(two)))
+
+    _guarded(show)
+
+
+def _print(grid: Grid) -> None:
+    from rich.console import Console
+
+    from fedvlr_plugin.benchmark.grids import print_grid
+
+    print_grid(grid, Console() if sys.stdout.isatty() else Console(width=160))
+
+
+def _guarded(show: Callable[[], None]) -> None:
+    """Runs a command; an error of ours is one line on stderr and status 2."""
+    try:
+        show()
+    except FedVLRError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
 
 
 def _mount(name: str, module: str) -> None:

@@ -25,7 +25,7 @@ PER_SAMPLE: dict[str, tuple[float, float, float]] = {
     "PFedRec": (6.0e-7, 7.0e-7, 1.2e-6),
     "FedRAP": (8.0e-7, 9.0e-7, 1.4e-6),
 }
-PER_SAMPLE_CENTRALIZED = 5.0e-6
+PER_SAMPLE_CENTRALIZED = 1.0e-5
 
 
 def samples_per_round(spec: RunSpec, interactions: Interactions) -> float:

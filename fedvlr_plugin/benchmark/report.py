@@ -15,6 +15,7 @@ from string import Template
 
 from fedvlr_plugin.benchmark.grids import Grid, shown
 from fedvlr_plugin.benchmark.layouts import blocks, verdicts, warm_and_cold
+from fedvlr_plugin.benchmark.overall import rank_grid
 from fedvlr_plugin.benchmark.paper import METRICS, display_name
 from fedvlr_plugin.benchmark.plots import bars, inline_svg, learning_curves
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
@@ -63,6 +64,9 @@ def _section(store: ResultsStore, table: Table, prefix: str) -> str:
     groups = table_groups(store, table)
     if groups:
         parts.append(_details("Router weights by user activity", _routers(groups, prefix)))
+    full = [row for row in table.rows if all((row, dataset) in table.cells for dataset in table.datasets)]
+    if len(table.datasets) > 1 and len(full) > 1:
+        parts.append(_details("Mean ranks over data sets", _grid(rank_grid(table))))
     parts.append(_details("Cost per cell", _grid(cost_grid(table))))
     parts.append(_details("Manifest of every run", "".join(_manifest(cell) for cell in table.cells.values())))
     return "\n".join(parts)

@@ -1,0 +1,100 @@
+"""Beyond one table: mean ranks of the rows over data sets, and two results stores side by side.
+
+Ranks: on each data set the rows are ranked by test NDCG@50 (1 = best, ties shared) and averaged; two rows differ
+by more than chance when their mean ranks are further apart than Nemenyi's critical difference
+`q(alpha; k, inf) / sqrt(2) * sqrt(k (k + 1) / (6 N))` for k rows on N data sets. Imports `table`, `statistics`, scipy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from fedvlr_plugin.benchmark.grids import Grid
+from fedvlr_plugin.benchmark.paper import METRICS
+from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
+from fedvlr_plugin.benchmark.statistics import per_user
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import Table
+from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.evaluation.paired import ALPHA, compare, holm
+
+
+def critical_difference(rows: int, datasets: int, alpha: float = ALPHA) -> float:
+    """Nemenyi's critical difference of mean ranks."""
+    q = float(stats.studentized_range.ppf(1 - alpha, rows, np.inf)) / math.sqrt(2)
+    return q * math.sqrt(rows * (rows + 1) / (6 * datasets))
+
+
+def rank_grid(table: Table) -> Grid:
+    """Mean rank of every row that was run on all data sets, best first.
+
+    Raises `ResultsError` with fewer than two data sets or rows to rank.
+    """
+    rows = [row for row in table.rows if all((row, dataset) in table.cells for dataset in table.datasets)]
+    if len(table.datasets) < 2 or len(rows) < 2:
+        raise ResultsError(
+            f"ranks need at least two rows that were run on each of at least two data sets, got {len(rows)} rows on "
+            f"{len(table.datasets)} data set(s); run more with benchmarks/run_table2.py"
+        )
+    values = np.array([[table.cells[row, d].figures["ndcg@50"].mean for d in table.datasets] for row in rows])
+    ranks = stats.rankdata(-values, axis=0)
+    order = np.argsort(ranks.mean(axis=1), kind="stable")
+    difference = critical_difference(len(rows), len(table.datasets))
+    best = float(ranks.mean(axis=1).min())
+    lines = tuple(
+        (
+            rows[i],
+            float(ranks[i].mean()),
+            *(f"{rank:g}" for rank in ranks[i]),
+            "" if ranks[i].mean() - best <= difference else "worse than the best",
+        )
+        for i in order
+    )
+    note = (
+        f"Ranks by test NDCG@50 of {len(rows)} rows on {len(table.datasets)} data sets. Nemenyi's critical difference "
+        f"at 5 % is {difference:.2f}: mean ranks closer than that are not told apart."
+    )
+    return Grid(("row", "mean rank", *table.datasets, "Nemenyi"), lines, (note,))
+
+
+def compare_stores(one: ResultsStore, two: ResultsStore) -> Grid:
+    """Every cell that both stores have under the same profile and protocol: B less A, paired over users, Holm.
+
+    Raises `ResultsError` if they have no cell in common.
+    """
+    found: list[tuple[str, str, str, str, float, float, float | None]] = []
+    for profile, protocol in [pair for pair in stored_profiles(one) if pair in stored_profiles(two)]:
+        tables = stored_table(one, profile, protocol), stored_table(two, profile, protocol)
+        for key, cell in tables[0].cells.items():
+            other = tables[1].cells.get(key)
+            if other is None:
+                continue
+            a, b = per_user(one, cell.records), per_user(two, other.records)
+            same = cell.records[0].data.fingerprint == other.records[0].data.fingerprint
+            for metric in METRICS:
+                p = None
+                if same and np.array_equal(a.users, b.users):
+                    p = compare(b.values[metric], a.values[metric], np.random.default_rng(0)).p
+                means = cell.figures[metric].mean, other.figures[metric].mean
+                found.append((f"{profile} {protocol}", key[1], key[0], metric, *means, p))
+    if not found:
+        raise ResultsError(
+            f"'{one.root}' and '{two.root}' have no cell in common (same profile, protocol, data set, row)"
+        )
+    return Grid(
+        ("profile", "data set", "row", "metric", "A", "B", "B - A", "p (Holm)"),
+        tuple(
+            (*names, a, b, f"{b - a:+.2f}", "other data" if p is None else f"{p:.4f}")
+            for (*names, a, b, _), p in zip(found, _corrected([line[-1] for line in found]), strict=True)
+        ),
+        (f"A: {one.root}. B: {two.root}. Test metrics in percent; p of a paired randomisation test over users.",),
+    )
+
+
+def _corrected(p: Sequence[float | None]) -> list[float | None]:
+    known = iter(holm([value for value in p if value is not None]))
+    return [None if value is None else next(known) for value in p]
