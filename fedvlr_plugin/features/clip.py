@@ -129,7 +129,7 @@ class OpenClipEncoder(Encoder):
         kind = model.transformer.get_cast_dtype()
         hidden = model.token_embedding(tokens).to(kind) + model.positional_embedding[:used].to(kind)
         hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:used, :used]))
-        pooled = hidden[range(len(tokens)), tokens.argmax(dim=-1)]
+        pooled: torch.Tensor = hidden[range(len(tokens)), tokens.argmax(dim=-1)]
         projection = model.text_projection
         if projection is None:
             return pooled
