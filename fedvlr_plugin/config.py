@@ -115,6 +115,7 @@ class ExecutionConfig(_Frozen):
     device: str = "cpu"
     block_clients: int | None = Field(None, ge=1, description="clients per block; None = chosen by size")
     memory_budget: int = Field(4 * 1024**3, ge=1, description="bytes of memory for private item rows")
+    keep: tuple[Literal["router_weights"], ...] = Field((), description="private results to store, asked for by name")
 
 
 def build_config(model: type[_FrozenT], values: dict[str, object]) -> _FrozenT:

@@ -6,6 +6,7 @@ modules are imported after the options are parsed, behind the first line of outp
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ def main(
         0; 1 if some runs failed; 2 for a request that cannot be carried out; 130 after Ctrl-C.
     """
     options = parse_options(argv, prog, TITLES[product])
+    if int(os.environ.get("RANK", "0")) > 0:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (torchrun: rank 0 speaks)
     say(f"{TITLES[product]}, profile {options.profile}, protocol {options.protocol}: checking the request ...")
     try:
         return _work(options, product, sources or default_sources(), runner)
@@ -111,7 +114,7 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     from fedvlr_plugin.benchmark.products import PRODUCTS
     from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
     from fedvlr_plugin.benchmark.rows import FLOORS
-    from fedvlr_plugin.benchmark.run import check_device
+    from fedvlr_plugin.benchmark.run import check_device, check_spec
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.config import ExecutionConfig, build_config
 
@@ -134,13 +137,18 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
         )  # fmt: skip
     check_device(options.device)
     budget = {} if options.memory_budget is None else {"memory_budget": options.memory_budget}
-    execution = build_config(ExecutionConfig, {"engine": options.engine, "device": options.device, **budget})
+    keep = tuple(dict.fromkeys([*options.keep, *PRODUCTS[product].keep]))
+    execution = build_config(
+        ExecutionConfig, {"engine": options.engine, "device": options.device, "keep": keep, **budget}
+    )
     store = ResultsStore(options.results)
     store.check_writable()
     data = {}
     for name in datasets:
         data[name] = sources.load(name, options.data_root)
         say(f"  {summary_line(data[name])}")
+    for spec in specs:
+        check_spec(spec, execution, data[spec.dataset].interactions.n_items)
     return Job(tuple(rows), tuple(datasets), tuple(specs), tuple(cells), data, store, execution)
 
 
@@ -177,7 +185,8 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
     searched = _campaign(options, job, runner or run) if job.cells else None
     wanted = PRODUCTS[product]
     specs = [*job.specs, *([] if searched else wanted.more(job.specs, job.data))]
-    plan = make_plan(specs, job.store, job.data, options.overwrite)
+    plan = make_plan(specs, job.store, job.data, options.overwrite, job.execution)
+    store = _sink(options, job)
     _announce(options, len(specs), plan, searched)
     if options.dry_run:
         return OK
@@ -185,14 +194,16 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
 
     def do(plan: Plan) -> list[Failure]:
         progress = make_progress(console)
-        return execute(plan, job.store, job.data, progress, runner or run, job.execution, options.profile)
+        return execute(plan, store, job.data, progress, runner or run, job.execution, options.profile)
 
     failures = do(plan)
+    if store is not job.store:
+        return FAILED if failures else OK
     table = list(job.specs)
     if searched is not None:
         failures += searched.run(make_progress(console))
         table += [spec for tuned in searched.selections() for spec in tuned.specs()]
-        failures += do(make_plan(wanted.more(table, job.data), job.store, job.data))
+        failures += do(make_plan(wanted.more(table, job.data), job.store, job.data, execution=job.execution))
     suffix = f"{options.profile}-{options.protocol}"
     wanted.finish(
         Finished(table, job.rows, job.datasets, job.data, job.store, options.profile, suffix, console, say)
@@ -201,6 +212,26 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
         spec = failure.spec
         print(f"error: {spec.dataset} {spec.row}, seed {spec.seed}: {failure.message}", file=sys.stderr)
     return FAILED if failures else OK
+
+
+def _sink(options: Options, job: Job) -> ResultsStore:
+    """Where this process stores its runs: under torchrun only rank 0 writes to the results folder."""
+    import tempfile
+
+    import torch
+
+    from fedvlr_plugin.benchmark.store import ResultsStore
+    from fedvlr_plugin.errors import ConfigError
+    from fedvlr_plugin.federation.processes import join_processes
+
+    processes = join_processes(torch.device(options.device))
+    if processes.size > 1 and job.cells:
+        raise ConfigError(
+            "a search does not run under torchrun: its processes share trials through the storage instead; start the "
+            "same command several times without torchrun, or add --search none"
+        )
+    processes.gather(None)  # nobody stores anything before everybody has planned
+    return job.store if processes.is_main else ResultsStore(Path(tempfile.mkdtemp(prefix="fedvlr-rank-")))
 
 
 def _campaign(options: Options, job: Job, runner: Runner) -> Campaign:

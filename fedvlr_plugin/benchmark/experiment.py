@@ -58,17 +58,19 @@ def make_plan(
     store: ResultsStore,
     data: Mapping[str, PreparedData],
     overwrite: str = "only-missing",
+    execution: ExecutionConfig | None = None,
 ) -> Plan:
     """Decides which runs to do.
 
     Args:
         overwrite: `only-missing` computes the runs that are not stored; `always` computes all and replaces stored
             ones; `never` refuses, with a `ResultsError`, if any of the runs is stored already.
+        execution: a stored run without a private result that its `keep` names counts as missing.
     """
     if overwrite not in OVERWRITE:
         raise unknown_name("overwrite policy", overwrite, OVERWRITE)
     specs = tuple({spec.spec_hash: spec for spec in specs}.values())
-    stored = {spec.spec_hash for spec in specs if store.has(spec, data[spec.dataset].fingerprint)}
+    stored = {spec.spec_hash for spec in specs if _complete(spec, store, data[spec.dataset].fingerprint, execution)}
     if overwrite == "never" and stored:
         raise ResultsError(
             f"{len(stored)} of the {len(specs)} runs are stored already in '{store.root}', which --overwrite never "
@@ -126,10 +128,18 @@ def run_and_store(
     on_round: OnRound | None = None,
 ) -> RunRecord:
     """Does one run and stores it."""
-    result = runner(spec, execution, data=data, on_round=on_round, outputs=_outputs(spec))
+    result = runner(spec, execution, data=data, on_round=on_round, outputs=_outputs(spec, execution))
     return store.append(result, data, profile)
 
 
-def _outputs(spec: RunSpec) -> tuple[str, ...]:
-    """Rows with a router keep its weights: they are small, and figures are drawn from them."""
-    return ("router_weights",) if parse_row(spec.row).fusion == "blfm" else ()
+def _outputs(spec: RunSpec, execution: ExecutionConfig | None) -> tuple[str, ...]:
+    """Private results that were asked for by name and that the row has (router weights: rows with a router)."""
+    routed = parse_row(spec.row).fusion == "blfm"
+    return () if execution is None or not routed else execution.keep
+
+
+def _complete(spec: RunSpec, store: ResultsStore, fingerprint: str, execution: ExecutionConfig | None) -> bool:
+    """Whether a run is stored with everything that was asked for."""
+    if not store.has(spec, fingerprint):
+        return False
+    return not _outputs(spec, execution) or store.load(spec, fingerprint).outputs is not None

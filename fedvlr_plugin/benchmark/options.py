@@ -34,6 +34,7 @@ class Options:
     device: str
     engine: str
     memory_budget: int | None
+    keep: tuple[str, ...]
     overwrite: str
     settings: dict[str, object]
     dry_run: bool
@@ -71,7 +72,14 @@ def parse_options(argv: Sequence[str], prog: str = "run_table2.py", product: str
     add("--results", type=Path, default=Path("results"), metavar="DIR", help="results store (default: results)")
     add("--device", default="cpu", metavar="cpu|cuda", help="where to compute (default: cpu)")
     add("--engine", choices=("batched", "sequential"), default="batched", help="default: batched")
-    add("--memory-budget", type=_bytes, metavar="SIZE", help="for private state and work space, e.g. 2G")
+    add("--memory-budget", type=_bytes, metavar="SIZE", help="memory for private item rows, e.g. 2G")
+    add(
+        "--keep",
+        nargs="+",
+        choices=("router_weights",),
+        default=[],
+        help="private results to store beside the ranks; figure 2 keeps router_weights by itself",
+    )
     add(
         "--overwrite",
         choices=("only-missing", "always", "never"),
@@ -111,6 +119,7 @@ def parse_options(argv: Sequence[str], prog: str = "run_table2.py", product: str
         device=found.device,
         engine=found.engine,
         memory_budget=found.memory_budget,
+        keep=tuple(found.keep),
         overwrite=found.overwrite,
         settings=settings,
         dry_run=found.dry_run,

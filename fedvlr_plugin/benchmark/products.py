@@ -57,6 +57,7 @@ class Product:
     check: Callable[[Sequence[str]], None]
     more: Callable[[Sequence[RunSpec], Mapping[str, PreparedData]], list[RunSpec]]
     finish: Callable[[Finished], None]
+    keep: tuple[str, ...] = ()  # private results that this product is made of
 
 
 def _table2(done: Finished) -> None:
@@ -147,6 +148,6 @@ def _nothing_more(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) ->
 
 PRODUCTS: Mapping[str, Product] = {
     "table2": Product(known_rows, lambda rows: None, _nothing_more, _table2),
-    "figure2": Product(_with_router, _only_routers, _nothing_more, _figure2),
+    "figure2": Product(_with_router, _only_routers, _nothing_more, _figure2, ("router_weights",)),
     "figure3": Product(_with_router, _only_fused, _variants_only, _figure3),
 }

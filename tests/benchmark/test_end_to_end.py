@@ -57,7 +57,7 @@ def test_the_table_follows_from_the_store(finished) -> None:
         for figure in cell.figures.values():
             assert f"{figure.mean:.2f}" in text
     (ours,) = table.cells["FedAvg+ours", "planted"].records
-    assert store.outputs(ours)["router_weights"].shape == (ours.data.users, 3)
+    assert store.outputs(ours) == {}, "private results are kept only when asked for by name"
     assert ours.cost.client_updates and ours.cost.samples and ours.cost.wall_s > 0 and ours.cost.peak_rss_bytes > 0
 
 

@@ -42,3 +42,24 @@ def test_two_ranks_equal_one(folder, row, backbone, fusion):
             assert np.allclose(one[name], two[name], atol=1e-9, rtol=0), name
     held = [int(np.load(folder / f"{row}-{rank}.npz")["held"]) for rank in (0, 1)]
     assert int(one["held"]) == 9 and held == [5, 4]
+
+
+def test_the_table_runner_under_torchrun_stores_once_what_one_process_stores(tmp_path):
+    """Two ranks: one set of files, written by rank 0, with the ranks of all users as one process gives them."""
+    arguments = ["--profile", "smoke", "--rows", "popularity", "FCF", "FedAvg+ours", "--overwrite", "only-missing"]
+    script = [str(ROOT / "benchmarks" / "run_table2.py"), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    starts = {
+        "one": [sys.executable],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    }
+    tables = {}
+    for name, start in starts.items():
+        command = [*start, *script, "--results", str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("Table 2, profile smoke") == 1
+        tables[name] = (tmp_path / name / "tables" / "table2-smoke-corrected.csv").read_text()
+    files = {name: sorted(p.name for p in (tmp_path / name / "runs").iterdir()) for name in starts}
+    assert files["one"] == files["two"] and len(files["one"]) == 6
+    assert tables["one"] == tables["two"]
