@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from fedvlr_plugin.benchmark.search_space import grid, point_of, settings_of, space_of
-from fedvlr_plugin.benchmark.slots import MAX_ATTEMPTS, Queue, Slot
+from fedvlr_plugin.benchmark.slots import DUPLICATE, MAX_ATTEMPTS, SLOT, Queue, Slot
 from fedvlr_plugin.benchmark.storage import open_storage
 from fedvlr_plugin.benchmark.study import Study, StudySpec, blind
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
@@ -174,6 +174,29 @@ def test_a_slot_whose_workers_keep_dying_is_given_up(tmp_path: Path) -> None:
         queue.claim()
         time.sleep(0.2)
     assert queue.finished() and queue.outcomes()[0].state == TrialState.FAIL
+
+
+def test_of_several_trials_for_a_slot_only_the_first_is_done(tmp_path: Path) -> None:
+    queue = Queue(open_storage(url(tmp_path)), "study", [Slot(0, {"x": 1.0}), Slot(1, {"x": 2.0})])
+    for number in (1, 0, 0):  # what two workers leave that filled the list at the same moment
+        queue.study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={SLOT: number}))
+    done = []
+    while not queue.finished():
+        claim = queue.claim()
+        assert claim is not None
+        with claim:
+            done.append(claim.slot)
+            claim.done(1.0)
+    assert sorted(done) == [0, 1]
+    assert [trial.state.name for trial in queue.study.trials] == ["COMPLETE"] * 2 + ["FAIL"] * 3
+    assert [trial.user_attrs.get(DUPLICATE) for trial in queue.study.trials] == [None, None, 1, 0, 0]
+
+
+def test_a_claimed_slot_is_not_claimed_again_through_another_trial(tmp_path: Path) -> None:
+    queue = Queue(open_storage(url(tmp_path)), "study", [Slot(0, {"x": 1.0})])
+    queue.study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={SLOT: 0}))
+    first = queue.claim()
+    assert first is not None and queue.claim() is None, "the second trial stands for a slot that is being worked on"
 
 
 def test_pruning_is_off_unless_asked_for(tmp_path: Path, tiny: PreparedData, fake, monkeypatch) -> None:
