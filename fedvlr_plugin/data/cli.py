@@ -152,6 +152,7 @@ def features(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
     batch_size: Annotated[MaybeInt, typer.Option(min=1)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace feature files that are there.")] = False,
     data_root: Root = None,
 ) -> None:
     """Encode titles and images of a data set; goes on where an interrupted run stopped."""
@@ -167,7 +168,9 @@ def features(
             settings["weights"] = weights
         if allow_random_weights:
             settings["allow_random_weights"] = True
-        for line in encode_dataset(name, modality, encoder, settings, images, batch_size, data_root):
+        for line in encode_dataset(
+            name, modality, encoder, settings, images, batch_size, data_root, overwrite=overwrite
+        ):
             typer.echo(line)
 
 

@@ -20,7 +20,7 @@ from fedvlr_plugin.data.describe import image_paths, item_titles
 from fedvlr_plugin.data.released import ReleasedSource
 from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
-from fedvlr_plugin.features.extract import Extraction, extract_images, extract_texts
+from fedvlr_plugin.features.extract import STEMS, Extraction, extract_images, extract_texts
 
 
 def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
@@ -59,8 +59,12 @@ def encode_dataset(
     images: Path | None = None,
     batch_size: int | None = None,
     data_root: Path | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Iterator[str]:
     """Makes the features of each modality beside the data set; yields what to tell, line by line.
+
+    Feature files that are there already are left alone unless `overwrite` is set: they may be precomputed.
 
     Raises:
         ConfigError: a modality that the encoder cannot make, or images not named. DataError: see the room.
@@ -71,6 +75,12 @@ def encode_dataset(
     if VISION in modalities and images is None:
         raise ConfigError("vision features need images: name their folder with --images DIR")
     folder, tokens, by_row = items_of(name, data_root)
+    for modality in modalities:
+        file = folder / f"{STEMS[modality]}_features.npy"
+        if file.exists() and not overwrite:
+            raise DataError(
+                f"'{folder.name}/{file.name}' is there already; keep it, or replace it for good with --overwrite"
+            )
     paths = image_paths(name, tokens, images, data_root) if images is not None else []
     titles = item_titles(name, data_root)
     if TEXT in modalities and not titles:

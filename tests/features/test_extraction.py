@@ -222,3 +222,16 @@ def test_sentence_transformers_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(ImportError, match="pip install sentence-transformers"):
         make_encoder("sentence-transformers", {})
+
+
+def test_feature_files_that_are_there_are_not_replaced_unasked(tmp_path):
+    folder = write_released(tmp_path)
+    np.save(folder / "text_features.npy", np.ones((9, 2), dtype=np.float16))
+    before = (folder / "text_features.npy").read_bytes()
+    with pytest.raises(
+        DataError, match="'shop/text_features.npy' is there already; keep it, or replace it for good with"
+    ):
+        list(encode_dataset("shop", ["text"], "tfidf", {"model": "3"}, data_root=tmp_path))
+    assert (folder / "text_features.npy").read_bytes() == before
+    list(encode_dataset("shop", ["text"], "tfidf", {"model": "3"}, data_root=tmp_path, overwrite=True))
+    assert np.load(folder / "text_features.npy").shape == (9, 3)
