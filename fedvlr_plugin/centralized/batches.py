@@ -48,7 +48,7 @@ class Batches:
     """The batches of an epoch, redrawn and reshuffled each time.
 
     Args:
-        kind: what a batch holds: `pairs` (user, positive, negative), `positives` (user, positive, label 1),
+        kind: what a batch holds: `pairs` (user, positive, negative; `negatives` times), `positives` (user, positive, label 1),
             `labelled` (positives and `negatives` times as many negatives, with labels), `users`.
         rows: users and items of the training rows, ids from 0. Rows of users who have every item of the pool are left
             out where negatives are needed.
@@ -73,10 +73,9 @@ class Batches:
             rows = (rows[0][usable], rows[1][usable])
         if kind == "users":
             rows = (np.unique(rows[0]), np.unique(rows[0]))
-        if kind == "pairs":
-            rows = (np.repeat(rows[0], negatives), np.repeat(rows[1], negatives))
         self._rows = rows
-        self._size = max(1, size // (1 + negatives)) if kind == "labelled" else size
+        copies = {"pairs": negatives, "labelled": 1 + negatives}.get(kind, 1)
+        self._size = max(1, size // copies)
 
     def epoch(self, source: np.random.Generator) -> Iterator[Any]:
         """RecBole's Interactions, in random order."""
@@ -85,21 +84,21 @@ class Batches:
         users, items = self._rows
         order = source.permutation(len(users))
         users, items = users[order], items[order]
-        negatives = self._sampler.draw(users, source) if self._kind == "pairs" else items
         for start in range(0, len(users), self._size):
             part = slice(start, start + self._size)
-            columns = self._columns(users[part], items[part], negatives[part], source)
+            columns = self._columns(users[part], items[part], source)
             tensors = {field: torch.from_numpy(column).to(self._device) for field, column in columns.items()}
             yield Interaction(tensors)
 
     def _columns(
-        self, users: IntArray, items: IntArray, negatives: IntArray, source: np.random.Generator
+        self, users: IntArray, items: IntArray, source: np.random.Generator
     ) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
         user, item, label = self._fields
         if self._kind == "users":
             return {user: users + 1}
-        if self._kind == "pairs":
-            return {user: users + 1, item: items + 1, self._negative_field: negatives + 1}
+        if self._kind == "pairs":  # in RecBole's order: the whole batch once per negative
+            users, items = np.tile(users, self._negatives), np.tile(items, self._negatives)
+            return {user: users + 1, item: items + 1, self._negative_field: self._sampler.draw(users, source) + 1}
         labels = np.ones(len(users), dtype=np.float32)
         if self._kind == "labelled":
             others = np.tile(users, self._negatives)

@@ -49,6 +49,7 @@ class Trainable:
             raise ConfigError(f"negatives must be a whole number of at least 1, got {negatives!r}")
         self.data, self.protocol = data, protocol
         self.config = make_config(model_class, data, settings, device, dim)
+        self.config["train_neg_sample_args"]["sample_num"] = negatives  # SimpleX reads it
         dataset = TrainingRows(self.config, data, rows)
         self.model = model_class(self.config, dataset).to(self.config["device"])
         sampler = NegativeSampler(data.interactions, protocol.negative_pool)

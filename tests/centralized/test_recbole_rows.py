@@ -10,7 +10,7 @@ import torch
 import fedvlr_plugin
 from fedvlr_plugin.api import load_checkpoint
 from fedvlr_plugin.benchmark.run import run
-from fedvlr_plugin.centralized.names import find_model
+from fedvlr_plugin.centralized.names import find_model, recbole_models
 from fedvlr_plugin.config import PROTOCOLS, ModelConfig, Protocol, RunSpec, TrainingConfig
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.errors import ConfigError, FedVLRError, UnknownNameError
@@ -41,6 +41,16 @@ def test_a_row_runs_and_runs_the_same_again(row):
     assert [r.train_loss for r in first.curve] == [r.train_loss for r in second.curve]
     assert len(first.curve) == (1 if row in ("ItemKNN", "EASE") else 3)
     assert first.resources.samples > 0
+
+
+@pytest.mark.parametrize("row", sorted(set(recbole_models()) - {"NCL", "RaCT", "RecVAE", "DGCF"}))
+def test_every_general_model_of_recbole_is_a_row(row):
+    """Without DGCF, which samples more users than a set this small has, and those with several stages."""
+    assert len(run(spec(row, 1, dim=64), data=DATA).test) == DATA.interactions.n_users  # ConvNCF needs 64
+
+
+def test_simplex_gets_as_many_negatives_as_it_is_told():
+    assert len(run(spec("SimpleX", 1, negatives=3), data=DATA).test) == DATA.interactions.n_users
 
 
 def test_another_seed_gives_another_model():
