@@ -209,7 +209,8 @@ def csv_text(table: Table) -> str:
                 }
             )
     columns = list(lines[0]) if lines else ["row", "dataset", "metric", "mean"]
-    return pd.DataFrame(lines, columns=columns).to_csv(index=False)
+    text: str = pd.DataFrame(lines, columns=columns).to_csv(index=False)
+    return text
 
 
 def _p(table: Table, row: str, dataset: str, metric: Metric, mlp: bool) -> float | None:
