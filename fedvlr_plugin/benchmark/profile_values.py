@@ -30,6 +30,7 @@ QUICK: tuple[Rule, ...] = (
         ("*", pattern, {"participation": 0.08, "rounds": 16, "eval_every": 8})
         for pattern in ("FedNCF*", "PFedRec*", "FedRAP*")
     ),
+    *(("*", f"{backbone}+ours", {"rounds": 12, "eval_every": 6}) for backbone in ("FedNCF", "PFedRec", "FedRAP")),
     *(
         ("*", row, {"rounds": 8, "eval_every": 2, "params": {"learning_rate": 0.005, "train_batch_size": 4096}})
         for row in ("VBPR", "BM3", "PGL")
