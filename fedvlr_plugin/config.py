@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fedvlr_plugin.errors import ConfigError, did_you_mean
 
@@ -88,6 +88,12 @@ class ModelConfig(_Frozen):
     modalities: tuple[str, ...] | None = Field(None, description="content modalities; None = all of the data set")
     id_embedding: bool = Field(True, description="whether D takes part in the fusion")
     params: dict[str, ParamValue] = Field(default_factory=dict, description="the row's own parameters")
+
+    @field_validator("views", "modalities", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """`sum,mlp` on a command line is the list of the two."""
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
 class RunSpec(_Frozen):

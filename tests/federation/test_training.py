@@ -6,7 +6,7 @@ from toy import make_toy
 
 from fedvlr_plugin.benchmark import run as run_module
 from fedvlr_plugin.benchmark.run import check_device, check_spec, run
-from fedvlr_plugin.config import ExecutionConfig, Protocol, TrainingConfig, build_config
+from fedvlr_plugin.config import ExecutionConfig, ModelConfig, Protocol, TrainingConfig, build_config
 from fedvlr_plugin.errors import ConfigError, DeviceError, FedVLRError
 from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.simulation import Federation
@@ -115,3 +115,8 @@ def test_a_run_is_refused_before_its_data_is_touched(make_spec, row, changes, bu
         check_spec(spec, ExecutionConfig(memory_budget=budget), n_items=23)
     assert "\n" not in str(caught.value)
     check_spec(make_spec("FedRAP+ours"), ExecutionConfig(), n_items=23)
+
+
+def test_lists_of_names_may_be_written_with_commas():
+    assert build_config(ModelConfig, {"views": "sum, only:text"}).views == ("sum", "only:text")
+    assert build_config(ModelConfig, {"modalities": "text"}).modalities == ("text",)
