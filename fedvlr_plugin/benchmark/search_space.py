@@ -2,7 +2,8 @@
 
 The paper's grid is the learning rates 10^-4 ... 10^-1 for client and server and the method's own parameters. One
 server rate stands for both of ours: it sets the ID tables' rate, and the fusion's at a tenth of it where there is a
-fusion (algorithm.md section 2: one rate for both costs validation NDCG). Imports `rows`, `config`, `errors`.
+fusion (algorithm.md section 2: one rate for both costs validation NDCG). A centralized row has one rate, RecBole's
+`learning_rate`, and the parameter that its authors search. Imports `rows`, `config`, `errors`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ class Dimension:
 CLIENT = Dimension("client_lr", RATES, (("client_lr", 1.0),))
 SERVER_ID = Dimension("server_lr", RATES, (("server_lr_id", 1.0), ("server_lr", 1.0)))
 SERVER_FUSED = Dimension("server_lr", RATES, (("server_lr_id", 1.0), ("server_lr", 0.1)))
+RECBOLE = Dimension("learning_rate", RATES, (("params.learning_rate", 1.0),))
+OWN: Mapping[str, Dimension] = {
+    "VBPR": Dimension("reg_weight", (0.01, 0.1, 1.0), (("params.reg_weight", 1.0),)),
+    "BM3": Dimension("reg_weight", (0.01, 0.1), (("params.reg_weight", 1.0),)),
+    "MGCN": Dimension("cl_loss", (0.001, 0.01, 0.1), (("params.cl_loss", 1.0),)),
+    "PGL": Dimension("reg_weight", (0.001, 0.1), (("params.reg_weight", 1.0),)),  # 0.001: as good as off, the default
+}
 RAP = Dimension("penalty", (0.01, 0.1), (("params.lam", 1.0), ("params.mu", 1.0)))
 
 
@@ -44,7 +52,7 @@ def space_of(row_name: str) -> tuple[Dimension, ...]:
     if row.kind == "floor":
         raise ConfigError(f"'{row.name}' is a floor: it has no parameters to search for")
     if row.kind == "recbole":
-        return (CLIENT,)
+        return (RECBOLE, OWN[row.name]) if row.name in OWN else (RECBOLE,)
     space = (CLIENT, SERVER_ID if row.fusion in ("none", "vbpr") else SERVER_FUSED)
     return (*space, RAP) if row.backbone == "FedRAP" else space
 

@@ -15,6 +15,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from fedvlr_plugin.api import run
 from fedvlr_plugin.benchmark.search_space import grid, point_of, settings_of, space_of
 from fedvlr_plugin.benchmark.slots import DUPLICATE, MAX_ATTEMPTS, SLOT, Queue, Slot
 from fedvlr_plugin.benchmark.storage import open_storage
@@ -236,6 +237,20 @@ def test_the_papers_grid() -> None:
     assert settings_of(space_of("FedAvg"), {"client_lr": 0.01, "server_lr": 0.1})["server_lr"] == 0.1
     with pytest.raises(ConfigError, match="floor"):
         space_of("popularity")
+
+
+@pytest.mark.parametrize("row", ["VBPR", "BM3", "MGCN", "PGL", "FedRAP", "FedAvg+ours"])
+def test_every_dimension_of_a_search_reaches_the_model(tiny: PreparedData, row: str) -> None:
+    space = space_of(row)
+    middle = {d.name: d.values[len(d.values) // 2] for d in space}
+    base = {"rounds": 2, "eval_every": 1, "dim": 8}
+    for dimension in space:
+        outcomes = [
+            run(row, tiny, settings=base | settings_of(space, middle | {dimension.name: value}))
+            for value in (min(dimension.values), max(dimension.values))
+        ]
+        losses = [[entry.train_loss for entry in outcome.curve] for outcome in outcomes]
+        assert losses[0] != losses[1], f"{dimension.name} changes nothing"
 
 
 def test_a_specification_has_a_point_within_the_space() -> None:
