@@ -2,40 +2,26 @@
 
 A `RunSpec` is frozen and hashable by content (`spec_hash`); unknown keys are refused with the nearest
 name. Execution settings (`ExecutionConfig`) say how a run is carried out and do not change what it
-computes beyond floating-point rounding, so they are not part of the hash. Imports only `errors`.
+computes beyond floating-point rounding, so they are not part of the hash. Imports `frozen` and `conditions`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from fedvlr_plugin.errors import ConfigError, did_you_mean
+from fedvlr_plugin.conditions import Conditions
+from fedvlr_plugin.frozen import Frozen, build_config
+
+__all__ = ["PROTOCOLS", "ExecutionConfig", "ModelConfig", "Protocol", "RunSpec", "TrainingConfig", "build_config"]
 
 ParamValue = str | int | float | bool | None | tuple[float, ...]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, values: object) -> object:
-        if isinstance(values, dict):
-            for key in values:
-                if key not in cls.model_fields:
-                    known = list(cls.model_fields)
-                    raise ValueError(f"unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}")
-        return values
-
-
-_FrozenT = TypeVar("_FrozenT", bound=BaseModel)
-
-
-class Protocol(_Frozen):
+class Protocol(Frozen):
     """How negatives are drawn and how models are evaluated (algorithm.md sections 6 and 8)."""
 
     name: Literal["corrected", "as_released"] = "corrected"
@@ -57,7 +43,7 @@ PROTOCOLS = {
 }
 
 
-class TrainingConfig(_Frozen):
+class TrainingConfig(Frozen):
     """Rounds, optimisers and learning rates (algorithm.md section 2)."""
 
     rounds: int = Field(100, ge=1, description="communication rounds at most")
@@ -79,7 +65,7 @@ class TrainingConfig(_Frozen):
         return self.router_lr if self.router_lr is not None else 0.1 * self.client_lr
 
 
-class ModelConfig(_Frozen):
+class ModelConfig(Frozen):
     """Widths, views and modalities (algorithm.md sections 3-5)."""
 
     dim: int = Field(64, ge=4, le=4096, description="d, latent width")
@@ -96,7 +82,7 @@ class ModelConfig(_Frozen):
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
-class RunSpec(_Frozen):
+class RunSpec(Frozen):
     """One run: a row of the table on one data set with one seed."""
 
     dataset: str
@@ -106,15 +92,23 @@ class RunSpec(_Frozen):
     training: TrainingConfig = TrainingConfig()
     model: ModelConfig = ModelConfig()
     dtype: Literal["float32", "float64"] = "float32"
+    conditions: Conditions = Conditions()
 
     @property
     def spec_hash(self) -> str:
-        """sha256 (first 16 hex digits) of the whole specification as canonical JSON."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """sha256 (first 16 hex digits) of the whole specification as canonical JSON.
+
+        Conditions that are not set are left out, so that runs without any keep the hash they always had.
+        """
+        content = self.model_dump(mode="json", exclude={"conditions"})
+        conditions = self.conditions.model_dump(mode="json", exclude_none=True)
+        if conditions:
+            content["conditions"] = conditions
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-class ExecutionConfig(_Frozen):
+class ExecutionConfig(Frozen):
     """How a run is carried out; does not change its result beyond rounding."""
 
     engine: Literal["batched", "sequential"] = "batched"
@@ -122,21 +116,3 @@ class ExecutionConfig(_Frozen):
     block_clients: int | None = Field(None, ge=1, description="clients per block; None = chosen by size")
     memory_budget: int = Field(4 * 1024**3, ge=1, description="bytes of memory for private item rows")
     keep: tuple[Literal["router_weights"], ...] = Field((), description="private results to store, asked for by name")
-
-
-def build_config(model: type[_FrozenT], values: dict[str, object]) -> _FrozenT:
-    """Validates `values` into `model`; raises `ConfigError` with one line per complaint."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_one_line(model, error)) from None
-
-
-def _one_line(model: type[BaseModel], error: ValidationError) -> str:
-    parts = []
-    for issue in error.errors():
-        where = ".".join(str(p) for p in issue["loc"])
-        message = issue["msg"].removeprefix("Value error, ")
-        got = "" if issue["type"] in {"missing", "value_error"} else f" (got {issue['input']!r})"
-        parts.append(f"{where}: {message}{got}" if where else message)
-    return f"{model.__name__}: " + "; ".join(parts)

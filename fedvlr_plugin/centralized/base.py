@@ -16,9 +16,9 @@ import torch
 from pydantic import Field
 
 from fedvlr_plugin.compat import prepare_recbole
-from fedvlr_plugin.config import _Frozen, build_config
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.errors import DataError
+from fedvlr_plugin.frozen import Frozen, build_config
 
 prepare_recbole()
 
@@ -26,7 +26,7 @@ from recbole.model.abstract_recommender import GeneralRecommender  # noqa: E402
 from recbole.utils import InputType  # noqa: E402
 
 
-class CentralizedParams(_Frozen):
+class CentralizedParams(Frozen):
     """Settings of every model; frozen, unknown keys are refused."""
 
     embedding_size: int = Field(64, ge=1)

@@ -1,0 +1,125 @@
+"""How uploads become the one sum that the server pulls back: the stages between clients and server.
+
+    attack (liars change their uploads) -> intake (what is broken gets weight 0) -> rule -> server
+
+Without conditions the engines sum as they train, and none of this runs. With them the engine hands uploads over
+client by client (`uploads.ClientUploads`), and a `Rule` makes the sum: the plain weighted sum here, differential
+privacy in `privacy`, secure aggregation in `secure`, robust rules in `robust`. Imports `uploads` and `conditions`;
+the other rooms are imported when a condition asks for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What a rule may know of a round before any upload arrives.
+
+    Attributes:
+        round: counted from 1. clients: user ids of the cohort, ascending. n_users: U, all clients.
+        sizes: n_u of the cohort's clients. weighting: alpha_u, by the backbone.
+    """
+
+    round: int
+    clients: torch.Tensor
+    sizes: torch.Tensor
+    n_users: int
+    weighting: Literal["samples", "equal"]
+
+    def weights(self, sizes: torch.Tensor) -> torch.Tensor:
+        """alpha_u of clients with the given n_u, by the cohort's sums: n_u / sum n, or 1 / |S|."""
+        if self.weighting == "equal":
+            return torch.full_like(sizes, 1.0 / max(len(self.clients), 1), dtype=torch.float64)
+        return sizes.to(torch.float64) / self.sizes.sum().clamp(min=1).to(torch.float64)
+
+
+class Rule(Protocol):
+    """Makes one sum of a round's uploads. Called in the order begin, take (any number of times), total."""
+
+    def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
+        """A round begins."""
+
+    def take(self, uploads: ClientUploads) -> None:
+        """A block of finite uploads of clients of the cohort; each client comes once."""
+
+    def total(self) -> dict[str, torch.Tensor] | None:
+        """What the server pulls back, in the broadcast's shapes; None when the round must be skipped."""
+
+    def counts(self) -> dict[str, float]:
+        """Accounts of the round for its record, e.g. `clipped`; nothing of a single client."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What must be in a checkpoint (an accountant's history, an adaptive bound); may be empty."""
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Puts it back; raises `ConfigError` when it is another mechanism's."""
+
+
+class Transform(Protocol):
+    """Changes uploads on their way to the server (an attack)."""
+
+    def __call__(self, uploads: ClientUploads, cohort: Cohort) -> ClientUploads:
+        """The uploads as they arrive."""
+
+
+class WeightedSum:
+    """The plain rule: sum_u alpha_u upload_u. Equal to what the engines sum by themselves."""
+
+    def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
+        self.cohort = cohort
+        self.sum = RunningSum(shape, dtype, device)
+        self.taken = 0
+
+    def take(self, uploads: ClientUploads) -> None:
+        self.sum.add(uploads, self.cohort.weights(uploads.sizes))
+        self.taken += len(uploads.clients)
+
+    def total(self) -> dict[str, torch.Tensor] | None:
+        return self.sum.tensors() if self.taken else None
+
+    def counts(self) -> dict[str, float]:
+        return {}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        return None
+
+
+def make_rule(spec: RunSpec, n_users: int) -> Rule:
+    """The rule that a run's conditions ask for.
+
+    Secure aggregation comes first where both are on: its sum is what privacy's noise is put on.
+    """
+    conditions = spec.conditions
+    if conditions.robust is not None:
+        from fedvlr_plugin.robust.rules import RobustRule
+
+        return RobustRule(conditions.robust)
+    if conditions.privacy is not None:
+        from fedvlr_plugin.privacy.mechanism import make_private_rule
+
+        return make_private_rule(spec, n_users)
+    if conditions.secure is not None:
+        from fedvlr_plugin.secure.aggregation import SecureSum
+
+        return SecureSum(conditions.secure, spec.seed)
+    return WeightedSum()
+
+
+def make_attack(spec: RunSpec, n_users: int, popularity: torch.Tensor) -> Transform | None:
+    """The attack that a run's conditions ask for; `popularity [n_items]` counts training interactions."""
+    if spec.conditions.attack is None:
+        return None
+    from fedvlr_plugin.robust.attacks import make_transform
+
+    return make_transform(spec.conditions.attack, spec.seed, n_users, popularity)
