@@ -1,0 +1,149 @@
+"""Noise on what the server sums, as rules for the federation (`federation.aggregation.Rule`).
+
+    gaussian      every upload clipped to C; sum of uploads + N(0, (z C)^2) on every entry; all of it / (q U)
+    paper_noise   N(0, s^2) on each client's gradients, no clipping, the backbone's weights (Table 4 of the paper)
+
+Under `gaussian` all clients weigh the same, in place of weights that follow their history, and the denominator is
+fixed: both are needed for one client's influence to be bounded. The noise covers rows that nobody touched too, or
+the support of the sum would tell what the cohort interacted with. `gaussian` composes with secure aggregation: clip,
+add up in secret, noise on the sum.
+
+The noise is drawn by counter from the run's seed, so that a resumed round is the same round. That is right for a
+simulation and wrong for a deployment, where whoever knows the seed can take the noise away: draw it there from a
+secret source. Two runs with one seed share their noise: to publish both, use two seeds and add their epsilons.
+
+Imports `accounting`, `clipping`, `config`, `federation`; `secure` when it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedvlr_plugin.conditions import Privacy
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum
+from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape
+from fedvlr_plugin.privacy.accounting import Accountant
+from fedvlr_plugin.privacy.clipping import adaptive_settings, clip, next_bound
+from fedvlr_plugin.privacy.noise import INNER, MECHANISMS, PaperNoiseRule, check_identity, draw_noise, scalar
+from fedvlr_plugin.privacy.promise import Promise, promise
+from fedvlr_plugin.rng import Stream, generator
+
+
+@dataclass(frozen=True)
+class FixedShare(Cohort):
+    """A cohort whose clients all weigh 1 / denominator, however many were drawn."""
+
+    denominator: float = 1.0
+
+    def weights(self, sizes: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(sizes, 1.0 / self.denominator, dtype=torch.float64)
+
+
+class GaussianRule:
+    """User-level differential privacy; see the module.
+
+    Args:
+        wanted: the settings. promised: what they come to, the noise multiplier z among it.
+        seed: of the noise. n_users: U. inner: adds up the clipped uploads.
+    """
+
+    def __init__(self, wanted: Privacy, promised: Promise, seed: int, n_users: int, inner: Rule) -> None:
+        if promised.noise_multiplier is None:
+            raise ConfigError("the gaussian mechanism needs a noise multiplier, got none")
+        self.seed, self.inner, self.promised = seed, inner, promised
+        self.z = self.z_sum = promised.noise_multiplier
+        self.expected = promised.sampling * n_users
+        self.n_users, self.bound, self.rounds = n_users, wanted.clip, 0
+        self.quantile = None
+        if wanted.adaptive_quantile is not None:
+            self.quantile, self.z_sum = adaptive_settings(wanted.adaptive_quantile, self.z, self.expected)
+        self.start = wanted.clip
+        self.accountant: Accountant | None = None
+        if self.z > 0 and promised.delta is not None:
+            self.accountant = Accountant(self.z, promised.sampling, promised.delta, promised.rounds)
+
+    def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
+        self.round, self.shape, self.dtype, self.device = cohort.round, shape, dtype, device
+        self.within = self.over = self.refused = 0
+        self.used = self.bound
+        fixed = FixedShare(cohort.round, cohort.clients, cohort.sizes, cohort.n_users, "equal", self.expected)
+        self.inner.begin(fixed, shape, dtype, device)
+
+    def take(self, uploads: ClientUploads) -> None:
+        done = clip(uploads, self.used)
+        self.within, self.over, self.refused = (
+            self.within + done.within,
+            self.over + done.over,
+            self.refused + done.refused,
+        )
+        self.inner.take(done.uploads)
+
+    def total(self) -> dict[str, torch.Tensor] | None:
+        """The noisy sum; noise alone where nobody was drawn. None only when the secure sum was given up."""
+        self.rounds += 1
+        taken = self.within + self.over
+        summed = self.inner.total() if taken else RunningSum(self.shape, self.dtype, self.device).tensors()
+        if self.quantile is not None:
+            source = generator(self.seed, Stream.CLIP_COUNT, self.round)
+            self.bound = next_bound(self.used, self.quantile, self.within, self.over, self.expected, source)
+        if summed is None or self.z == 0.0:
+            return summed
+        scale = self.z_sum * self.used / self.expected
+        noise = draw_noise(self.seed, self.round, self.shape, scale, self.dtype, self.device)
+        return {name: value + noise[name] for name, value in summed.items()}
+
+    def counts(self) -> dict[str, float]:
+        """Share of uploads that were clipped, the bound C, and epsilon so far (absent while it is infinite)."""
+        taken = self.within + self.over
+        accounts = {"clipped": self.over / max(taken, 1), "clip": self.used} | self.inner.counts()
+        if self.refused:
+            accounts["not_finite"] = float(self.refused)
+        if self.accountant is not None:
+            accounts["epsilon"] = self.accountant.epsilon(self.rounds)
+        return accounts
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The accountant's history: what was done, how often, and the present bound."""
+        values = {**self._identity(), "rounds": float(self.rounds), "bound": self.bound}
+        mine = {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
+        return mine | {INNER + name: value for name, value in self.inner.state().items()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        check_identity(self._identity(), state)
+        self.rounds, self.bound = int(scalar(state, "rounds")), scalar(state, "bound")
+        self.inner.load_state({n.removeprefix(INNER): v for n, v in state.items() if n.startswith(INNER)})
+
+    def _identity(self) -> dict[str, float]:
+        return {
+            "mechanism": float(MECHANISMS.index("gaussian")),
+            "noise_multiplier": self.z,
+            "sampling": self.promised.sampling,
+            "users": float(self.n_users),
+            "clip": self.start,
+            "quantile": -1.0 if self.quantile is None else self.quantile.target,
+            "seed": float(self.seed),
+        }
+
+
+def make_private_rule(spec: RunSpec, n_users: int) -> Rule:
+    """The rule of a run with noise.
+
+    Raises:
+        ConfigError: its epsilon cannot be reached. MissingExtraError: dp-accounting is not installed.
+    """
+    wanted, secure = spec.conditions.privacy, spec.conditions.secure
+    promised = promise(spec, n_users)
+    if wanted is None or promised is None:
+        raise ConfigError(f"the run {spec.dataset} {spec.row} asks for no privacy, so there is no rule for it")
+    inner: Rule = WeightedSum()
+    if secure is not None:
+        from fedvlr_plugin.secure.aggregation import SecureSum
+
+        inner = SecureSum(secure, spec.seed)
+    if wanted.noise_scale is not None:
+        return PaperNoiseRule(wanted.noise_scale, spec.seed, inner)
+    return GaussianRule(wanted, promised, spec.seed, n_users, inner)

@@ -1,0 +1,272 @@
+"""The rules: contributions bounded, noise of the stated scale, nothing lost without noise, history carried over."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum, make_rule
+from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
+from fedvlr_plugin.privacy.clipping import adaptive_settings, clip, next_bound
+from fedvlr_plugin.privacy.mechanism import GaussianRule, make_private_rule
+from fedvlr_plugin.privacy.promise import Promise
+
+pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
+
+N_ITEMS, USERS = 40, 20
+SHAPE = UploadShape(
+    {
+        "views": torch.zeros(2, N_ITEMS, 3),
+        "table.x": torch.zeros(N_ITEMS, 4),
+        "layer.a.weight": torch.zeros(5, 2),
+        "layer.a.bias": torch.zeros(5),
+    }
+)
+
+
+def spec(rounds: int = 20, seed: int = 3, participation: float = 1.0, **privacy: object) -> RunSpec:
+    training = {"rounds": rounds, "participation": participation}
+    values = {"dataset": "ku", "row": "FCF", "seed": seed, "training": training, "conditions": {"privacy": privacy}}
+    return RunSpec.model_validate(values)
+
+
+def uploads(clients: int = USERS, scale: float = 1.0, seed: int = 0, dtype=torch.float32) -> ClientUploads:
+    source = torch.Generator().manual_seed(seed)
+    keys = torch.cat(
+        [torch.randperm(N_ITEMS, generator=source)[:7].sort().values + u * N_ITEMS for u in range(clients)]
+    )
+    rows = scale * torch.randn(len(keys), SHAPE.row_width, generator=source, dtype=dtype)
+    layers = scale * torch.randn(clients, SHAPE.layer_width, generator=source, dtype=dtype)
+    return ClientUploads(SHAPE, torch.arange(clients), torch.arange(1, clients + 1), keys, rows, layers)
+
+
+def cohort(clients: int = USERS, round: int = 1, weighting="equal", n_users: int = USERS) -> Cohort:
+    return Cohort(round, torch.arange(clients), torch.arange(1, clients + 1), n_users, weighting)
+
+
+def total(rule: Rule, blocks: list[ClientUploads], who: Cohort | None = None) -> dict[str, torch.Tensor] | None:
+    rule.begin(who or cohort(), SHAPE, torch.float32, torch.device("cpu"))
+    for block in blocks:
+        rule.take(block)
+    return rule.total()
+
+
+def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([value.reshape(-1).double() for value in tensors.values()])
+
+
+def test_no_noise_and_a_huge_bound_is_the_plain_sum_with_equal_weights_bit_for_bit() -> None:
+    private = total(make_rule(spec(noise_multiplier=0.0, clip=1e9), USERS), [uploads()])
+    plain = total(WeightedSum(), [uploads()])
+    assert private.keys() == plain.keys() and all(torch.equal(private[name], plain[name]) for name in plain)
+    by_size = total(make_rule(spec(noise_multiplier=0.0, clip=1e9), USERS), [uploads()], cohort(weighting="samples"))
+    assert all(torch.equal(by_size[name], plain[name]) for name in plain), "weights do not follow histories"
+
+
+@pytest.mark.parametrize("z", [0.5, 3.0])
+def test_the_noise_has_the_scale_it_says_on_every_entry(z: float) -> None:
+    """On the sum, that is times q U: z C; and on rows that nobody touched as on all others."""
+    clean = total(make_private_rule(spec(noise_multiplier=0.0, clip=0.7), USERS), [uploads()])
+    noises = []
+    for round in range(1, 41):
+        rule = make_private_rule(spec(noise_multiplier=z, clip=0.7), USERS)
+        noisy = total(rule, [uploads()], cohort(round=round))
+        noises.append((flat(noisy) - flat(clean)) * USERS)
+    noise = torch.stack(noises)
+    n = noise.numel()
+    assert noise.shape[1] == SHAPE.size and (noise != 0).all()
+    assert float(noise.std()) == pytest.approx(z * 0.7, rel=5 / math.sqrt(2 * n))
+    assert abs(float(noise.mean())) < 5 * z * 0.7 / math.sqrt(n)
+    by_entry = noise.std(dim=0)
+    assert by_entry.min() > 0.5 * z * 0.7 and by_entry.max() < 1.6 * z * 0.7, "no entry is left out"
+    correlation = torch.corrcoef(noise)
+    assert (correlation - torch.eye(len(noise))).abs().max() < 6 / math.sqrt(SHAPE.size), "fresh in every round"
+
+
+def test_the_noise_depends_on_seed_and_round_alone() -> None:
+    first = total(make_private_rule(spec(noise_multiplier=1.0), USERS), [uploads()])
+    again = total(make_private_rule(spec(noise_multiplier=1.0), USERS), [uploads()])
+    assert torch.equal(flat(first), flat(again))
+    for other in (spec(noise_multiplier=1.0, seed=4), spec(noise_multiplier=1.0)):
+        who = cohort(round=1 if other.seed == 4 else 2)
+        assert not torch.equal(flat(first), flat(total(make_private_rule(other, USERS), [uploads()], who)))
+
+
+def test_blocks_change_nothing_but_rounding() -> None:
+    whole = uploads()
+    first = torch.zeros(USERS, dtype=torch.bool)
+    first[:8] = True
+    rule, parts = (
+        make_private_rule(spec(noise_multiplier=1.0, clip=2.0), USERS),
+        [whole.only(first), whole.only(~first)],
+    )
+    torch.testing.assert_close(
+        total(rule, parts), total(make_private_rule(spec(noise_multiplier=1.0, clip=2.0), USERS), [whole])
+    )
+
+
+def test_the_denominator_is_fixed_and_an_empty_cohort_is_noise_alone() -> None:
+    one = uploads(clients=1, scale=0.01)
+    rule = make_private_rule(spec(noise_multiplier=0.0, participation=0.25), USERS)
+    summed = total(rule, [one], cohort(clients=1))
+    assert torch.allclose(flat(summed) * 5.0, flat(one.dense(0)))
+    rule = make_private_rule(spec(noise_multiplier=2.0, participation=0.25), USERS)
+    empty = total(rule, [], cohort(clients=0))
+    assert (flat(empty) != 0).all() and float(flat(empty).std()) == pytest.approx(2.0 / 5.0, rel=0.15)
+
+
+adversarial = st.one_of(
+    st.sampled_from([0.0, 1e-45, -1e30, 3e38, -3e38, math.inf, -math.inf, math.nan]), st.floats(width=32)
+)
+
+
+@given(
+    st.lists(adversarial, min_size=1, max_size=12),
+    st.floats(1e-3, 1e6),
+    st.sampled_from([torch.float32, torch.float64]),
+    st.integers(0, 1000),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_contribution_is_bounded_whatever_a_client_holds(values: list[float], bound: float, dtype, seed: int) -> None:
+    honest = uploads(clients=3, seed=seed, dtype=dtype)
+    picks = torch.randint(0, 7 * SHAPE.row_width, (len(values),), generator=torch.Generator().manual_seed(seed))
+    rows, layers = honest.rows.clone(), honest.layers.clone()
+    rows[7:14].view(-1)[picks] = torch.tensor(values, dtype=dtype)
+    layers[1, 0] = values[0]
+    bad = dataclasses.replace(honest, rows=rows, layers=layers)
+    norms = clip(bad, bound).uploads.norms()
+    assert (norms <= bound).all() and torch.isfinite(norms).all()
+    if dtype == torch.float32:
+        rule = lambda: make_private_rule(spec(noise_multiplier=0.0, clip=bound), USERS)  # noqa: E731
+        without = total(rule(), [bad.only(torch.tensor([True, False, True]))], cohort(clients=2))
+        moved = (flat(total(rule(), [bad], cohort(clients=3))) - flat(without)).norm() * USERS
+        assert float(moved) <= bound * (1 + 1e-5) + 1e-5 * USERS, "what the server sees moves by no more than C"
+
+
+def test_uploads_within_the_bound_are_untouched_and_others_keep_their_direction() -> None:
+    mixed = uploads().times(torch.linspace(0.1, 4.0, USERS))
+    bound = float(mixed.norms().median())
+    done = clip(mixed, bound)
+    small = mixed.norms() <= bound
+    assert (done.within, done.over, done.refused) == (
+        int(small.sum()),
+        int((~small).sum()),
+        0,
+    ) and 0 < done.over < USERS
+    assert torch.equal(done.uploads.rows[small[mixed.owner]], mixed.rows[small[mixed.owner]])
+    assert torch.allclose(done.uploads.norms()[~small], torch.full((done.over,), bound, dtype=torch.float64), rtol=1e-6)
+    for position in range(USERS):
+        before, after = flat(mixed.dense(position)), flat(done.uploads.dense(position))
+        assert float(before @ after) == pytest.approx(float(before.norm() * after.norm()), rel=1e-5)
+
+
+def test_counts_say_what_was_clipped_and_spent() -> None:
+    rule = make_private_rule(spec(noise_multiplier=4.0, clip=1e-3, participation=0.1, rounds=100, delta=5e-4), 1000)
+    for round in range(1, 101):
+        total(rule, [uploads(clients=5)], cohort(clients=5, round=round, n_users=1000))
+    counts = rule.counts()
+    assert counts["clipped"] == 1.0 and counts["clip"] == 1e-3 and round_to(counts["epsilon"]) == 0.68
+    none = make_private_rule(spec(noise_multiplier=0.0, clip=1e9), USERS)
+    total(none, [uploads()])
+    assert none.counts() == {"clipped": 0.0, "clip": 1e9}, "no epsilon where none is promised"
+
+
+def round_to(value: float) -> float:
+    return round(value, 2)
+
+
+def test_history_goes_through_a_checkpoint() -> None:
+    settings = {"noise_multiplier": 1.0, "adaptive_quantile": 0.5, "clip": 2.0}
+    straight, rule = (make_private_rule(spec(**settings), USERS) for _ in range(2))
+    for round in (1, 2):
+        total(rule, [uploads(seed=round)], cohort(round=round))
+    resumed = make_private_rule(spec(**settings), USERS)
+    resumed.load_state({name: value.clone() for name, value in rule.state().items()})
+    for round in (1, 2, 3, 4):
+        expected = total(straight, [uploads(seed=round)], cohort(round=round))
+        if round > 2:
+            assert torch.equal(flat(expected), flat(total(resumed, [uploads(seed=round)], cohort(round=round))))
+    assert resumed.counts() == straight.counts() and resumed.bound != 2.0
+    assert all(torch.equal(value, straight.state()[name]) for name, value in resumed.state().items())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"noise_multiplier": 2.0},
+        {"noise_multiplier": 1.0, "clip": 0.5},
+        {"noise_multiplier": 1.0, "adaptive_quantile": 0.5},
+        {"noise_multiplier": 1.0, "participation": 0.5},
+        {"noise_multiplier": 1.0, "seed": 9},
+        {"mechanism": "paper_noise", "noise_scale": 0.1},
+    ],
+)
+def test_another_mechanism_is_refused(other: dict[str, object]) -> None:
+    rule = make_private_rule(spec(noise_multiplier=1.0), USERS)
+    total(rule, [uploads()])
+    with pytest.raises(ConfigError, match="another privacy mechanism"):
+        make_private_rule(spec(**other), USERS).load_state(rule.state())
+    with pytest.raises(ConfigError, match="another privacy mechanism"):
+        rule.load_state({})
+
+
+def test_the_paper_s_noise_has_its_scale_and_the_backbone_s_weights() -> None:
+    settings = {"mechanism": "paper_noise", "noise_scale": 0.25}
+    plain = total(WeightedSum(), [uploads(scale=9.0)], cohort(weighting="samples"))
+    noises = torch.stack(
+        [
+            flat(
+                total(
+                    make_private_rule(spec(**settings), USERS),
+                    [uploads(scale=9.0)],
+                    cohort(round=r, weighting="samples"),
+                )
+            )
+            - flat(plain)
+            for r in range(1, 31)
+        ]
+    )
+    weights = torch.arange(1, USERS + 1).double() / torch.arange(1, USERS + 1).sum()
+    expected = 0.25 * float(weights.square().sum().sqrt())
+    assert float(noises.std()) == pytest.approx(expected, rel=5 / math.sqrt(2 * noises.numel())) and (noises != 0).all()
+    assert total(make_private_rule(spec(**settings), USERS), [], cohort(clients=0)) is None
+
+
+def test_an_adaptive_bound_finds_its_quantile_and_pays_for_it() -> None:
+    norms = uploads(clients=200).times(torch.linspace(0.1, 3.0, 200)).norms()
+    quantile, z_sum = adaptive_settings(0.8, 1.0, 200.0)
+    assert z_sum**-2 + (2 * quantile.count_noise) ** -2 == pytest.approx(1.0), "the two parts are one mechanism of z"
+    assert z_sum > 1.0 and adaptive_settings(0.8, 50.0, 20.0)[1] == pytest.approx(50.0 * math.sqrt(4 / 3))
+    bound = 0.01
+    source = torch.Generator().manual_seed(0)
+    for _ in range(300):
+        within = int((norms <= bound).sum())
+        bound = next_bound(bound, quantile, within, 200 - within, 200.0, source)
+    assert float((norms <= bound).double().mean()) == pytest.approx(0.8, abs=0.06)
+
+
+def test_an_adaptive_rule_puts_more_noise_on_the_sum() -> None:
+    rule = make_private_rule(spec(noise_multiplier=4.0, adaptive_quantile=0.5, clip=1.0), USERS)
+    assert isinstance(rule, GaussianRule) and rule.z_sum == pytest.approx(4.0 * math.sqrt(4 / 3))
+    noise = flat(total(rule, [], cohort(clients=0))) * USERS
+    assert float(noise.std()) == pytest.approx(rule.z_sum, rel=0.15) and rule.bound != 1.0
+
+
+def test_a_rule_needs_a_multiplier() -> None:
+    nothing = Promise(
+        mechanism="gaussian", epsilon=None, delta=None, noise_multiplier=None, clip=1.0, adaptive_quantile=None,
+        noise_scale=None, sampling=1.0, rounds=1,
+    )  # fmt: skip
+    wanted = spec(noise_multiplier=1.0).conditions.privacy
+    assert wanted is not None
+    with pytest.raises(ConfigError, match="noise multiplier"):
+        GaussianRule(wanted, nothing, 0, USERS, WeightedSum())
+    with pytest.raises(ConfigError, match="asks for no privacy"):
+        make_private_rule(RunSpec(dataset="ku", row="FCF"), USERS)
