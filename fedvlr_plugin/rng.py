@@ -27,6 +27,8 @@ class Stream(IntEnum):
     COHORT = 3
     SERVER_INIT = 4
     CLIENT_INIT = 5
+    NOISE = 6
+    CLIP_COUNT = 7
 
 
 def _signed(value: int) -> int:
