@@ -100,11 +100,11 @@ def noise_for(epsilon: float, rounds: int, delta: float, sampling: float = 1.0) 
     """
     check(epsilon > 0 and math.isfinite(epsilon), "epsilon", epsilon, "above 0 and finite")
 
-    def enough(z: float) -> bool:
-        return epsilon_of(z, rounds, delta, sampling) <= epsilon
+    def spent(z: float) -> float:
+        return epsilon_of(z, rounds, delta, sampling)
 
     high = 1.0
-    while not enough(high):
+    while spent(high) > epsilon:
         high *= 2.0
         if high > LARGEST_NOISE:
             raise ConfigError(
@@ -112,14 +112,18 @@ def noise_for(epsilon: float, rounds: int, delta: float, sampling: float = 1.0) 
                 "ask for a larger epsilon or fewer rounds"
             )
     low = high / 2.0
-    while low > SMALLEST_NOISE and enough(low):
+    while low > SMALLEST_NOISE and spent(low) <= epsilon:
         low, high = low / 2.0, low
-    while high / low > 1.0002:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if enough(middle) else (middle, high)
+    aside = 1.00005
+    while high / low > 1.0002 and spent(low) > epsilon:
+        # log epsilon is nearly straight over log z: aim at the crossing, a little to either side in turn
+        share = math.log(spent(low) / epsilon) / math.log(spent(low) / spent(high))
+        aimed = low * (high / low) ** share * aside
+        middle = aimed if low < aimed < high else math.sqrt(low * high)
+        low, high, aside = (low, middle, 1 / aside) if spent(middle) <= epsilon else (middle, high, 1 / aside)
     digits = 10.0 ** (4 - math.ceil(math.log10(high)))
     rounded = math.ceil(high * digits) / digits
-    while not enough(rounded):  # rounding up makes it safer but for the accountant's own grid
+    while spent(rounded) > epsilon:  # more noise costs less, but for the accountant's own grid
         rounded = math.ceil(rounded * digits + 1.0) / digits
     return rounded
 
