@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from tabulate import tabulate
 
+from fedvlr_plugin.benchmark.noise_labels import epsilon_label
 from fedvlr_plugin.benchmark.paper import DATASETS, METRICS, Metric, display_name, paper_failed, paper_value
 from fedvlr_plugin.benchmark.table import Figure, Table, caption, kind_of
+from fedvlr_plugin.privacy.promise import spell_epsilon
 
 HEADINGS: dict[Metric, str] = {"hr@50": "HR@50", "ndcg@50": "NDCG@50"}
 EMPTY = "–"
@@ -50,7 +52,8 @@ def _block(table: Table, dataset: str, metric: Metric) -> Block:
     for row in table.rows:
         figure = table.figure(row, dataset, metric)
         best = figure is not None and table.best(dataset, metric) == row
-        line = [Text(spell(figure) + marks(table, row, dataset, metric), best)]
+        noise = epsilon_label(table.cells[row, dataset].records) if (row, dataset) in table.cells else ""
+        line = [Text(spell(figure) + marks(table, row, dataset, metric) + noise, best)]
         line.append(Text("" if figure is None else f"{figure.interval.low:.2f}..{figure.interval.high:.2f}"))
         lines.append(tuple(line + (_paper(figure, row, dataset, metric) if with_paper else [])))
     headings = (HEADINGS[metric], "95 %", *(("paper", "Δ") if with_paper else ()))
@@ -197,6 +200,7 @@ def csv_text(table: Table) -> str:
                     "verdict": str(figure.verdict or ""),
                     "p_vanilla": _p(table, row, dataset, metric, mlp=False),
                     "p_mlp": _p(table, row, dataset, metric, mlp=True),
+                    "epsilon": None if cell.records[0].privacy is None else spell_epsilon(cell.records[0].privacy),
                     "hr@50_warm": cell.warm,
                     "hr@50_cold": cell.cold,
                     "cold_share": cell.cold_share,

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 from fedvlr_plugin.benchmark.estimate import spell_seconds
+from fedvlr_plugin.benchmark.noise_labels import describe_noise
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.result import RoundRecord
 from fedvlr_plugin.config import RunSpec
@@ -71,7 +72,7 @@ def describe(spec: RunSpec) -> str:
     """`ml-100k FedAvg+ours, seed 0`, with what was left out (Figure 3)."""
     parts = "" if spec.model.modalities is None else f" with {', '.join(spec.model.modalities) or 'no'} contents"
     without = "" if spec.model.id_embedding else " without id"
-    return f"{spec.dataset} {spec.row}{parts}{without}, seed {spec.seed}"
+    return f"{spec.dataset} {spec.row}{parts}{without}{describe_noise(spec)}, seed {spec.seed}"
 
 
 def outcome_of(record: RunRecord) -> str:

@@ -1,7 +1,8 @@
 """The form of one stored run: what its JSON file must hold, key by key. Version 1.
 
 A record is built from a `RunResult` and refuses unknown keys, missing keys and numbers that are not finite, both
-when it is written and when it is read. Imports `config`, `evaluation` and its neighbours.
+when it is written and when it is read. Imports `config`, `evaluation`, `privacy.promise`
+and its neighbours.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.privacy.promise import Promise, promise
 
 SCHEMA_VERSION = 1
 
@@ -90,6 +92,7 @@ class RunRecord(_Part):
     curve: tuple[RoundPart, ...]
     ranks: FilePart
     outputs: FilePart | None
+    privacy: Promise | None = Field(None, description="what the run's noise promises; None without noise")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> RunRecord:
@@ -98,6 +101,8 @@ class RunRecord(_Part):
         mine = (self.dataset, self.row, self.seed, self.protocol)
         if mine != (self.spec.dataset, self.spec.row, self.spec.seed, self.spec.protocol.name):
             raise ValueError("dataset, row, seed or protocol differ from those of spec")
+        if (self.privacy is None) != (self.spec.conditions.privacy is None):
+            raise ValueError("privacy does not fit the conditions of spec")
         return self
 
 
@@ -161,6 +166,7 @@ def make_record(
         ),
         ranks=ranks,
         outputs=outputs,
+        privacy=promise(spec, data.interactions.n_users),
     )
 
 
