@@ -54,6 +54,14 @@ def table2(context: typer.Context) -> None:
 
 
 @app.command(context_settings=PASS_ON)
+def table4(context: typer.Context) -> None:
+    """Fill in and print Table 4 (noise and privacy); the options are those of benchmarks/run_table4.py."""
+    from fedvlr_plugin.benchmark.command import main as run
+
+    raise typer.Exit(run(context.args, prog="fedvlr table4", product="table4"))
+
+
+@app.command(context_settings=PASS_ON)
 def figure2(context: typer.Context) -> None:
     """Draw router weights by user activity; the options are those of benchmarks/run_figure2.py."""
     from fedvlr_plugin.benchmark.command import main as run
@@ -133,6 +141,7 @@ def _mount(name: str, module: str) -> None:
 
 
 _mount("data", "fedvlr_plugin.data.cli")
+_mount("privacy", "fedvlr_plugin.privacy.cli")
 
 
 def main() -> None:

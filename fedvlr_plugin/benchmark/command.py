@@ -1,4 +1,4 @@
-"""`run_table2.py`, `run_figure2.py`, `run_figure3.py`: options in, runs done, product out. Returns the exit status.
+"""`run_table2.py`, `run_table4.py`, `run_figure2.py`, `run_figure3.py`: options in, runs done, product out. Returns the exit status.
 
 Everything that can be checked is checked before any work: names, settings, device, results folder, data. Heavy
 modules are imported after the options are parsed, behind the first line of output. Imports its neighbours.
@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from fedvlr_plugin.data.prepared import PreparedData
 
 PLAIN_WIDTH = 160
-TITLES = {"table2": "Table 2", "figure2": "Figure 2 (router weights)", "figure3": "Figure 3 (parts left out)"}
+TITLES = {
+    "table2": "Table 2",
+    "table4": "Table 4",
+    "figure2": "Figure 2 (router weights)",
+    "figure3": "Figure 3 (parts left out)",
+}
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -79,7 +84,7 @@ def main(
     Returns:
         0; 1 if some runs failed; 2 for a request that cannot be carried out; 130 after Ctrl-C.
     """
-    options = parse_options(argv, prog, TITLES[product])
+    options = parse_options(argv, prog, TITLES[product], with_noise=product == "table4")
     if int(os.environ.get("RANK", "0")) > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (torchrun: rank 0 speaks)
     say(f"{TITLES[product]}, profile {options.profile}, protocol {options.protocol}: checking the request ...")
@@ -111,7 +116,7 @@ def default_sources() -> Sources:
 def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
     from fedvlr_plugin.benchmark.names import check_rows
-    from fedvlr_plugin.benchmark.products import PRODUCTS
+    from fedvlr_plugin.benchmark.products import get_product
     from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
     from fedvlr_plugin.benchmark.rows import FLOORS
     from fedvlr_plugin.benchmark.run import check_device, check_spec
@@ -119,9 +124,10 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     from fedvlr_plugin.config import ExecutionConfig, build_config
 
     profile = get_profile(options.profile)
-    rows = check_rows(options.rows or PRODUCTS[product].rows())
-    PRODUCTS[product].check(rows)
-    names = options.datasets or profile.datasets or tuple(sources.default(options.data_root))
+    wanted = get_product(product, options)
+    rows = check_rows(options.rows or wanted.rows())
+    wanted.check(rows)
+    names = options.datasets or profile.datasets or wanted.datasets or tuple(sources.default(options.data_root))
     datasets = list(dict.fromkeys(sources.check(name, options.data_root) for name in names))
     searched = [r for r in rows if r not in FLOORS] if searches(options, profile) else []
     plain = [row for row in rows if row not in searched]
@@ -137,7 +143,7 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
         )  # fmt: skip
     check_device(options.device)
     budget = {} if options.memory_budget is None else {"memory_budget": options.memory_budget}
-    keep = tuple(dict.fromkeys([*options.keep, *PRODUCTS[product].keep]))
+    keep = tuple(dict.fromkeys([*options.keep, *wanted.keep]))
     execution = build_config(
         ExecutionConfig, {"engine": options.engine, "device": options.device, "keep": keep, **budget}
     )
@@ -177,13 +183,13 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
     from rich.console import Console
 
     from fedvlr_plugin.benchmark.experiment import execute, make_plan
-    from fedvlr_plugin.benchmark.products import PRODUCTS, Finished
+    from fedvlr_plugin.benchmark.products import Finished, get_product
     from fedvlr_plugin.benchmark.progress import make_progress
     from fedvlr_plugin.benchmark.run import run
 
     job = prepare(options, sources, product)
     searched = _campaign(options, job, runner or run) if job.cells else None
-    wanted = PRODUCTS[product]
+    wanted = get_product(product, options)
     specs = [*job.specs, *([] if searched else wanted.more(job.specs, job.data))]
     plan = make_plan(specs, job.store, job.data, options.overwrite, job.execution)
     store = _sink(options, job)

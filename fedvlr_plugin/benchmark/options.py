@@ -1,6 +1,6 @@
 """The options of the table runners, parsed without importing anything heavy; complaints are one line.
 
-Imports `errors` only, so that a typing error is answered at once.
+Imports `errors` and `table4_options` only, so that a typing error is answered at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from fedvlr_plugin.benchmark.table4_options import NoiseOptions, add_noise_options, noise_options
 from fedvlr_plugin.errors import ConfigError
 
 PROFILES = ("smoke", "quick", "paper")
@@ -42,6 +43,7 @@ class Options:
     trials: int | None
     storage: str | None
     pruning: bool
+    noise: NoiseOptions
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,20 +52,30 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def parse_options(argv: Sequence[str], prog: str = "run_table2.py", product: str = "Table 2") -> Options:
-    """Parses a command line; exits with status 2 and one line on stderr if it makes no sense."""
+def parse_options(
+    argv: Sequence[str], prog: str = "run_table2.py", product: str = "Table 2", with_noise: bool = False
+) -> Options:
+    """Parses a command line; exits with status 2 and one line on stderr if it makes no sense.
+
+    `with_noise` adds the options of `table4_options`.
+    """
     parser = _Parser(
         prog=prog,
         description=f"{product}: run what is missing in the results store, then show it from there.",
         epilog="Stopped with Ctrl-C, or killed? The same command goes on where it was.",
     )
     add = parser.add_argument
-    add("--datasets", nargs="+", metavar="NAME", help="data sets; default: all under the data root, and ml-100k")
+    add(
+        "--datasets",
+        nargs="+",
+        metavar="NAME",
+        help="data sets; default: all under the data root, and ml-100k; of Table 4 KU and ML",
+    )
     add(
         "--rows",
         nargs="+",
         metavar="ROW",
-        help="rows, e.g. FedAvg FedAvg+ours VBPR popularity; default: all of Table 2",
+        help=f"rows, e.g. FedAvg FedAvg+ours VBPR popularity; default: all of {product}",
     )
     add("--profile", choices=PROFILES, default="quick", help="how much to spend (default: quick)")
     add("--seeds", type=_positive, metavar="N", help="runs per cell, with the seeds 0 .. N-1; default: the profile's")
@@ -103,6 +115,8 @@ def parse_options(argv: Sequence[str], prog: str = "run_table2.py", product: str
         "of machines that are given the same command share the work",
     )
     add("--pruning", action="store_true", help="let searches give up trials with a poor learning curve (default: no)")
+    if with_noise:
+        add_noise_options(parser)
     found = parser.parse_args(list(argv))
     try:
         settings = dict(_setting(text) for text in found.set)
@@ -127,6 +141,7 @@ def parse_options(argv: Sequence[str], prog: str = "run_table2.py", product: str
         trials=found.trials,
         storage=found.storage,
         pruning=found.pruning,
+        noise=noise_options(found) if with_noise else NoiseOptions(),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a runner makes of finished runs: Table 2, Figure 2 or Figure 3, on the terminal and as files.
+"""What a runner makes of finished runs: Table 2, Table 4, Figure 2 or Figure 3, on the terminal and as files.
 
 A product names the rows it takes by default, the runs it needs beyond the table's, and how it is drawn. Imports its
 neighbours; pictures need the extra [report] and are left out, with a line saying so, where it is not installed.
@@ -18,6 +18,7 @@ from fedvlr_plugin.benchmark.files import write_atomic
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
+from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
 from fedvlr_plugin.benchmark.router_figure import router_grid, table_groups, weight_bars
@@ -58,6 +59,7 @@ class Product:
     more: Callable[[Sequence[RunSpec], Mapping[str, PreparedData]], list[RunSpec]]
     finish: Callable[[Finished], None]
     keep: tuple[str, ...] = ()  # private results that this product is made of
+    datasets: tuple[str, ...] | None = None  # by default; None = all that are found
 
 
 def _table2(done: Finished) -> None:
@@ -151,3 +153,12 @@ PRODUCTS: Mapping[str, Product] = {
     "figure2": Product(_with_router, _only_routers, _nothing_more, _figure2, ("router_weights",)),
     "figure3": Product(_with_router, _only_fused, _variants_only, _figure3),
 }
+
+
+def get_product(name: str, options: Options) -> Product:
+    """The product called `name`, as the options want it."""
+    if name == "table4":
+        from fedvlr_plugin.benchmark.table4_product import table4
+
+        return table4(options.noise)
+    return PRODUCTS[name]

@@ -43,6 +43,13 @@ def judge(
     value = paper_value(row, dataset, metric)
     if value is None:
         return None
+    return judge_value(value, row, metric, mean, interval, data)
+
+
+def judge_value(
+    value: float, row: str, metric: Metric, mean: float | None, interval: Interval | None, data: DataPart | None
+) -> Verdict:
+    """The verdict on a figure of the paper that another table of it has."""
     if mean is None or interval is None or data is None:
         return Verdict("not run")
     why = _impossible(value, metric, data) or _other_data(data) or _other_features(row, data)

@@ -116,10 +116,12 @@ def noise_for(epsilon: float, rounds: int, delta: float, sampling: float = 1.0) 
         low, high = low / 2.0, low
     aside = 1.00005
     while high / low > 1.0002 and spent(low) > epsilon:
-        # log epsilon is nearly straight over log z: aim at the crossing, a little to either side in turn
-        share = math.log(spent(low) / epsilon) / math.log(spent(low) / spent(high))
-        aimed = low * (high / low) ** share * aside
-        middle = aimed if low < aimed < high else math.sqrt(low * high)
+        middle = math.sqrt(low * high)
+        if 0.0 < spent(high) < spent(low) < math.inf:
+            # log epsilon is nearly straight over log z: aim at the crossing, a little to either side in turn
+            share = math.log(spent(low) / epsilon) / math.log(spent(low) / spent(high))
+            aimed = low * (high / low) ** share * aside
+            middle = aimed if low < aimed < high else middle
         low, high, aside = (low, middle, 1 / aside) if spent(middle) <= epsilon else (middle, high, 1 / aside)
     digits = 10.0 ** (4 - math.ceil(math.log10(high)))
     rounded = math.ceil(high * digits) / digits

@@ -117,3 +117,10 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch) -> None:
     accounting._epsilon_rdp.cache_clear()
     with pytest.raises(MissingExtraError, match=r"fedvlr-plugin\[dp\]"):
         Accountant(1.234, 1.0, 1e-3, 7)
+
+
+def test_an_epsilon_near_nothing_is_met_by_much_noise() -> None:
+    z = noise_for(1e-7, 60, 5e-3)
+    assert 50 < z < 2000 and epsilon_of(z, 60, 5e-3) <= 1e-7, "delta alone allows for it"
+    with pytest.raises(ConfigError, match="needs a noise multiplier above"):
+        noise_for(1e-7, 60, 1e-12)

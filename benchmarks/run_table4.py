@@ -1,0 +1,11 @@
+#!/usr/bin/env python
+"""Table 4: every backbone without noise, with the paper's, and with a stated epsilon. See --help."""
+
+from __future__ import annotations
+
+import sys
+
+from fedvlr_plugin.benchmark.command import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], prog="run_table4.py", product="table4"))

@@ -1,0 +1,165 @@
+"""Table 4 as data: every row without noise, with the paper's noise, and with noise of a stated epsilon.
+
+A noisy run has the settings of the run without noise, rounds and learning rates included, and the privacy condition
+on top. Each is compared with it on the same users (paired randomisation test, Holm over the whole table).
+Imports `conditions`, `evaluation` and its neighbours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedvlr_plugin.benchmark.paper import METRICS, Metric, published
+from fedvlr_plugin.benchmark.record import RunRecord
+from fedvlr_plugin.benchmark.rows import FLOORS
+from fedvlr_plugin.benchmark.statistics import per_user
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import Cell, Figure, Table, build_table
+from fedvlr_plugin.benchmark.table4_options import NoiseOptions
+from fedvlr_plugin.conditions import Privacy
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.evaluation.paired import ALPHA, Comparison, compare, holm
+
+PAPER_DATASET = "ku"
+COLUMNS: Mapping[Metric, str] = {"hr@50": "HR", "ndcg@50": "NDCG"}
+
+
+@dataclass(frozen=True)
+class Level:
+    """One amount of noise: its name in the table and the condition, None for no noise."""
+
+    name: str
+    privacy: Privacy | None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row on a data set at one level.
+
+    Attributes:
+        cell: its runs, None if nothing is stored.
+        degrade: what the noise costs, in percent of the figure without noise; None where either is missing.
+        worse: True or False for a significant difference to the run without noise, None for none.
+    """
+
+    dataset: str
+    row: str
+    level: Level
+    cell: Cell | None
+    degrade: Mapping[Metric, float | None]
+    worse: Mapping[Metric, bool | None]
+
+    def figure(self, metric: Metric) -> Figure | None:
+        """The number, None if nothing is stored."""
+        return None if self.cell is None else self.cell.figures[metric]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A line of the paper's Table 4: percent without and with noise, and what the noise costs in percent."""
+
+    row: str
+    metric: Metric
+    without: float
+    noisy: float
+    degrade: float
+
+
+def levels(options: NoiseOptions) -> list[Level]:
+    """No noise first, then what the options ask for, the smallest epsilon last."""
+    found = [Level("none", None)]
+    if "paper" in options.noise:
+        found.append(Level("paper", Privacy(mechanism="paper_noise", noise_scale=options.noise_scale)))
+    if "accounted" in options.noise:
+        for epsilon in sorted(options.epsilons, reverse=True):
+            privacy = Privacy(
+                epsilon=epsilon, delta=options.delta, clip=options.clip, adaptive_quantile=options.adaptive_quantile
+            )
+            found.append(Level(f"ε {epsilon:g}", privacy))
+    return found
+
+
+def at_level(spec: RunSpec, level: Level) -> RunSpec:
+    """The run with the level's noise, all else equal; a floor learns nothing and stays as it is."""
+    if level.privacy is None or spec.row in FLOORS:
+        return spec
+    return spec.model_copy(update={"conditions": spec.conditions.model_copy(update={"privacy": level.privacy})})
+
+
+def noisy_runs(specs: Sequence[RunSpec], wanted: Sequence[Level]) -> list[RunSpec]:
+    """The runs of the table beyond those without noise, level by level."""
+    trained = [spec for spec in specs if spec.row not in FLOORS]
+    return [at_level(spec, level) for level in wanted if level.privacy is not None for spec in trained]
+
+
+def table4_lines(
+    store: ResultsStore, specs: Sequence[RunSpec], wanted: Sequence[Level], fingerprints: Mapping[str, str]
+) -> list[Line]:
+    """All lines from the results store, by data set and row, the levels in their order; floors have one line."""
+    tables = {level: build_table(store, [at_level(spec, level) for spec in specs], fingerprints) for level in wanted}
+    without = tables[wanted[0]]
+    keys = [(row, dataset) for dataset in without.datasets for row in without.rows]
+    costs = _compare(store, tables, wanted, keys)
+    lines = []
+    for row, dataset in keys:
+        for level in wanted if row not in FLOORS else wanted[:1]:
+            cell, base = tables[level].cells.get((row, dataset)), without.cells.get((row, dataset))
+            degrade: dict[Metric, float | None] = {}
+            for metric in METRICS:
+                before = None if base is None or level.privacy is None else base.figures[metric].mean
+                known = cell is not None and before is not None and before > 0
+                degrade[metric] = 100 * (1 - cell.figures[metric].mean / before) if known and cell and before else None
+            worse = {metric: costs.get((row, dataset, level.name, metric)) for metric in METRICS}
+            lines.append(Line(dataset, row, level, cell, degrade, worse))
+    return lines
+
+
+def _compare(
+    store: ResultsStore, tables: Mapping[Level, Table], wanted: Sequence[Level], keys: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str, str, Metric], bool | None]:
+    """Whether each noisy cell is worse (True), better (False) or neither (None) than the one without noise."""
+    found: list[tuple[tuple[str, str, str, Metric], Comparison]] = []
+    for row, dataset in keys:
+        base = tables[wanted[0]].cells.get((row, dataset))
+        for level in wanted[1:]:
+            cell = tables[level].cells.get((row, dataset))
+            if base is None or cell is None or row in FLOORS:
+                continue
+            ours, theirs = per_user(store, cell.records), per_user(store, base.records)
+            for metric in METRICS:
+                rng = np.random.default_rng(_seed(row, dataset, level.name, metric))
+                key = (row, dataset, level.name, metric)
+                found.append((key, compare(ours.values[metric], theirs.values[metric], rng)))
+    adjusted = holm([comparison.p for _, comparison in found])
+    return {
+        key: comparison.difference < 0 if p < ALPHA else None
+        for (key, comparison), p in zip(found, adjusted, strict=True)
+    }
+
+
+def _seed(*names: str) -> int:
+    return int.from_bytes(hashlib.sha256("\x1f".join(names).encode()).digest()[:8], "big")
+
+
+def published4() -> list[Published]:
+    """The paper's Table 4, which is about KU and the +ours rows."""
+    metrics = {name: metric for metric, name in COLUMNS.items()}
+    return [
+        Published(
+            f"{line['model']}+ours",
+            metrics[line["metric"]],
+            float(line["ours"]),
+            float(line["ours_with_noise"]),
+            float(line["degrade_percent"]),
+        )
+        for line in published(4)
+    ]
+
+
+def records_of(lines: Sequence[Line]) -> list[RunRecord]:
+    """All runs behind some lines."""
+    return [record for line in lines if line.cell is not None for record in line.cell.records]
