@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 NOISES = ("paper", "accounted")
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
-NOISE_SCALE = 0.01
-CLIP = 0.5
+NOISE_SCALE = 0.001
+CLIP = 0.05
 
 
 @dataclass(frozen=True)

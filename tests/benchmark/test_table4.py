@@ -160,7 +160,7 @@ def test_a_level_changes_nothing_but_the_noise() -> None:
     none, paper, *accounted = levels(NoiseOptions())
     assert at_level(spec, none) == spec and [level.name for level in accounted] == ["ε 8", "ε 4", "ε 2", "ε 1"]
     noisy = at_level(spec, paper)
-    assert noisy.spec_hash != spec.spec_hash and math.isclose(noisy.conditions.privacy.noise_scale, 0.01)
+    assert noisy.spec_hash != spec.spec_hash and math.isclose(noisy.conditions.privacy.noise_scale, 0.001)
     assert noisy.model_copy(update={"conditions": spec.conditions}) == spec
     floor = RunSpec(dataset="ku", row="popularity")
     assert at_level(floor, accounted[0]) == floor
