@@ -12,7 +12,7 @@ Imports `federation.uploads`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -42,10 +42,14 @@ def clip(uploads: ClientUploads, bound: float) -> Clipped:
     over = norms > bound
     if not bool(over.any()):
         return Clipped(uploads, len(norms), 0, refused)
-    # rounding, to the uploads' type and in the norm, must not lift a clipped upload above the bound again
-    safe = bound * (1.0 - max(4.0 * torch.finfo(uploads.rows.dtype).eps, 1e-12))
-    factors = torch.where(over, safe / norms.clamp(min=bound), 1.0)
-    return Clipped(uploads.times(factors), int((~over).sum()), int(over.sum()), refused)
+    # rounding, to the uploads' type and in the norm, must not lift a clipped upload above the bound again; a factor can
+    # be too small for float32 to hold exactly, hence float64 until the end
+    dtype = uploads.rows.dtype
+    safe = bound * (1.0 - max(4.0 * torch.finfo(dtype).eps, 1e-12))
+    factors = torch.where(over, safe / norms.clamp(min=bound), 1.0)[:, None]
+    rows = (uploads.rows.double() * factors[uploads.owner]).to(dtype)
+    layers = (uploads.layers.double() * factors).to(dtype)
+    return Clipped(replace(uploads, rows=rows, layers=layers), int((~over).sum()), int(over.sum()), refused)
 
 
 @dataclass(frozen=True)

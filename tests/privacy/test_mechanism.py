@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedvlr_plugin.config import RunSpec
@@ -133,6 +133,7 @@ adversarial = st.one_of(
     st.sampled_from([torch.float32, torch.float64]),
     st.integers(0, 1000),
 )
+@example([3e38], 0.25, torch.float32, 0)  # the factor is subnormal in float32
 @settings(max_examples=150, deadline=None)
 def test_a_contribution_is_bounded_whatever_a_client_holds(values: list[float], bound: float, dtype, seed: int) -> None:
     honest = uploads(clients=3, seed=seed, dtype=dtype)
@@ -148,6 +149,13 @@ def test_a_contribution_is_bounded_whatever_a_client_holds(values: list[float], 
         without = total(rule(), [bad.only(torch.tensor([True, False, True]))], cohort(clients=2))
         moved = (flat(total(rule(), [bad], cohort(clients=3))) - flat(without)).norm() * USERS
         assert float(moved) <= bound * (1 + 1e-5) + 1e-5 * USERS, "what the server sees moves by no more than C"
+
+
+def test_a_little_over_the_bound_is_over() -> None:
+    norms = uploads().norms()
+    done = clip(uploads(), float(norms.min()) * (1 - 1e-6))
+    assert done.over == USERS and (done.uploads.norms() <= norms.min() * (1 - 1e-6)).all()
+    assert clip(uploads(), float(norms.max())).over == 0, "the bound itself is within"
 
 
 def test_uploads_within_the_bound_are_untouched_and_others_keep_their_direction() -> None:
