@@ -110,7 +110,7 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         "than without noise (paired randomisation test over users, Holm over the table, 5 %).",
         f"Protocol {', '.join(sorted({r.protocol for r in trained}))}; seeds per line: "
         f"{' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}; a noisy run has the settings of the run "
-        "without noise.",
+        "without noise, but under a stated ε all clients weigh the same. Runs of one seed share their noise.",
         *noise_lines(trained),
         NOT_COVERED,
     ]
