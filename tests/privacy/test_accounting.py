@@ -35,7 +35,7 @@ def delta_of_gaussian(z: float, epsilon: float) -> float:
 
 
 @given(st.floats(0.5, 30), st.integers(1, 300), st.sampled_from([1e-2, 5e-4, 1e-6]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_without_sampling_pld_is_the_exact_gaussian(z: float, rounds: int, delta: float) -> None:
     found = epsilon_of(z, rounds, delta)
     exact_delta = delta_of_gaussian(z / math.sqrt(rounds), found)
@@ -44,7 +44,7 @@ def test_without_sampling_pld_is_the_exact_gaussian(z: float, rounds: int, delta
 
 
 @given(st.floats(0.5, 12), st.integers(1, 200), st.sampled_from([1.0, 0.5, 0.1, 0.02]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_rdp_confirms_pld(z: float, rounds: int, q: float) -> None:
     accountant = Accountant(z, q, 5e-4, rounds)
     assert accountant.epsilon(rounds) <= accountant.epsilon_rdp(rounds) * 1.001 + 1e-4
