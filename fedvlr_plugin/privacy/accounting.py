@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
-RESOLUTION = 2e-4  # step of the discretised privacy loss, as a share of epsilon
+RESOLUTION = 4e-4  # step of the discretised privacy loss, as a share of epsilon
 FINEST_STEP = 1e-5
+RDP_IS_CLOSE = 20.0  # below this epsilon
 BEYOND_PLD = 1e5  # an epsilon above this is RDP's
 ORDERS_SAMPLED = (*range(2, 65), 80, 96, 128, 256, 512, 1024)  # whole ones have a closed form
 LARGEST_NOISE = 1e6
@@ -52,7 +53,7 @@ class Accountant:
         self.noise_multiplier, self.sampling, self.delta = noise_multiplier, sampling, delta
         self._one_round: tuple[float, PrivacyLossDistribution] | None = None
         self._step = max(RESOLUTION * self.epsilon_rdp(rounds), FINEST_STEP)
-        if self.epsilon_rdp(rounds) < BEYOND_PLD:  # RDP can be far off; what PLD finds with its step sets the finer one
+        if RDP_IS_CLOSE < self.epsilon_rdp(rounds) < BEYOND_PLD:  # a first look by PLD sets the step for the second
             self._step = max(RESOLUTION * self._epsilon_pld(rounds), FINEST_STEP)
 
     def epsilon(self, rounds: int) -> float:

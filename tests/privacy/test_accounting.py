@@ -54,7 +54,7 @@ def test_rdp_confirms_pld(z: float, rounds: int, q: float) -> None:
 
 
 @given(st.floats(0.3, 20), st.integers(1, 120), st.sampled_from([1.0, 0.3, 0.1]), st.sampled_from([5e-4, 1e-5]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_calibrated_noise_never_exceeds_epsilon(epsilon: float, rounds: int, q: float, delta: float) -> None:
     z = noise_for(epsilon, rounds, delta, q)
     assert epsilon_of(z, rounds, delta, q) <= epsilon
