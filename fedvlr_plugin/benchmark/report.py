@@ -23,6 +23,7 @@ from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups, weight_bars
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell, Table, caption
+from fedvlr_plugin.benchmark.table4_section import noise_section
 from fedvlr_plugin.errors import ResultsError
 
 
@@ -36,6 +37,10 @@ def build_report(store: ResultsStore) -> str:
         table = stored_table(store, profile, protocol)
         parts.append(f"<h2>Profile {escape(profile)}, protocol {escape(protocol)}</h2>")
         parts.append(_section(store, table, f"s{number}"))
+        noise = noise_section(store, profile, protocol, f"s{number}-noise")
+        if noise is not None:
+            grid, pictures, cells = noise
+            parts.append(_details("Noise and privacy", _grid(grid) + pictures + "".join(map(_manifest, cells))))
     page = Template((files("fedvlr_plugin.benchmark") / "published" / "report.html").read_text(encoding="utf-8"))
     return page.substitute(body="\n".join(parts))
 

@@ -83,7 +83,7 @@ def curve_grid(lines: Sequence[Line]) -> Grid:
         headings += [metric, f"{metric} low", f"{metric} high"]
     body = []
     for line in lines:
-        if line.cell is None or line.level.name == "paper" or line.row in FLOORS:
+        if line.cell is None or line.row in FLOORS or not (line.level.privacy is None or is_accounted(line)):
             continue
         promised = line.cell.records[0].privacy
         values: list[Value] = [line.dataset, line.row, f"{asked_for(line):g}"]

@@ -6,30 +6,24 @@ Files: `tables/table4-*` (all lines), `tables/table4-paper-*` (the paper's ten l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
-from fedvlr_plugin.benchmark.layouts import HEADINGS
-from fedvlr_plugin.benchmark.paper import METRICS, Metric, display_name
-from fedvlr_plugin.benchmark.plots import new_picture, save_picture
+from fedvlr_plugin.benchmark.paper import METRICS, display_name
+from fedvlr_plugin.benchmark.plots import save_picture
 from fedvlr_plugin.benchmark.products import Finished, Product
 from fedvlr_plugin.benchmark.rows import FLOORS, parse_row
-from fedvlr_plugin.benchmark.table import Figure
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Level, Line, levels, noisy_runs, table4_lines
-from fedvlr_plugin.benchmark.table4_grids import asked_for, curve_grid, is_accounted, noise_grid, paper_grid
+from fedvlr_plugin.benchmark.table4_curve import curve
+from fedvlr_plugin.benchmark.table4_grids import curve_grid, is_accounted, noise_grid, paper_grid
 from fedvlr_plugin.benchmark.table4_options import NoiseOptions
 from fedvlr_plugin.benchmark.verdict import ID_ONLY
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
 from fedvlr_plugin.privacy.promise import promise
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Picture
 
 
 def table4(options: NoiseOptions) -> Product:
@@ -89,32 +83,3 @@ def _pictures(done: Finished, lines: Sequence[Line], stem: Path) -> list[Path]:
     except MissingExtraError as error:
         done.say(f"No picture: {error}")
     return paths
-
-
-def curve(lines: Sequence[Line], metric: Metric, title: str) -> Picture:
-    """Utility over epsilon, one line per row with its 95 % intervals; floors as dashed levels."""
-    picture, axes = new_picture(7.0, 4.0)
-    levels = sorted({asked_for(line) for line in lines if is_accounted(line)})
-    places = {epsilon: place for place, epsilon in enumerate([*levels, math.inf])}
-    curves: dict[str, list[tuple[int, Figure]]] = {}
-    for line in lines:
-        figure = line.figure(metric)
-        if figure is None or line.level.name == "paper":
-            continue
-        if line.row in FLOORS:
-            axes.axhline(figure.mean, linestyle="--", linewidth=0.8, color="grey")
-            axes.annotate(line.row, (0, figure.mean), fontsize=6, color="grey", va="bottom")
-        else:
-            curves.setdefault(line.row, []).append((places[asked_for(line)], figure))
-    for number, (row, points) in enumerate(curves.items()):
-        points.sort(key=lambda point: point[0])
-        x = [place + 0.03 * (number - len(curves) / 2) for place, _ in points]
-        y = [figure.mean for _, figure in points]
-        whiskers = [[f.mean - f.interval.low for _, f in points], [f.interval.high - f.mean for _, f in points]]
-        axes.errorbar(x, y, yerr=whiskers, label=row, marker="o", markersize=3, linewidth=1.2, elinewidth=0.6)
-    axes.set_xticks(range(len(places)), [*(f"{epsilon:g}" for epsilon in levels), "∞ (no noise)"])
-    axes.set_xlabel("ε of the whole run (add or remove one user)")
-    axes.set_ylabel(f"{HEADINGS[metric]}, %")
-    axes.set_title(title)
-    picture.legend(loc="outside right upper", fontsize=7)
-    return picture

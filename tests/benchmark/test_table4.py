@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedvlr_plugin.benchmark import report_command
 from fedvlr_plugin.benchmark.command import OK, USAGE, Sources, main
 from fedvlr_plugin.benchmark.options import parse_options
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.table4 import at_level, levels, published4
 from fedvlr_plugin.benchmark.table4_options import NoiseOptions
+from fedvlr_plugin.benchmark.table4_stored import named_levels, stored_lines
+from fedvlr_plugin.conditions import Privacy
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
@@ -164,3 +167,33 @@ def test_a_level_changes_nothing_but_the_noise() -> None:
     assert noisy.model_copy(update={"conditions": spec.conditions}) == spec
     floor = RunSpec(dataset="ku", row="popularity")
     assert at_level(floor, accounted[0]) == floor
+
+
+def test_the_report_and_the_store_alone_show_the_same_lines(call) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra [report]")
+    assert call(*ROWS, "--epsilon", "4", "1") == OK
+    call(*ROWS, "--noise", "accounted", "--epsilon", "1", "--set", "rounds=7")  # of another table
+    store = ResultsStore(call.root)
+    lines = stored_lines(store, "quick", "corrected")
+    assert [(line.row, line.level.name) for line in lines] == [
+        ("popularity", "none"),
+        *((row, name) for row in ("FedAvg", "FedAvg+ours") for name in ("none", "paper", "ε 4", "ε 1")),
+    ]
+    assert all(
+        line.cell is not None and len(line.cell.records) == (1 if line.row == "popularity" else 2) for line in lines
+    )
+    assert report_command.main(["--results", str(call.root)]) == 0
+    text = (call.root / "report.html").read_text()
+    section = text[text.index("Noise and privacy") :]
+    for line in lines:
+        assert f"{line.cell.figures['ndcg@50'].mean:.2f}" in section
+    assert section.count("<svg") == 2, "a curve per metric"
+    assert section.count("&quot;epsilon&quot;: 3.9") == 4, "the manifests of the four runs at ε 4 hold the promise"
+    assert stored_lines(store, "paper", "corrected") == []
+
+
+def test_levels_that_share_a_name_are_told_apart() -> None:
+    paper = [Privacy(mechanism="paper_noise", noise_scale=scale) for scale in (0.1, 0.01)]
+    gaussian = [Privacy(epsilon=4.0, clip=clip) for clip in (0.5, 0.1)] + [Privacy(noise_multiplier=2.0)]
+    names = [level.name for level in named_levels([*gaussian, *paper])]
+    assert names[:3] == ["none", "paper 0.01", "paper 0.1"] and sorted(names[3:]) == ["z 2", "ε 4, C 0.1", "ε 4, C 0.5"]
