@@ -16,7 +16,7 @@ from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum, make
 from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.privacy.clipping import adaptive_settings, clip, next_bound
 from fedvlr_plugin.privacy.mechanism import GaussianRule, make_private_rule
-from fedvlr_plugin.privacy.promise import Promise
+from fedvlr_plugin.privacy.promise import Promise, promise
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 
@@ -282,3 +282,60 @@ def test_a_rule_needs_a_multiplier() -> None:
         GaussianRule(wanted, nothing, 0, USERS, WeightedSum())
     with pytest.raises(ConfigError, match="asks for no privacy"):
         make_private_rule(RunSpec(dataset="ku", row="FCF"), USERS)
+
+
+class Inner(WeightedSum):
+    """Stands in for secure aggregation: rounds to a grid, can give a round up, has a state of its own."""
+
+    def __init__(self) -> None:
+        self.given_up, self.norms, self.rounds = False, [], 0.0
+
+    def take(self, uploads: ClientUploads) -> None:
+        self.norms.append(uploads.norms())
+        super().take(uploads)
+
+    def total(self) -> dict[str, torch.Tensor] | None:
+        self.rounds += 1.0
+        whole = super().total()
+        return None if self.given_up or whole is None else {n: (v * 2**16).round() / 2**16 for n, v in whole.items()}
+
+    def counts(self) -> dict[str, float]:
+        return {"lost": 2.0}
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"rounds": torch.tensor([self.rounds])}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.rounds = float(state["rounds"][0])
+
+
+def composed(inner: Rule, **privacy: object) -> GaussianRule:
+    made = spec(participation=0.5, **privacy)
+    promised, wanted = promise(made, USERS), made.conditions.privacy
+    assert promised is not None and wanted is not None
+    return GaussianRule(wanted, promised, made.seed, USERS, inner)
+
+
+def test_clipping_comes_before_the_inner_sum_and_noise_after_it() -> None:
+    inner = Inner()
+    clean = total(composed(inner, noise_multiplier=0.0, clip=0.3), [uploads()])
+    assert (torch.cat(inner.norms) <= 0.3).all(), "secure aggregation is given clipped uploads"
+    grid = flat(clean) * 2**16
+    assert torch.equal(grid, grid.round()) and float(grid.abs().max()) > 100
+    noisy = total(composed(Inner(), noise_multiplier=2.0, clip=0.3), [uploads()])
+    noise = (flat(noisy) - flat(clean)) * 0.5 * USERS
+    assert float(noise.std()) == pytest.approx(0.6, rel=0.15), "what is added is noise of z C and nothing else"
+    by_hand = total(WeightedSum(), [clip(uploads(), 0.3).uploads], cohort(clients=USERS // 2))
+    assert torch.allclose(flat(clean), flat(by_hand), atol=2**-16), "weights are 1 / (q U), whoever answers"
+
+
+def test_a_sum_that_is_given_up_skips_the_round_and_is_paid_for() -> None:
+    inner = Inner()
+    rule = composed(inner, noise_multiplier=1.0)
+    assert total(rule, [uploads()]) is not None
+    inner.given_up = True
+    assert total(rule, [uploads()], cohort(round=2)) is None
+    assert rule.rounds == 2 and rule.counts()["lost"] == 2.0 and rule.counts()["epsilon"] > 0
+    resumed = composed(Inner(), noise_multiplier=1.0)
+    resumed.load_state(rule.state())
+    assert resumed.rounds == 2 and resumed.inner.rounds == 2.0
