@@ -8,11 +8,15 @@ state and the number of samples, never from the number of threads. Imports the f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from fedvlr_plugin.config import ExecutionConfig
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.apart import looks_large, run_block_apart
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
 from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.folded import FoldedProgram
@@ -20,9 +24,10 @@ from fedvlr_plugin.federation.gathered import GatheredProgram
 from fedvlr_plugin.federation.own_rows import OwnRows, OwnSnapshot
 from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock
 from fedvlr_plugin.federation.setup import LocalProblem
+from fedvlr_plugin.federation.uploads import Collect, RunningSum, UploadShape
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
-SAMPLES_PER_BLOCK = {"folded": 65_536, "gathered": 16_384}
+SAMPLES_PER_BLOCK = {"folded": 65_536, "gathered": 16_384, "apart": 8_192}
 
 
 class BatchedEngine:
@@ -49,11 +54,16 @@ class BatchedEngine:
             self.program = FoldedProgram(problem, self.store)
         else:
             self.program = GatheredProgram(problem, self.store, self.own)
-        self._full: list[tuple[torch.Tensor, BlockSampler]] | None = None
+        self._full: dict[bool, list[tuple[torch.Tensor, BlockSampler]]] = {}
 
     @torch.no_grad()
     def local_round(
-        self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, weights: torch.Tensor, round: int
+        self,
+        broadcast: dict[str, torch.Tensor],
+        cohort: torch.Tensor,
+        weights: torch.Tensor,
+        round: int,
+        collect: Collect | None = None,
     ) -> Uplink:
         problem, program = self.problem, self.program
         slots = problem.histories.slot_of[cohort]
@@ -66,33 +76,50 @@ class BatchedEngine:
                 self.own.forget(by_slot)
         program.seconds = dict.fromkeys(program.seconds, 0.0)
         program.prepare(broadcast)
-        losses, samples, clients = 0.0, 0, 0
-        for block, sampler in self._blocks(by_slot):
+        shape = UploadShape(broadcast)
+        aside: RunningSum | None = None
+        losses, samples, clients, broken = 0.0, 0, 0, 0
+        for block, sampler in self._blocks(by_slot, collect is not None):
             state = self.store.checkout(block)
-            losses += float(program.run(sampler, state, alpha_of[block], round).sum())
-            self.store.checkin(state)
-            clients += len(block)
-            samples += sampler.n_samples * problem.spec.training.local_epochs
-        return Uplink(program.collect(), losses / max(clients, 1), clients, samples, dict(program.seconds))
+            seen = sampler.n_samples * problem.spec.training.local_epochs
+            if collect is None and not looks_large(state):
+                losses += float(program.run(sampler, state, alpha_of[block], round).sum())
+                self.store.checkin(state)
+                clients += len(block)
+            else:
+                done = run_block_apart(problem, self.store, self.own, program, sampler, shape, round)
+                losses, broken, clients = losses + done.losses, broken + done.broken, clients + len(block) - done.broken
+                if collect is not None:
+                    collect(done.uploads)
+                else:
+                    aside = aside or RunningSum(shape, problem.dtype, problem.device)
+                    aside.add(done.uploads, alpha_of[problem.histories.slot_of[done.uploads.clients]])
+            samples += seen
+        sums = {} if collect is not None else program.collect()
+        if aside is not None:
+            sums = {name: value + aside.tensors()[name] for name, value in sums.items()}
+        left_out = {"not finite": broken} if broken else {}
+        return Uplink(sums, losses / max(clients, 1), clients, samples, dict(program.seconds), left_out)
 
-    def _blocks(self, slots: torch.Tensor) -> list[tuple[torch.Tensor, BlockSampler]]:
+    def _blocks(self, slots: torch.Tensor, apart: bool) -> list[tuple[torch.Tensor, BlockSampler]]:
         """The cohort's clients with samples, cut into blocks; kept when the cohort is everybody."""
         everybody = len(slots) == self.problem.histories.n_slots
-        if everybody and self._full is not None:
-            return self._full
+        if everybody and apart in self._full:
+            return self._full[apart]
         per_epoch = self.problem.sampler.samples_per_epoch()[slots]
         active = slots[per_epoch > 0]
-        blocks = [(b, self.problem.sampler.block(b, everybody)) for b in self._cut(active, per_epoch[per_epoch > 0])]
+        cut = self._cut(active, per_epoch[per_epoch > 0], apart)
+        blocks = [(b, self.problem.sampler.block(b, everybody)) for b in cut]
         if everybody:
-            self._full = blocks
+            self._full[apart] = blocks
         return blocks
 
-    def _cut(self, slots: torch.Tensor, samples: torch.Tensor) -> list[torch.Tensor]:
+    def _cut(self, slots: torch.Tensor, samples: torch.Tensor, apart: bool) -> list[torch.Tensor]:
         """Blocks of neighbours: at most `block_clients`, or as many as fit the cache's share."""
         if self.execution.block_clients is not None:
             return list(torch.split(slots, self.execution.block_clients)) if len(slots) else []
         most = max(1, STATE_BYTES_PER_BLOCK // self.store.bytes_per_client())
-        budget = SAMPLES_PER_BLOCK["folded" if self.problem.backbone.linear else "gathered"]
+        budget = SAMPLES_PER_BLOCK["apart" if apart else "folded" if self.problem.backbone.linear else "gathered"]
         blocks, begin, sizes = [], 0, samples.tolist()
         while begin < len(slots):
             fits = max(1, budget // min(sizes[begin], self.problem.sampler.batch_size))
@@ -140,6 +167,19 @@ class BatchedEngine:
         self.store.restore({name: state[name] for name in self.store.values})
         if self.own is not None:
             self.own.load(state)
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        state = {"clients": self.problem.histories.order} | self.store.training_state()
+        return state if self.own is None else state | self.own.training_state()
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        if not torch.equal(state["clients"].to(self.problem.device), self.problem.histories.order):
+            raise ConfigError(
+                "this private state is of other clients, or of other histories; it cannot be gone on from"
+            )
+        self.store.load_training_state(state)
+        if self.own is not None:
+            self.own.load_training_state(state)
 
     def snapshot(self) -> object:
         return (self.store.snapshot(), None if self.own is None else self.own.snapshot())

@@ -106,15 +106,15 @@ class ClientStore:
         groups = {name: Group(rows, None, none, 0.0) for name, rows in values.items()}
         return BlockState(slots, groups["head"], groups.get("router"))
 
-    def checkin(self, block: BlockState) -> None:
-        """Writes a checked-out block back."""
+    def checkin(self, block: BlockState, everything: bool = False) -> None:
+        """Writes a checked-out block back; `everything` also where it is thought to be a view (it was copied)."""
         for name, group in (("head", block.head), ("router", block.router)):
             if group is None:
                 continue
-            _put(self.steps[name], block.slots, group.steps)
-            _put(self.values[name], block.slots, group.values)
+            _put(self.steps[name], block.slots, group.steps, everything)
+            _put(self.values[name], block.slots, group.values, everything)
             for kept, changed in zip(self.moments.get(name, ()), group.moments or (), strict=True):
-                _put(kept, block.slots, changed)
+                _put(kept, block.slots, changed, everything)
 
     def forget(self, groups: frozenset[StateGroup], slots: torch.Tensor) -> None:
         """Sets groups of some clients back to the common start, moments included (`as_released`)."""
@@ -123,6 +123,18 @@ class ClientStore:
             self.steps[name][slots] = 0
             for moment in self.moments.get(name, ()):
                 moment[slots] = 0.0
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """Everything that training goes on from, by slot: `values.*`, `first.*`, `second.*` (moments), `steps.*`."""
+        state = {f"values.{name}": values for name, values in self.values.items()}
+        for name, (first, second) in self.moments.items():
+            state |= {f"first.{name}": first, f"second.{name}": second}
+        return state | {f"steps.{name}": steps for name, steps in self.steps.items()}
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts it back; raises `KeyError` for a missing and `RuntimeError` for a misshapen tensor."""
+        for name, kept in self.training_state().items():
+            kept.copy_(state[name])
 
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the parameters (not the moments), for keeping the best round."""
@@ -151,6 +163,6 @@ def _take(values: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
     return values[slots]
 
 
-def _put(values: torch.Tensor, slots: torch.Tensor, changed: torch.Tensor) -> None:
-    if not _is_range(slots):
+def _put(values: torch.Tensor, slots: torch.Tensor, changed: torch.Tensor, everything: bool) -> None:
+    if everything or not _is_range(slots):
         values[slots] = changed

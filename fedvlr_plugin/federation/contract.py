@@ -1,13 +1,16 @@
-"""What an engine is: local training of a cohort against a broadcast, and scores of clients. Imports nothing of ours."""
+"""What an engine is: local training of a cohort against a broadcast, and scores of clients. Imports `uploads`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from fedvlr_plugin.federation.uploads import Collect
 
 
 @dataclass
@@ -19,6 +22,8 @@ class Uplink:
         loss: mean local loss over steps, averaged over clients (kept apart from the uploads; a diagnostic).
         clients: clients that took at least one step. samples: samples they trained on.
         seconds: wall seconds by phase.
+        left_out: clients whose upload does not count, by reason (`not finite`, `late`, ...).
+        accounts: what the rule of a per-client round counts (`clipped`, `epsilon`, ...).
     """
 
     sums: dict[str, torch.Tensor]
@@ -26,15 +31,25 @@ class Uplink:
     clients: int
     samples: int
     seconds: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    accounts: dict[str, float] = field(default_factory=dict)
 
 
 class Engine(Protocol):
     """How clients are executed. Both engines give the same result; see `sequential` and `batched`."""
 
     def local_round(
-        self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, weights: torch.Tensor, round: int
+        self,
+        broadcast: dict[str, torch.Tensor],
+        cohort: torch.Tensor,
+        weights: torch.Tensor,
+        round: int,
+        collect: Collect | None = None,
     ) -> Uplink:
-        """Local epochs of the clients `cohort` (user ids) of weights alpha_u `[len(cohort)]`; rounds from 1."""
+        """Local epochs of the clients `cohort` (user ids) of weights alpha_u `[len(cohort)]`; rounds from 1.
+
+        With `collect` uploads (of weight 1) are handed to it client by client, and `Uplink.sums` is empty.
+        """
 
     def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
         """Scores of all items for some users of this process, `[len(users), n_items]`."""
@@ -47,6 +62,12 @@ class Engine(Protocol):
 
     def import_private(self, state: dict[str, torch.Tensor]) -> None:
         """Puts exported private parameters in force."""
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """All that this process's clients go on from: parameters, moments, counts of steps; see `checkpoint`."""
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts a training state back; the next round is then the same to the last bit."""
 
     def snapshot(self) -> object:
         """A copy of the private parameters, for keeping the best round."""

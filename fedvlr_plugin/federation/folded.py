@@ -15,15 +15,17 @@ since the pooled history p_u = H_u F is constant within a round. Imports `ragged
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
-from fedvlr_plugin.federation.ragged import bags, dots, scatter, totals
+from fedvlr_plugin.federation.ragged import bags, dots, totals
 from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
 from fedvlr_plugin.federation.setup import LocalProblem
+from fedvlr_plugin.federation.sinks import Apart, RowSink, Sink, SumSink, touched_keys
 from fedvlr_plugin.fusion.router import RouterTrace
 
 
@@ -55,6 +57,25 @@ class FoldedProgram:
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
         """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
+        return self._train(sampler, state, alpha, self._steps(sampler, round), SumSink(self.sums))
+
+    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
+        """The same, with every client's upload (of weight 1) kept apart."""
+        steps = list(self._steps(sampler, round))
+        n_items = len(self.table)
+        keys = touched_keys(sampler, steps, n_items, self.problem.router is not None)
+        sink = RowSink(keys, n_items, self.table)
+        alpha = self.table.new_ones(len(sampler.slots))
+        losses = self._train(sampler, state, alpha, steps, sink)
+        return Apart(losses, keys, sink.rows, self.table.new_zeros(len(alpha), 0))
+
+    def _steps(self, sampler: BlockSampler, round: int) -> Iterator[Step]:
+        for epoch in range(self.problem.spec.training.local_epochs):
+            yield from sampler.epoch(round, epoch)
+
+    def _train(
+        self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, steps: Iterable[Step], sink: Sink
+    ) -> torch.Tensor:
         problem = self.problem
         n_clients = len(sampler.slots)
         pooled = sampler.pool(self.table) if problem.router is not None else None
@@ -64,37 +85,36 @@ class FoldedProgram:
         losses = torch.zeros(n_clients, dtype=problem.dtype, device=problem.device)
         taken = torch.zeros(n_clients, dtype=torch.int64, device=problem.device)
         width = problem.fusion.width
-        for epoch in range(problem.spec.training.local_epochs):
+        begin = time.perf_counter()
+        for step in steps:
+            drawn = time.perf_counter()
+            self.seconds["sampling"] += drawn - begin
+            b = step.clients
+            theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
+            trace, q = self._fold(state, theta, None if pooled is None else pooled[:b])
+            residual = self._residual(step, q, bias)
+            losses[:b] += residual.losses
+            taken[:b] += 1
+            grad_q = self._spread(step, q, residual, alpha[:b], sink)
+            grad_head[:b, width] = 0.0 if residual.bias is None else residual.bias
+            if trace is None or state.router is None or grad_router is None or grad_pooled is None:
+                grad_head[:b, :width] = grad_q
+            else:
+                by_view = grad_q.view(b, -1, width)
+                grad_head[:b, :width] = (trace.weights[:, :, None] * by_view).sum(1)
+                grad_w = (by_view * theta[:, None]).sum(2)
+                shape = problem.router
+                if shape is not None:
+                    grad_pooled[:b] += shape.backward(state.router.values[:b], trace, grad_w, grad_router[:b])
+                self.store.update(state.router, grad_router[:b])
+            self.store.update(state.head, grad_head[:b])
             begin = time.perf_counter()
-            for step in sampler.epoch(round, epoch):
-                drawn = time.perf_counter()
-                self.seconds["sampling"] += drawn - begin
-                b = step.clients
-                theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
-                trace, q = self._fold(state, theta, None if pooled is None else pooled[:b])
-                residual = self._residual(step, q, bias)
-                losses[:b] += residual.losses
-                taken[:b] += 1
-                grad_q = self._spread(step, q, residual, alpha[:b])
-                grad_head[:b, width] = 0.0 if residual.bias is None else residual.bias
-                if trace is None or state.router is None or grad_router is None or grad_pooled is None:
-                    grad_head[:b, :width] = grad_q
-                else:
-                    by_view = grad_q.view(b, -1, width)
-                    grad_head[:b, :width] = (trace.weights[:, :, None] * by_view).sum(1)
-                    grad_w = (by_view * theta[:, None]).sum(2)
-                    shape = problem.router
-                    if shape is not None:
-                        grad_pooled[:b] += shape.backward(state.router.values[:b], trace, grad_w, grad_router[:b])
-                    self.store.update(state.router, grad_router[:b])
-                self.store.update(state.head, grad_head[:b])
-                begin = time.perf_counter()
-                self.seconds["local"] += begin - drawn
+            self.seconds["local"] += begin - drawn
         if grad_pooled is not None:
             begin = time.perf_counter()
             sizes = torch.diff(sampler.history_indptr).clamp(min=1)
             share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
-            scatter(self.sums, sampler.history_items, grad_pooled, sampler.history_owner, share)
+            sink.add(sampler.history_items, grad_pooled, sampler.history_owner, share)
             self.seconds["uplink"] += time.perf_counter() - begin
         return losses / taken.clamp(min=1)
 
@@ -123,7 +143,7 @@ class FoldedProgram:
         losses = totals(each * share, step.owner, step.clients)
         return Residual([(step.items, r)], totals(r, step.owner, step.clients), losses)
 
-    def _spread(self, step: Step, q: torch.Tensor, residual: Residual, alpha: torch.Tensor) -> torch.Tensor:
+    def _spread(self, step: Step, q: torch.Tensor, residual: Residual, alpha: torch.Tensor, sink: Sink) -> torch.Tensor:
         """Adds (alpha R)^T Q to the uplink and returns dL/dQ = R F `[b, G * width]`."""
         weight = alpha.index_select(0, step.owner)
         grad_q: torch.Tensor | None = None
@@ -131,7 +151,7 @@ class FoldedProgram:
             part = bags(self.table, step.indptr, items, r)
             grad_q = part if grad_q is None else grad_q + part
             begin = time.perf_counter()
-            scatter(self.sums, items, q, step.owner, weight * r)
+            sink.add(items, q, step.owner, weight * r)
             spent = time.perf_counter() - begin
             self.seconds["uplink"] += spent
             self.seconds["local"] -= spent

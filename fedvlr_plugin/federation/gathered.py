@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
+from fedvlr_plugin.federation.inputs import ApartInputs, Inputs, WholeInputs
 from fedvlr_plugin.federation.own_rows import OwnBlock, OwnRows
 from fedvlr_plugin.federation.padded import Layout, PaddedView
-from fedvlr_plugin.federation.ragged import scatter
 from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
 from fedvlr_plugin.federation.setup import LocalProblem
+from fedvlr_plugin.federation.sinks import Apart, touched_keys
 
 SCORE_BYTES = 32 * 1024**2
 
@@ -50,28 +51,52 @@ class GatheredProgram:
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
         """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
-        begin = time.perf_counter()
-        epochs = range(self.problem.spec.training.local_epochs)
-        steps = [step for epoch in epochs for step in sampler.epoch(round, epoch)]
-        own = None if self.own is None else self.own.checkout(sampler.slots, self._keys(steps))
-        drawn = time.perf_counter()
         if self.equal:
             self.alpha = float(alpha[0])
             alpha = torch.ones_like(alpha)
+        steps = self._steps(sampler, round)
+        return self._train(sampler, state, alpha, round, steps, WholeInputs(self.received))
+
+    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
+        """The same, with every client's upload (of weight 1) kept apart."""
+        steps = self._steps(sampler, round)
+        keys = touched_keys(sampler, steps, self.problem.histories.n_items, state.router is not None)
+        inputs = ApartInputs(self.received, keys, self.problem.histories.n_items, len(sampler.slots))
+        alpha = state.head.values.new_ones(len(sampler.slots))
+        losses = self._train(sampler, state, alpha, round, steps, inputs)
+        return Apart(losses, keys, *inputs.grads())
+
+    def _steps(self, sampler: BlockSampler, round: int) -> list[Step]:
+        begin = time.perf_counter()
+        epochs = range(self.problem.spec.training.local_epochs)
+        steps = [step for epoch in epochs for step in sampler.epoch(round, epoch)]
+        self.seconds["sampling"] += time.perf_counter() - begin
+        return steps
+
+    def _train(
+        self,
+        sampler: BlockSampler,
+        state: BlockState,
+        alpha: torch.Tensor,
+        round: int,
+        steps: list[Step],
+        inputs: Inputs,
+    ) -> torch.Tensor:
+        begin = time.perf_counter()
+        own = None if self.own is None else self.own.checkout(sampler.slots, self._keys(steps))
         pooled = self._pooled(sampler) if state.router is not None else None
         losses = torch.zeros_like(alpha)
         taken = torch.zeros_like(alpha)
         for step in steps:
-            losses[: step.clients] += self._step(pooled, state, own, step, alpha[: step.clients], round)
+            losses[: step.clients] += self._step(pooled, state, own, step, alpha[: step.clients], round, inputs)
             taken[: step.clients] += 1
         trained = time.perf_counter()
         if self.own is not None and own is not None:
             self.own.checkin(sampler.slots, own)
         if pooled is not None and pooled.grad is not None:
-            self._unpool(sampler, pooled.grad)
-        ended = time.perf_counter()
-        for phase, spent in (("sampling", drawn - begin), ("local", trained - drawn), ("uplink", ended - trained)):
-            self.seconds[phase] += spent
+            inputs.unpool(sampler, pooled.grad)
+        self.seconds["local"] += trained - begin
+        self.seconds["uplink"] += time.perf_counter() - trained
         return losses / taken.clamp(min=1)
 
     def _keys(self, steps: list[Step]) -> torch.Tensor:
@@ -87,14 +112,6 @@ class GatheredProgram:
         pooled.requires_grad = True
         return pooled
 
-    def _unpool(self, block: HistoryBlock, grad: torch.Tensor) -> None:
-        """Sends the collected gradient of p_u through the means to the views' gradient."""
-        views = self.received["views"]
-        if views.grad is None:
-            views.grad = torch.zeros_like(views)
-        share = torch.diff(block.history_indptr).clamp(min=1).to(grad.dtype).reciprocal()[block.history_owner]
-        scatter(views.grad.view(len(views), -1), block.history_items, grad, block.history_owner, share)
-
     @torch.enable_grad()
     def _step(
         self,
@@ -104,6 +121,7 @@ class GatheredProgram:
         step: Step,
         weight: torch.Tensor,
         round: int,
+        inputs: Inputs,
     ) -> torch.Tensor:
         """One local step of the first clients of a block; returns their losses `[clients]`."""
         problem, b = self.problem, step.clients
@@ -121,13 +139,14 @@ class GatheredProgram:
             touched = torch.searchsorted(own.keys, distinct)
             own_all = own.values[touched].requires_grad_()
             own_here = layout.pad(own_all.index_select(0, place))
-        view = PaddedView(self.received, head, mixture, layout.pad(step.items), layout.mask, own_here)
-        losses = self._data_loss(view, layout, step)
-        penalty = self._penalty(view, step, own, touched, own_all, round)
+        at = layout.pad(inputs.rows(step.owner, step.items))
+        view = PaddedView(inputs.first(b), head, mixture, at, layout.mask, own_here)
+        losses = self._data_loss(view, layout, step, inputs)
+        penalty = self._penalty(view, step, own, touched, own_all, round, inputs)
         if penalty is not None:
             losses = losses + penalty
         leaves = [*private, *([] if own_all is None else [own_all]), *([] if pooled is None else [pooled])]
-        (losses * weight).sum().backward(inputs=[*leaves, *self.received.values()])
+        (losses * weight).sum().backward(inputs=[*leaves, *inputs.leaves()])
         for group, leaf in zip([g for g in (state.head, state.router) if g is not None], private, strict=True):
             if leaf.grad is not None:
                 self.store.update(group, leaf.grad / weight[:, None])
@@ -137,11 +156,11 @@ class GatheredProgram:
                 self.own.update(own, touched, own_all.grad / weight[own.owner[touched]][:, None])
         return losses.detach()
 
-    def _data_loss(self, view: PaddedView, layout: Layout, step: Step) -> torch.Tensor:
+    def _data_loss(self, view: PaddedView, layout: Layout, step: Step, inputs: Inputs) -> torch.Tensor:
         """Batch-mean cross-entropy, or BPR over pairs, of each client `[clients]`."""
         scores = self.problem.backbone.logits(view)
         if step.positives is not None:
-            better = self.problem.backbone.logits(view.at(layout.pad(step.positives)))
+            better = self.problem.backbone.logits(view.at(layout.pad(inputs.rows(step.owner, step.positives))))
             each = nnf.softplus(scores - better)
         elif step.labels is not None:
             each = nnf.binary_cross_entropy_with_logits(scores, layout.pad(step.labels), reduction="none")
@@ -157,6 +176,7 @@ class GatheredProgram:
         touched: torch.Tensor | None,
         own_all: torch.Tensor | None,
         round: int,
+        inputs: Inputs,
     ) -> torch.Tensor | None:
         """The backbone's regulariser over the distinct items of each client's batch, `[clients]` or None."""
         backbone = self.problem.backbone
@@ -171,7 +191,7 @@ class GatheredProgram:
         indptr = torch.searchsorted(owner, torch.arange(step.clients + 1, device=owner.device))
         layout = Layout.of(indptr, owner)
         padded = None if rows is None else layout.pad(rows)
-        return backbone.penalty(view.at(layout.pad(keys % n_items), layout.mask, padded), round)
+        return backbone.penalty(view.at(layout.pad(inputs.rows(owner, keys % n_items)), layout.mask, padded), round)
 
     @torch.no_grad()
     def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -238,6 +239,22 @@ class OwnRows:
             "own.items": torch.from_numpy(np.concatenate([EMPTY, *self.items])),
             "own.values": torch.from_numpy(self.values.read(rows, self.dim)),
         }
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """Everything that training goes on from: as `export`, with moments `[T, copies * d]`, and each slot's steps."""
+        rows = np.concatenate([EMPTY, *self.rows])
+        return self.export() | {"own.values": torch.from_numpy(self.arena.read(rows)), "own.steps": self.steps}
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts it back."""
+        sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
+        items = state["own.items"].cpu().numpy()
+        self.arena = Arena(len(self.items) * self.n_items, self.arena.width, self.arena.dtype, self.budget // 2)
+        rows = self.arena.allocate(len(items))
+        self.arena.write(rows, state["own.values"].cpu().numpy())
+        self.items, self.rows = np.split(items, sizes), np.split(rows, sizes)
+        self.steps.copy_(state["own.steps"])
+        self.values = self.arena
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
         """Puts exported rows in force for evaluation."""

@@ -60,7 +60,10 @@ class PaddedView:
         return self.own_rows
 
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return nnf.linear(x, self.received[f"layer.{name}.weight"], self.received[f"layer.{name}.bias"])
+        weight, bias = self.received[f"layer.{name}.weight"], self.received[f"layer.{name}.bias"]
+        if weight.dim() == 3:  # a copy for each client
+            return torch.baddbmm(bias[:, None], x.expand(len(weight), -1, -1), weight.transpose(1, 2))
+        return nnf.linear(x, weight, bias)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         if self.mask is None:

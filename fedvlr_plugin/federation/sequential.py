@@ -9,8 +9,10 @@ Imports the federation's parts, not `batched`.
 from __future__ import annotations
 
 import copy
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,63 +21,21 @@ import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
+from fedvlr_plugin.federation.plain_client import Client, PlainView, client_state, load_client
 from fedvlr_plugin.federation.samples import Step
 from fedvlr_plugin.federation.setup import LocalProblem
+from fedvlr_plugin.federation.sinks import touched_keys
+from fedvlr_plugin.federation.uploads import ClientUploads, Collect, UploadShape
 from fedvlr_plugin.rng import Stream, generator
 
 
-class PlainView:
-    """`ClientView` of one client: B = 1, `items [S]`."""
+class Trained(NamedTuple):
+    """A client's round: its accumulated upload, the loss of each step, samples seen, and items touched."""
 
-    def __init__(
-        self,
-        client: Client,
-        broadcast: dict[str, torch.Tensor],
-        items: torch.Tensor,
-        weights: torch.Tensor | None,
-    ) -> None:
-        self.client, self.broadcast, self.items, self.weights = client, broadcast, items, weights
-
-    @property
-    def has_item(self) -> bool:
-        return "views" in self.broadcast
-
-    def private(self, name: str) -> torch.Tensor:
-        return self.client.head[name][None, None]
-
-    def item(self) -> torch.Tensor:
-        rows = self.broadcast["views"][:, self.items]
-        return rows[0][None] if self.weights is None else torch.einsum("g,gsd->sd", self.weights, rows)[None]
-
-    def table(self, name: str) -> torch.Tensor:
-        return self.broadcast[f"table.{name}"][self.items][None]
-
-    def own(self) -> torch.Tensor:
-        if self.client.own is None:
-            raise RuntimeError("this backbone declares no private item rows")
-        return self.client.own[self.items][None]
-
-    def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return nnf.linear(x, self.broadcast[f"layer.{name}.weight"], self.broadcast[f"layer.{name}.bias"])
-
-    def mean(self, values: torch.Tensor) -> torch.Tensor:
-        return values.mean(dim=(1, 2))
-
-
-@dataclass
-class Client:
-    """Everything one client keeps: head, router, item rows `[n_items, d]`, and their optimisers."""
-
-    head: dict[str, torch.Tensor]
-    router: torch.Tensor | None
-    own: torch.Tensor | None
-    optimizers: list[torch.optim.Optimizer]
-    own_moments: tuple[torch.Tensor, torch.Tensor] | None = None
-    own_steps: int = 0
-
-    def dense(self) -> list[torch.Tensor]:
-        """Leaf tensors that the torch optimisers step."""
-        return [*self.head.values(), *([] if self.router is None else [self.router])]
+    upload: dict[str, torch.Tensor]
+    losses: list[float]
+    samples: int
+    touched: torch.Tensor
 
 
 class SequentialEngine:
@@ -86,26 +46,54 @@ class SequentialEngine:
         self.clients: dict[int, Client] = {}
 
     def local_round(
-        self, broadcast: dict[str, torch.Tensor], cohort: torch.Tensor, weights: torch.Tensor, round: int
+        self,
+        broadcast: dict[str, torch.Tensor],
+        cohort: torch.Tensor,
+        weights: torch.Tensor,
+        round: int,
+        collect: Collect | None = None,
     ) -> Uplink:
         begin = time.perf_counter()
+        shape = UploadShape(broadcast)
         sums = {name: torch.zeros_like(value) for name, value in broadcast.items()}
-        losses, samples = [], 0
+        losses, samples, broken = [], 0, 0
         for user, alpha in zip(cohort.tolist(), weights, strict=True):
             client = self._start(user)
-            upload, steps, seen = self._train(client, user, broadcast, round)
-            for name, value in upload.items():
+            before = copy.deepcopy(client)
+            trained = self._train(client, user, broadcast, round)
+            samples += trained.samples
+            if not trained.losses:
+                continue
+            if not self._whole(client, trained):
+                before.forget_own()
+                self.clients[user] = before
+                broken += 1
+                continue
+            losses.append(sum(trained.losses) / len(trained.losses))
+            if collect is not None:
+                collect(self._alone(user, trained, shape))
+                continue
+            for name, value in trained.upload.items():
                 sums[name] += alpha * value
-            if steps:
-                losses.append(sum(steps) / len(steps))
-            samples += seen
         loss = float(np.mean(losses)) if losses else 0.0
-        return Uplink(sums, loss, len(losses), samples, {"local": time.perf_counter() - begin})
+        left_out = {"not finite": broken} if broken else {}
+        seconds = {"local": time.perf_counter() - begin}
+        return Uplink({} if collect else sums, loss, len(losses), samples, seconds, left_out)
 
-    def _train(
-        self, client: Client, user: int, broadcast: dict[str, torch.Tensor], round: int
-    ) -> tuple[dict[str, torch.Tensor], list[float], int]:
-        """All local epochs of one client: its accumulated upload, the loss of each step, samples seen."""
+    def _whole(self, client: Client, trained: Trained) -> bool:
+        """Whether everything about a client's round is finite."""
+        tensors = [*trained.upload.values(), *client.dense()]
+        return all(map(math.isfinite, trained.losses)) and all(bool(torch.isfinite(t).all()) for t in tensors)
+
+    def _alone(self, user: int, trained: Trained, shape: UploadShape) -> ClientUploads:
+        """One client's upload as rows."""
+        rows, layers = shape.flatten(trained.upload)
+        clients = torch.tensor([user], device=rows.device)
+        sizes = self.problem.histories.weights[clients]
+        return ClientUploads(shape, clients, sizes, trained.touched, rows[trained.touched], layers[None])
+
+    def _train(self, client: Client, user: int, broadcast: dict[str, torch.Tensor], round: int) -> Trained:
+        """All local epochs of one client."""
         problem = self.problem
         received = {name: value.clone().requires_grad_() for name, value in broadcast.items()}
         upload = {name: torch.zeros_like(value) for name, value in broadcast.items()}
@@ -113,8 +101,9 @@ class SequentialEngine:
         samples = 0
         slot = problem.histories.slot_of[user : user + 1]
         if int(problem.sampler.samples_per_epoch()[slot]) == 0:
-            return upload, losses, samples
+            return Trained(upload, losses, samples, slot[:0])
         block = problem.sampler.block(slot)
+        steps = []
         for epoch in range(problem.spec.training.local_epochs):
             for step in block.epoch(round, epoch):
                 loss = self._loss(client, received, block.history_items, step, round)
@@ -131,7 +120,9 @@ class SequentialEngine:
                     self._step_own(client, torch.unique(step.items))
                 losses.append(float(loss.detach()))
                 samples += len(step.items)
-        return upload, losses, samples
+                steps.append(step)
+        touched = touched_keys(block, steps, problem.histories.n_items, client.router is not None)
+        return Trained(upload, losses, samples, touched)
 
     def _loss(
         self, client: Client, broadcast: dict[str, torch.Tensor], history: torch.Tensor, step: Step, round: int
@@ -264,6 +255,22 @@ class SequentialEngine:
 
     def import_private(self, state: dict[str, torch.Tensor]) -> None:
         raise NotImplementedError("checkpoints are read by the batched engine; set engine: batched")
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{user}.{name}": value
+            for user, client in sorted(self.clients.items())
+            for name, value in client_state(client).items()
+        }
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        of_user: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in state.items():
+            number, _, name = key.partition(".")
+            of_user.setdefault(int(number), {})[name] = value
+        self.clients = {user: self._initial() for user in of_user}
+        for user, values in of_user.items():
+            load_client(self.clients[user], values)
 
     def snapshot(self) -> object:
         return copy.deepcopy(self.clients)
