@@ -13,6 +13,10 @@ from tabulate import tabulate
 from fedvlr_plugin.benchmark.files import write_atomic
 
 Value = str | float | int | None
+LATEX_LETTERS = {
+    "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\dag{}", "▼": r"$\blacktriangledown$", "▽": r"$\triangledown$", "–": "--",
+    "ε": r"$\varepsilon$", "δ": r"$\delta$", "∞": r"$\infty$",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def write_grid(grid: Grid, stem: Path) -> list[Path]:
     forms = {
         ".md": pipe + "\n\n" + "\n".join(grid.notes) + "\n",
         ".csv": pd.DataFrame(list(grid.lines), columns=list(grid.headings)).to_csv(index=False),
-        ".tex": booktabs.replace("±", r"$\pm$").replace("–", "--") + "\n",
+        ".tex": "".join(LATEX_LETTERS.get(letter, letter) for letter in booktabs) + "\n",
     }
     paths = [stem.with_suffix(suffix) for suffix in forms]
     for path, text in zip(paths, forms.values(), strict=True):

@@ -1,14 +1,15 @@
-"""Table 2 for LaTeX, with booktabs. Spelling only; imports `layouts` and `table`."""
+"""Table 2 for LaTeX, with booktabs. Spelling only; imports `grids`, `layouts` and `table`."""
 
 from __future__ import annotations
 
+from fedvlr_plugin.benchmark.grids import LATEX_LETTERS
 from fedvlr_plugin.benchmark.layouts import Text, blocks, group_ends
 from fedvlr_plugin.benchmark.table import Table, caption
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\dag{}", "▼": r"$\blacktriangledown$", "▽": r"$\triangledown$", "–": "--",
+    **LATEX_LETTERS,
 }  # fmt: skip
 
 

@@ -81,6 +81,9 @@ def test_epsilon_stands_beside_every_number(call) -> None:
     text = (call.root / "tables" / "table4-quick-corrected.md").read_text()
     assert "ε = 4 at δ = 0.0033 (add or remove one user)" in text and "does not cover the choice of hyper" in text
     assert "paper_noise, ε = ∞" in text
+    assert (call.root / "tables" / "table4-quick-corrected.tex").read_text().isascii(), (
+        "plain LaTeX takes no other letters"
+    )
 
 
 def test_a_record_carries_the_promise_and_must_not_lose_it(call) -> None:
