@@ -104,15 +104,18 @@ def make_rule(spec: RunSpec, n_users: int) -> Rule:
     if conditions.robust is not None:
         from fedvlr_plugin.robust.rules import RobustRule
 
-        return RobustRule(conditions.robust)
+        robust: Rule = RobustRule(conditions.robust)
+        return robust
     if conditions.privacy is not None:
         from fedvlr_plugin.privacy.mechanism import make_private_rule
 
-        return make_private_rule(spec, n_users)
+        private: Rule = make_private_rule(spec, n_users)
+        return private
     if conditions.secure is not None:
         from fedvlr_plugin.secure.aggregation import SecureSum
 
-        return SecureSum(conditions.secure, spec.seed)
+        secure: Rule = SecureSum(conditions.secure, spec.seed)
+        return secure
     return WeightedSum()
 
 
@@ -122,4 +125,5 @@ def make_attack(spec: RunSpec, n_users: int, popularity: torch.Tensor) -> Transf
         return None
     from fedvlr_plugin.robust.attacks import make_transform
 
-    return make_transform(spec.conditions.attack, spec.seed, n_users, popularity)
+    attack: Transform = make_transform(spec.conditions.attack, spec.seed, n_users, popularity)
+    return attack

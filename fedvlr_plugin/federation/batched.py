@@ -69,7 +69,7 @@ class BatchedEngine:
         slots = problem.histories.slot_of[cohort]
         by_slot, order = torch.sort(slots)
         alpha_of = torch.zeros(problem.histories.n_slots, dtype=problem.dtype, device=problem.device)
-        alpha_of[by_slot] = weights[order]
+        alpha_of[by_slot] = weights[order].to(problem.dtype)
         if not problem.spec.protocol.keep_private_state:
             self.store.forget(problem.backbone.forgets, by_slot)
             if self.own is not None and "own" in problem.backbone.forgets:

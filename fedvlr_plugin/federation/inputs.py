@@ -62,7 +62,10 @@ class WholeInputs:
 
 
 class ApartInputs:
-    """A copy of the rows `keys [T]` (position * n_items + item, ascending) and of the layers for each client."""
+    """A copy of the rows `keys [T]` (position * n_items + item, ascending) and of the layers for each client.
+
+    Row 0 is nobody's: padding points there, so that what is not finite in one client cannot reach another.
+    """
 
     def __init__(self, received: Tensors, keys: torch.Tensor, n_items: int, n_clients: int) -> None:
         self.keys, self.n_items, self.n_clients = keys, n_items, n_clients
@@ -72,14 +75,14 @@ class ApartInputs:
             if name.startswith("layer."):
                 copy = whole.expand(n_clients, *whole.shape).clone()
             else:
-                copy = whole.index_select(0, keys % n_items)
+                copy = torch.cat([torch.zeros_like(whole[:1]), whole.index_select(0, keys % n_items)])
             self.copies[name] = copy.requires_grad_()
 
     def first(self, clients: int) -> Tensors:
         return {n: v[:clients] if n.startswith("layer.") else v for n, v in self.copies.items()}
 
     def rows(self, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        return torch.searchsorted(self.keys, owner * self.n_items + items)
+        return torch.searchsorted(self.keys, owner * self.n_items + items) + 1
 
     def leaves(self) -> list[torch.Tensor]:
         return list(self.copies.values())
@@ -95,6 +98,6 @@ class ApartInputs:
     def grads(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Item rows `[T, R]` side by side and layers `[B, L]`, as `ClientUploads` holds them."""
         of = {name: torch.zeros_like(v) if v.grad is None else v.grad for name, v in self.copies.items()}
-        rows = torch.cat([g.flatten(1) for name, g in of.items() if not name.startswith("layer.")], dim=1)
+        rows = torch.cat([g[1:].flatten(1) for name, g in of.items() if not name.startswith("layer.")], dim=1)
         layers = [g.flatten(1) for name, g in of.items() if name.startswith("layer.")]
         return rows, torch.cat([rows.new_zeros(self.n_clients, 0), *layers], dim=1)

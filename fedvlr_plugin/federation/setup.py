@@ -43,7 +43,7 @@ class LocalProblem:
     def client_weights(self, cohort: torch.Tensor) -> torch.Tensor:
         """alpha_u of the cohort's clients (user ids), `[len(cohort)]`, float64 until cast."""
         if self.backbone.client_weight == "equal":
-            weights = torch.full((len(cohort),), 1.0 / len(cohort), dtype=torch.float64, device=self.device)
+            weights = torch.full((len(cohort),), 1.0 / max(len(cohort), 1), dtype=torch.float64, device=self.device)
         else:
             sizes = self.histories.weights[cohort].to(torch.float64)
             weights = sizes / sizes.sum().clamp(min=1.0)

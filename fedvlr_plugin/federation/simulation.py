@@ -2,12 +2,13 @@
 
     broadcast -> local epochs of the cohort -> weighted sum of uploads -> one pull-back -> one server step
 
-Knows nothing of tables, files or hosts. Imports the federation's parts.
+With conditions that must see uploads one by one the sum is made by a rule, see `aggregation`. Knows nothing of tables, files or hosts. Imports the federation's parts.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +17,18 @@ import torch
 
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.aggregation import Cohort, Rule, Transform, make_attack, make_rule
 from fedvlr_plugin.federation.batched import BatchedEngine
 from fedvlr_plugin.federation.contract import Engine, Uplink
+from fedvlr_plugin.federation.faults import answers
 from fedvlr_plugin.federation.processes import join_processes, local_device
 from fedvlr_plugin.federation.sequential import SequentialEngine
-from fedvlr_plugin.federation.server import Server
+from fedvlr_plugin.federation.server import Broadcast, Server
 from fedvlr_plugin.federation.setup import local_problem, make_backbone, make_fusion
+from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.fusion.views import Fusion
-from fedvlr_plugin.rng import draw_cohort
+from fedvlr_plugin.rng import draw_cohort, draw_poisson
 
 
 @dataclass(frozen=True)
@@ -78,22 +83,80 @@ class Federation:
             self.engine = SequentialEngine(self.problem)
         else:
             self.engine = BatchedEngine(self.problem, execution)
+        self.rule: Rule | None = None
+        self.attack: Transform | None = None
+        if spec.conditions.per_client:
+            if self.processes.size > 1:
+                raise ConfigError("privacy, secure, robust and attack run in one process only; leave torchrun out")
+            n_users = data.interactions.n_users
+            self.rule = make_rule(spec, n_users)
+            counts = np.bincount(data.interactions.train_items, minlength=data.interactions.n_items)
+            self.attack = make_attack(spec, n_users, torch.from_numpy(counts).to(self.device))
 
     def round(self, number: int) -> Uplink:
-        """Runs one communication round (counted from 1) and returns its uplink with the seconds by phase."""
+        """Runs one communication round (counted from 1) and returns its uplink with the seconds by phase.
+
+        Uploads that do not count are in `Uplink.left_out`. When none is left the round is skipped: the shared model
+        stays as it is.
+        """
         begin = time.perf_counter()
-        training = self.spec.training
-        cohort = draw_cohort(self.spec.seed, number, self.data.interactions.n_users, training.participation)
+        called = self._cohort(number)
         broadcast = self.server.broadcast()
         sent = time.perf_counter()
-        cohort = cohort.to(self.device)
+        answered = answers(self.spec.conditions.faults, self.spec.seed, number, called)
+        if self.rule is None:
+            uplink = self._train(broadcast, answered.in_time, number)
+            self._join(uplink)
+            sums = uplink.sums if uplink.clients else None
+        else:
+            uplink = self._train_apart(self.rule, broadcast, answered.in_time, number)
+            sums = self.rule.total()
+            uplink.accounts |= self.rule.counts()
+        if len(answered.late):
+            self._train(broadcast, answered.late, number)  # they learn at home; what they send comes too late
+        uplink.left_out |= answered.counts()
+        received = time.perf_counter()
+        if sums is not None:
+            self.server.apply(sums)
+        uplink.seconds["server"] = time.perf_counter() - received + sent - begin
+        return uplink
+
+    def _cohort(self, number: int) -> torch.Tensor:
+        """User ids of a round's cohort, ascending; drawn one by one (Poisson) under differential privacy."""
+        privacy, share = self.spec.conditions.privacy, self.spec.training.participation
+        n_users = self.data.interactions.n_users
+        if privacy is not None and privacy.mechanism == "gaussian" and share < 1.0:
+            return draw_poisson(self.spec.seed, number, n_users, share).to(self.device)
+        return draw_cohort(self.spec.seed, number, n_users, share).to(self.device)
+
+    def _train(self, broadcast: Broadcast, cohort: torch.Tensor, number: int) -> Uplink:
+        """The engine's own weighted sum over the cohort's clients of this process."""
         weights = self.problem.client_weights(cohort)
         here = self.problem.histories.slot_of[cohort] >= 0
-        uplink = self.engine.local_round(broadcast, cohort[here], weights[here], number)
-        self._join(uplink)
-        received = time.perf_counter()
-        self.server.apply(uplink.sums)
-        uplink.seconds["server"] = time.perf_counter() - received + sent - begin
+        return self.engine.local_round(broadcast, cohort[here], weights[here], number)
+
+    def _train_apart(self, rule: Rule, broadcast: Broadcast, cohort: torch.Tensor, number: int) -> Uplink:
+        """Uploads through attack and intake to the rule, block after block."""
+        sizes = self.problem.histories.weights[cohort]
+        known = Cohort(number, cohort, sizes, self.data.interactions.n_users, self.problem.backbone.client_weight)
+        rule.begin(known, UploadShape(broadcast), self.problem.dtype, self.device)
+        refused = 0
+
+        def collect(uploads: ClientUploads) -> None:
+            nonlocal refused
+            if self.attack is not None:
+                uploads = self.attack(uploads, known)
+            good = uploads.finite()
+            if not bool(good.all()):
+                refused += int((~good).sum())
+                uploads = uploads.only(good)
+            if len(uploads.clients):
+                rule.take(uploads)
+
+        unweighted = torch.ones(len(cohort), dtype=self.problem.dtype, device=self.device)
+        uplink = self.engine.local_round(broadcast, cohort, unweighted, number, collect)
+        if refused:
+            uplink.left_out["not finite"] = uplink.left_out.get("not finite", 0) + refused
         return uplink
 
     def _join(self, uplink: Uplink) -> None:
@@ -102,10 +165,11 @@ class Federation:
             return
         begin = time.perf_counter()
         self.processes.add_up(uplink.sums)
-        accounts = self.processes.gather((uplink.loss, uplink.clients, uplink.samples))
-        uplink.clients = sum(clients for _, clients, _ in accounts)
-        uplink.samples = sum(samples for _, _, samples in accounts)
-        uplink.loss = sum(loss * clients for loss, clients, _ in accounts) / max(uplink.clients, 1)
+        accounts = self.processes.gather((uplink.loss, uplink.clients, uplink.samples, uplink.left_out))
+        uplink.clients = sum(clients for _, clients, _, _ in accounts)
+        uplink.samples = sum(samples for _, _, samples, _ in accounts)
+        uplink.loss = sum(loss * clients for loss, clients, _, _ in accounts) / max(uplink.clients, 1)
+        uplink.left_out = dict(sum((Counter(left_out) for *_, left_out in accounts), Counter()))
         uplink.seconds["uplink"] = uplink.seconds.get("uplink", 0.0) + time.perf_counter() - begin
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
