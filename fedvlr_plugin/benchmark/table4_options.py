@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 NOISES = ("paper", "accounted")
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
+SMOKE_EPSILONS = (8.0,)
 NOISE_SCALE = 0.001
 CLIP = 0.05
 
@@ -40,9 +41,8 @@ def add_noise_options(parser: argparse.ArgumentParser) -> None:
         "--epsilon",
         nargs="+",
         type=_above_zero,
-        default=list(EPSILONS),
         metavar="E",
-        help="of the accounted noise, one run each (default: 1 2 4 8)",
+        help="of the accounted noise, one run each (default: 1 2 4 8; with --profile smoke: 8)",
     )
     add("--delta", type=_share, metavar="D", help="of the promise; default: a tenth of 1 / users")
     add("--clip", type=_above_zero, default=CLIP, metavar="C", help=f"bound of a client's upload (default: {CLIP:g})")
@@ -57,10 +57,11 @@ def add_noise_options(parser: argparse.ArgumentParser) -> None:
 
 
 def noise_options(found: argparse.Namespace) -> NoiseOptions:
-    """What was given."""
+    """What was given, the rest filled in."""
+    usual = SMOKE_EPSILONS if found.profile == "smoke" else EPSILONS
     return NoiseOptions(
         tuple(name for name in NOISES if name in found.noise),
-        tuple(sorted(set(found.epsilon))),
+        tuple(sorted(set(found.epsilon or usual))),
         found.delta,
         found.clip,
         found.adaptive_quantile,

@@ -161,6 +161,14 @@ def test_bad_options_are_one_line(options, capsys) -> None:
     assert stopped.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_smoke_needs_one_epsilon_unless_told_otherwise() -> None:
+    def epsilons(*words: str) -> tuple[float, ...]:
+        return parse_options(words, "run_table4.py", "Table 4", with_noise=True).noise.epsilons
+
+    assert epsilons() == (1, 2, 4, 8) and epsilons("--profile", "smoke") == (8,)
+    assert epsilons("--profile", "smoke", "--epsilon", "3", "2", "3") == (2, 3)
+
+
 def test_a_level_changes_nothing_but_the_noise() -> None:
     spec = RunSpec(dataset="ku", row="FCF", seed=3)
     none, paper, *accounted = levels(NoiseOptions())
