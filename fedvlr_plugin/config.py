@@ -115,4 +115,5 @@ class ExecutionConfig(Frozen):
     device: str = "cpu"
     block_clients: int | None = Field(None, ge=1, description="clients per block; None = chosen by size")
     memory_budget: int = Field(4 * 1024**3, ge=1, description="bytes of memory for private item rows")
+    checkpoint_every: int | None = Field(None, ge=1, description="rounds between checkpoints; None = none")
     keep: tuple[Literal["router_weights"], ...] = Field((), description="private results to store, asked for by name")

@@ -115,6 +115,9 @@ def default_sources() -> Sources:
 
 def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
+    from dataclasses import replace
+
+    from fedvlr_plugin.benchmark.fault_labels import with_faults
     from fedvlr_plugin.benchmark.names import check_rows
     from fedvlr_plugin.benchmark.products import get_product
     from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
@@ -142,7 +145,14 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
             options.seeds, options.search, options.trials, options.pruning,
         )  # fmt: skip
     check_device(options.device)
+    specs = [with_faults(spec, options.dropout, options.stragglers) for spec in specs]
+    cells = [
+        replace(cell, study=replace(cell.study, base=with_faults(cell.study.base, options.dropout, options.stragglers)))
+        for cell in cells
+    ]
     budget = {} if options.memory_budget is None else {"memory_budget": options.memory_budget}
+    if options.checkpoint_every is not None:
+        budget["checkpoint_every"] = options.checkpoint_every
     keep = tuple(dict.fromkeys([*options.keep, *wanted.keep]))
     execution = build_config(
         ExecutionConfig, {"engine": options.engine, "device": options.device, "keep": keep, **budget}
@@ -183,6 +193,7 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
     from rich.console import Console
 
     from fedvlr_plugin.benchmark.experiment import execute, make_plan
+    from fedvlr_plugin.benchmark.fault_labels import fault_suffix
     from fedvlr_plugin.benchmark.products import Finished, get_product
     from fedvlr_plugin.benchmark.progress import make_progress
     from fedvlr_plugin.benchmark.run import run
@@ -210,7 +221,7 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
         failures += searched.run(make_progress(console))
         table += [spec for tuned in searched.selections() for spec in tuned.specs()]
         failures += do(make_plan(wanted.more(table, job.data), job.store, job.data, execution=job.execution))
-    suffix = f"{options.profile}-{options.protocol}"
+    suffix = f"{options.profile}-{options.protocol}" + fault_suffix(options.dropout, options.stragglers)
     wanted.finish(
         Finished(table, job.rows, job.datasets, job.data, job.store, options.profile, suffix, console, say)
     )  # fmt: skip

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fedvlr_plugin.benchmark.estimate import estimate_seconds
 from fedvlr_plugin.benchmark.progress import Progress, describe, outcome_of
-from fedvlr_plugin.benchmark.record import RunRecord
+from fedvlr_plugin.benchmark.record import RunRecord, run_key
 from fedvlr_plugin.benchmark.result import OnRound, RunResult
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -33,6 +34,7 @@ class Runner(Protocol):
         data: PreparedData,
         on_round: OnRound | None = None,
         outputs: tuple[str, ...] = (),
+        checkpoint: Path | None = None,
     ) -> RunResult: ...
 
 
@@ -127,9 +129,15 @@ def run_and_store(
     profile: str | None,
     on_round: OnRound | None = None,
 ) -> RunRecord:
-    """Does one run and stores it."""
-    result = runner(spec, execution, data=data, on_round=on_round, outputs=_outputs(spec, execution))
-    return store.append(result, data, profile)
+    """Does one run and stores it; a checkpoint, where one was asked for, is kept until then."""
+    outputs = _outputs(spec, execution)
+    if execution is None or execution.checkpoint_every is None or parse_row(spec.row).kind != "federated":
+        return store.append(runner(spec, execution, data=data, on_round=on_round, outputs=outputs), data, profile)
+    path = store.root / "checkpoints" / f"{run_key(spec.spec_hash, data.fingerprint)}.safetensors"
+    result = runner(spec, execution, data=data, on_round=on_round, outputs=outputs, checkpoint=path)
+    record = store.append(result, data, profile)
+    path.unlink(missing_ok=True)
+    return record
 
 
 def _outputs(spec: RunSpec, execution: ExecutionConfig | None) -> tuple[str, ...]:

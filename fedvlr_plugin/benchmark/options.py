@@ -37,6 +37,9 @@ class Options:
     memory_budget: int | None
     keep: tuple[str, ...]
     overwrite: str
+    checkpoint_every: int | None
+    dropout: float
+    stragglers: float
     settings: dict[str, object]
     dry_run: bool
     search: str | None
@@ -99,6 +102,15 @@ def parse_options(
         help="only-missing: compute what is not stored (default); always: compute all, replace what is stored; "
         "never: refuse to start if any of it is stored",
     )
+    add(
+        "--checkpoint-every",
+        type=_positive,
+        metavar="N",
+        help="save federated runs each N rounds under RESULTS/checkpoints, to go on from there when killed; such a file "
+        "holds the clients' private state and is removed when its run is finished (default: a killed run starts anew)",
+    )
+    add("--dropout", type=_share, default=0.0, metavar="R", help="share of the cohort that fails before it trains")
+    add("--stragglers", type=_share, default=0.0, metavar="R", help="share that trains but answers too late to count")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings over the profile's, e.g. client_lr=0.01")
     add("--dry-run", action="store_true", help="say what would be done and what it would cost, and stop")
     add(
@@ -135,6 +147,9 @@ def parse_options(
         memory_budget=found.memory_budget,
         keep=tuple(found.keep),
         overwrite=found.overwrite,
+        checkpoint_every=found.checkpoint_every,
+        dropout=found.dropout,
+        stragglers=found.stragglers,
         settings=settings,
         dry_run=found.dry_run,
         search=found.search,
@@ -149,6 +164,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a share between 0 and 1")
+    return value
 
 
 def _bytes(text: str) -> int:

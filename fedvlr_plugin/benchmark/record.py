@@ -59,6 +59,8 @@ class RoundPart(_Part):
     seconds: dict[str, float]
     train_loss: float
     valid: dict[str, float] | None
+    left_out: dict[str, int] = {}
+    accounts: dict[str, float] = {}
 
 
 class FilePart(_Part):
@@ -161,7 +163,14 @@ def make_record(
         valid=summary(result.valid),
         test=summary(result.test),
         curve=tuple(
-            RoundPart(round=r.round, seconds=dict(r.seconds), train_loss=r.train_loss, valid=_dict(r.valid))
+            RoundPart(
+                round=r.round,
+                seconds=dict(r.seconds),
+                train_loss=r.train_loss,
+                valid=_dict(r.valid),
+                left_out=dict(r.left_out),
+                accounts=dict(r.accounts),
+            )
             for r in result.curve
         ),
         ranks=ranks,

@@ -8,6 +8,7 @@ with the selected parameters. Imports all rooms below `benchmark`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,18 @@ from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
 from fedvlr_plugin.benchmark.rows import Row, parse_row
+from fedvlr_plugin.conditions import Conditions
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, DeviceError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
+from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
 from fedvlr_plugin.federation.own_rows import check_budget
 from fedvlr_plugin.federation.setup import DTYPES, make_backbone, make_fusion
 from fedvlr_plugin.federation.simulation import Federation
-from fedvlr_plugin.federation.training import RoundReport, fit
+from fedvlr_plugin.federation.training import fit
 
 OUTPUTS = ("router_weights",)
 Outputs = Mapping[str, npt.NDArray[np.float64]]
@@ -39,6 +42,7 @@ def run(
     data: PreparedData,
     on_round: OnRound | None = None,
     outputs: tuple[str, ...] = (),
+    checkpoint: Path | None = None,
 ) -> RunResult:
     """Runs one experiment.
 
@@ -47,9 +51,13 @@ def run(
         data: the prepared data set; `spec.dataset` is its name.
         on_round: called after every round (or epoch).
         outputs: private results asked for by name: `"router_weights"`, `[n_users, G]`.
+        checkpoint: a file to go on from, written each `execution.checkpoint_every` rounds (10 where that is None) of a
+            federated row. It holds private state of all clients. It stays when the run is finished: remove it then.
 
     Raises:
-        ConfigError, UnknownNameError: the row, its parameters or an output are not known.
+        ConfigError, UnknownNameError: the row, its parameters or an output are not known; conditions or checkpoints
+            for a row that is not federated.
+        ResultsError: the checkpoint is damaged or cannot be written.
         DeviceError: the device is not there.
     """
     execution = execution or ExecutionConfig()
@@ -58,13 +66,16 @@ def run(
     for name in outputs:
         if name not in OUTPUTS:
             raise ConfigError(f"unknown output '{name}'; allowed: {', '.join(OUTPUTS)}")
+    if row.kind != "federated" and (checkpoint is not None or spec.conditions != Conditions()):
+        raise ConfigError(f"row '{row.name}' is not federated: it takes neither conditions nor a checkpoint")
     if row.kind == "floor":
         return _run_floor(row, spec, execution, data)
     if row.kind == "recbole":
         from fedvlr_plugin.centralized.runner import run_recbole_model
 
         return run_recbole_model(spec, execution, data, on_round)
-    return _run_federated(row, spec, execution, data, on_round, outputs)
+    checkpoints = None if checkpoint is None else Checkpoints(checkpoint, execution.checkpoint_every or 10)
+    return _run_federated(row, spec, execution, data, on_round, outputs, checkpoints)
 
 
 def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
@@ -76,7 +87,12 @@ def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
     """
     row = parse_row(spec.row)
     if row.backbone is None or row.fusion is None:
+        if spec.conditions != Conditions():
+            raise ConfigError(f"row '{row.name}' is not federated: it takes no conditions (privacy, faults, ...)")
         return
+    attack = spec.conditions.attack
+    if attack is not None and attack.item is not None and attack.item >= n_items:
+        raise ConfigError(f"item to promote must be below {n_items}, the number of items; got {attack.item}")
     fusion = make_fusion(row.fusion, spec.model)
     backbone = make_backbone(row.backbone, fusion, spec.model)
     if backbone.own_rows != "none" and execution.engine == "batched":
@@ -118,6 +134,7 @@ def _run_federated(
     data: PreparedData,
     on_round: OnRound | None,
     outputs: tuple[str, ...],
+    checkpoints: Checkpoints | None,
 ) -> RunResult:
     device = torch.device(execution.device)
     meter = Meter(device)
@@ -130,7 +147,7 @@ def _run_federated(
         if on_round is not None:
             on_round(_record(done))
 
-    fitted = fit(federation, validate, report)
+    fitted = fit(federation, validate, report, checkpoints)
     valid = rank_federation(federation, "valid")
     test = rank_federation(federation, "test", spec.protocol.mask_validation_at_test)
     kept: dict[str, npt.NDArray[np.float64]] = {}
@@ -153,7 +170,8 @@ def build_federation(row: Row, spec: RunSpec, execution: ExecutionConfig, data: 
 
 
 def _record(done: RoundReport) -> RoundRecord:
-    return RoundRecord(done.round, dict(done.seconds), done.uplink.loss, done.valid)
+    left_out = dict(done.uplink.left_out)
+    return RoundRecord(done.round, dict(done.seconds), done.uplink.loss, done.valid, left_out, done.uplink.accounts)
 
 
 def _result(

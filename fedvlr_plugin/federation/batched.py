@@ -191,3 +191,14 @@ class BatchedEngine:
         self.store.restore(dense)
         if self.own is not None and isinstance(own, OwnSnapshot):
             self.own.restore(own)
+
+    def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
+        if not isinstance(snapshot, tuple):
+            raise TypeError("not a snapshot of the batched engine")
+        dense, own = snapshot
+        state = {f"dense.{name}": value for name, value in dense.items()}
+        return state | own.tensors() if isinstance(own, OwnSnapshot) else state
+
+    def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> object:
+        dense = {name[len("dense.") :]: value for name, value in state.items() if name.startswith("dense.")}
+        return (dense, None if self.own is None else self.own.load_snapshot(state))

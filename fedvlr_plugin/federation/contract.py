@@ -74,3 +74,9 @@ class Engine(Protocol):
 
     def restore(self, snapshot: object) -> None:
         """Puts a snapshot back."""
+
+    def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
+        """A snapshot as tensors by name, for a checkpoint."""
+
+    def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> object:
+        """The inverse of `snapshot_state`."""

@@ -121,6 +121,15 @@ class OwnSnapshot:
     values: Arena
     used: int
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """As `OwnRows.export`."""
+        rows = np.concatenate([EMPTY, *self.rows])
+        return {
+            "own.sizes": torch.tensor([len(items) for items in self.items]),
+            "own.items": torch.from_numpy(np.concatenate([EMPTY, *self.items])),
+            "own.values": torch.from_numpy(self.values.read(rows)),
+        }
+
 
 def check_budget(budget: int, n_items: int, width: int, itemsize: int) -> None:
     """Raises `ConfigError` when a budget does not hold one client's rows `[n_items, width]`, twice over."""
@@ -274,6 +283,15 @@ class OwnRows:
             rows = np.arange(begin, min(used, begin + (1 << 16)), dtype=np.int64)
             copy.write(rows, self.arena.read(rows, self.dim))
         return OwnSnapshot(list(self.items), list(self.rows), copy, used)
+
+    def load_snapshot(self, state: Mapping[str, torch.Tensor]) -> OwnSnapshot:
+        """A snapshot from its tensors."""
+        sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
+        items = state["own.items"].cpu().numpy()
+        copy = Arena(max(len(items), 1), self.dim, self.arena.dtype, self.budget // 4)
+        rows = copy.allocate(len(items))
+        copy.write(rows, state["own.values"].cpu().numpy())
+        return OwnSnapshot(np.split(items, sizes), np.split(rows, sizes), copy, len(items))
 
     def restore(self, snapshot: OwnSnapshot) -> None:
         """Puts a snapshot's values in force for evaluation; training must not go on afterwards."""

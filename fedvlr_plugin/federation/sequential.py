@@ -257,20 +257,29 @@ class SequentialEngine:
         raise NotImplementedError("checkpoints are read by the batched engine; set engine: batched")
 
     def training_state(self) -> dict[str, torch.Tensor]:
+        return self.snapshot_state(self.clients)
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.clients = self.load_snapshot_state(state)
+
+    def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
+        if not isinstance(snapshot, dict):
+            raise TypeError("not a snapshot of the sequential engine")
         return {
             f"{user}.{name}": value
-            for user, client in sorted(self.clients.items())
+            for user, client in sorted(snapshot.items())
             for name, value in client_state(client).items()
         }
 
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+    def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> dict[int, Client]:
         of_user: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in state.items():
             number, _, name = key.partition(".")
             of_user.setdefault(int(number), {})[name] = value
-        self.clients = {user: self._initial() for user in of_user}
+        clients = {user: self._initial() for user in of_user}
         for user, values in of_user.items():
-            load_client(self.clients[user], values)
+            load_client(clients[user], values)
+        return clients
 
     def snapshot(self) -> object:
         return copy.deepcopy(self.clients)

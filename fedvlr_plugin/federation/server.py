@@ -124,6 +124,27 @@ class Server:
         """Forgets the computed broadcast, after the shared weights were changed from outside."""
         self._graph = None
 
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """Shared weights and the optimiser's state, as tensors by name."""
+        state = {f"model.{name}": value for name, value in self.snapshot().items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
+            state |= {
+                f"optimizer.{number}.{name}": value.clone() for name, value in values.items() if value is not None
+            }
+        return state
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts it back; raises `RuntimeError` for missing or misshapen weights."""
+        optimizer = self.optimizer.state_dict()
+        optimizer["state"] = {}
+        for key, value in state.items():
+            kind, _, rest = key.partition(".")
+            if kind == "optimizer":
+                number, _, name = rest.partition(".")
+                optimizer["state"].setdefault(int(number), {})[name] = value.clone()
+        self.restore({key[len("model.") :]: value for key, value in state.items() if key.startswith("model.")})
+        self.optimizer.load_state_dict(optimizer)
+
     def snapshot(self) -> dict[str, torch.Tensor]:
         """A copy of the shared weights, for keeping the best round."""
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}

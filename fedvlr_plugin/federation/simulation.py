@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -194,3 +195,38 @@ class Federation:
         """Puts a copy back, for evaluation."""
         self.server.restore(best.server)
         self.engine.restore(best.clients)
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """Everything that the next round depends on, private state among it, as tensors by name."""
+        if self.processes.size > 1:
+            raise ConfigError("checkpoints are written by one process; leave torchrun or checkpoints out")
+        parts = {"server": self.server.training_state(), "clients": self.engine.training_state()}
+        if self.rule is not None:
+            parts["rule"] = self.rule.state()
+        return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts it in force.
+
+        Raises:
+            ConfigError: other clients, or another mechanism. KeyError, RuntimeError: tensors are missing or misshapen.
+        """
+        if self.processes.size > 1:
+            raise ConfigError("checkpoints are read by one process; leave torchrun or checkpoints out")
+        self.server.load_training_state(_part(state, "server"))
+        self.engine.load_training_state(_part(state, "clients"))
+        if self.rule is not None:
+            self.rule.load_state(_part(state, "rule"))
+
+    def best_state(self, best: Best) -> dict[str, torch.Tensor]:
+        """A copy of all parameters as tensors by name."""
+        parts = {"server": best.server, "clients": self.engine.snapshot_state(best.clients)}
+        return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+
+    def load_best_state(self, state: Mapping[str, torch.Tensor]) -> Best:
+        """The inverse of `best_state`."""
+        return Best(_part(state, "server"), self.engine.load_snapshot_state(_part(state, "clients")))
+
+
+def _part(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
