@@ -94,13 +94,15 @@ class ClientUploads:
     def norms(self) -> torch.Tensor:
         """L2 norm of each client's whole upload, `[B]`, summed in float64."""
         squares = torch.zeros(len(self.clients), dtype=torch.float64, device=self.rows.device)
-        squares.index_add_(0, self.owner, self.rows.double().square().sum(1))
+        by_row = torch.linalg.vector_norm(self.rows, dim=1, dtype=torch.float64)
+        squares.index_add_(0, self.owner, by_row.square())
         return (squares + self.layers.double().square().sum(1)).sqrt()
 
     def finite(self) -> torch.Tensor:
         """Which clients' uploads hold only finite numbers, `[B]`."""
         good = torch.isfinite(self.layers).all(1)
-        bad = ~torch.isfinite(self.rows).all(1)
+        doubtful = torch.nonzero(~torch.isfinite(self.rows.sum(1)))[:, 0]  # a sum is finite only if all its terms are
+        bad = doubtful[~torch.isfinite(self.rows[doubtful]).all(1)]
         return good.index_fill(0, self.owner[bad], False)
 
     def times(self, factors: torch.Tensor) -> ClientUploads:

@@ -42,14 +42,16 @@ def clip(uploads: ClientUploads, bound: float) -> Clipped:
     over = norms > bound
     if not bool(over.any()):
         return Clipped(uploads, len(norms), 0, refused)
-    # rounding, to the uploads' type and in the norm, must not lift a clipped upload above the bound again; a factor can
-    # be too small for float32 to hold exactly, hence float64 until the end
+    # rounding, to the uploads' type and in the norm, must not lift a clipped upload above the bound again
     dtype = uploads.rows.dtype
     safe = bound * (1.0 - max(4.0 * torch.finfo(dtype).eps, 1e-12))
-    factors = torch.where(over, safe / norms.clamp(min=bound), 1.0)[:, None]
-    rows = (uploads.rows.double() * factors[uploads.owner]).to(dtype)
-    layers = (uploads.layers.double() * factors).to(dtype)
-    return Clipped(replace(uploads, rows=rows, layers=layers), int((~over).sum()), int(over.sum()), refused)
+    factors = torch.where(over, safe / norms.clamp(min=bound), 1.0)
+    if float(factors.min()) > torch.finfo(dtype).tiny:
+        scaled = uploads.times(factors)
+    else:  # a factor too small for the uploads' type to hold exactly
+        rows = (uploads.rows.double() * factors[uploads.owner, None]).to(dtype)
+        scaled = replace(uploads, rows=rows, layers=(uploads.layers.double() * factors[:, None]).to(dtype))
+    return Clipped(scaled, int((~over).sum()), int(over.sum()), refused)
 
 
 @dataclass(frozen=True)
