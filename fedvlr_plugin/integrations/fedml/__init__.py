@@ -1,0 +1,24 @@
+"""FedML as a host: `FedVLRClientTrainer`, `FedVLRServerAggregator`, `load_data`, `Driver`.
+
+Names are looked up lazily: importing FedML takes seconds, and it is an optional extra.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+_WHERE = {
+    "FedVLRClientTrainer": "trainer",
+    "FedVLRServerAggregator": "aggregator",
+    "Driver": "driver",
+    "load_data": "task",
+    "load_model": "task",
+    "init_offline": "host",
+}
+__all__ = ["Driver", "FedVLRClientTrainer", "FedVLRServerAggregator", "init_offline", "load_data", "load_model"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,0 +1,173 @@
+"""The server's side of the pair: FedML's rules combine the uploads, the core takes the server step.
+
+FedML's defences clip and compare against "the global weights", so while they run `get_model_params` gives zeros: what
+they see are differences. Needs FedML at import.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from fedml.core import ServerAggregator
+
+from fedvlr_plugin.benchmark.files import write_atomic
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.integrations.fedml.messages import ROUND, Admission, Message, pack_broadcast, pack_upload, payload
+from fedvlr_plugin.integrations.fedml.options import check_options, option, text
+from fedvlr_plugin.integrations.fedml.task import task_of
+
+Raw = list[tuple[float, Message]]
+CHECKPOINT = "server.pt"
+
+
+class FedVLRServerAggregator(ServerAggregator):
+    """Holds the shared model; one FedML round is one server step.
+
+    Attributes:
+        round: the round whose uploads are wanted, from 1. left_out: uploads that did not count, by reason, so far.
+    """
+
+    def __init__(self, model: torch.nn.Module, args: object) -> None:
+        check_options(args)
+        super().__init__(model, args)
+        _check_lingering(args)
+        self.task = task_of(args)
+        self.device = torch.device(text(args, "fedvlr_device", "cpu"))
+        self.server = self.task.server(self.device)
+        self.round = 1
+        self.left_out: Counter[str] = Counter()
+        self._zeros = False
+        folder = option(args, "fedvlr_checkpoint")
+        self.checkpoint = None if folder is None else Path(str(folder)) / CHECKPOINT
+        if self.checkpoint is not None and self.checkpoint.exists():
+            self._resume(self.checkpoint)
+
+    def get_model_params(self) -> Message:
+        """The broadcast of the present round."""
+        out = pack_broadcast(self.server.broadcast(), self.round)
+        if self._zeros:
+            return OrderedDict((name, torch.zeros_like(value)) for name, value in payload(out).items())
+        return out
+
+    def set_model_params(self, model_parameters: Message) -> None:
+        """FedML hands back what `on_after_aggregation` gave; the step is already taken, so only the round is checked."""
+        if int(model_parameters.get(ROUND, torch.tensor(-1))) != self.round:
+            raise ConfigError("the server's weights cannot be set from outside; resume with fedvlr_checkpoint")
+
+    def on_before_aggregation(self, raw_client_model_or_grad_list: Raw) -> tuple[Raw, list[int]]:
+        """Leaves out what does not count, then FedML's attacks and defences."""
+        admitted, places = self._admitted(raw_client_model_or_grad_list)
+        if not admitted:
+            return [], []
+        with self._against_zero():
+            kept, which = super().on_before_aggregation(admitted)
+        return kept, [places[k] for k in which if k < len(places)]
+
+    def aggregate(self, raw_client_model_or_grad_list: Raw) -> Message:
+        """The weighted mean, or what FedML's defence makes of it; empty when nobody's upload counts."""
+        if not raw_client_model_or_grad_list:
+            return OrderedDict()
+        with self._against_zero():
+            out: Message = super().aggregate(raw_client_model_or_grad_list)
+        return out
+
+    def on_after_aggregation(self, aggregated_model_or_grad: Message) -> Message:
+        """The server step; returns the next round's broadcast, which FedML sends."""
+        if aggregated_model_or_grad:
+            with self._against_zero():
+                total = super().on_after_aggregation(aggregated_model_or_grad)
+            like = self.server.broadcast()
+            self.server.apply({n: v.to(self.device, like[n].dtype) for n, v in total.items()})
+        else:
+            self.left_out["rounds without any upload"] += 1
+        self.round += 1
+        if self.checkpoint is not None:
+            self._save(self.checkpoint)
+        return self.get_model_params()
+
+    def test(self, test_data: object, device: object, args: object) -> tuple[float, float, float, float]:
+        """Nothing to measure: scores need the clients' private state. The zeros are what FedML's log expects."""
+        return 0.0, 0.0, 0.0, 0.0
+
+    def merge(self, raw: Raw, client: int) -> Raw:
+        """Many clients' uploads as one of their joint weight (`client` is its name), to hold fewer in memory."""
+        admitted, _ = self._admitted(raw)
+        if not admitted:
+            return []
+        total = sum(weight for weight, _ in admitted)
+        mean = {name: torch.zeros_like(value) for name, value in admitted[0][1].items()}
+        for weight, upload in admitted:
+            for name, value in upload.items():
+                mean[name] += (weight / total) * value
+        return [(total, pack_upload(mean, self.round, client, total, 0, False))]
+
+    def _admitted(self, raw: Raw) -> tuple[Raw, list[int]]:
+        """Weights and dense uploads that count, with their places in the list."""
+        admission = Admission(self.server.broadcast(), self.round)
+        out: Raw = []
+        places = []
+        for place, (_, message) in enumerate(raw):
+            good = admission.admit(message, self.left_out)
+            if good is not None:
+                out.append(good)
+                places.append(place)
+        self.left_out = +self.left_out
+        return out, places
+
+    @contextmanager
+    def _against_zero(self) -> Iterator[None]:
+        self._zeros = True
+        try:
+            yield
+        finally:
+            self._zeros = False
+
+    def _save(self, path: Path) -> None:
+        buffer = io.BytesIO()
+        state = {
+            "run": self.task.spec.spec_hash,
+            "round": self.round,
+            "model": self.server.model.state_dict(),
+            "optimizer": self.server.optimizer.state_dict(),
+            "left_out": dict(self.left_out),
+        }
+        torch.save(state, buffer)
+        write_atomic(path, buffer.getvalue())
+
+    def _resume(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["run"] != self.task.spec.spec_hash:
+            raise ConfigError(f"'{path}' is the checkpoint of another run; give fedvlr_checkpoint a new folder")
+        self.server.model.load_state_dict(state["model"])
+        self.server.optimizer.load_state_dict(state["optimizer"])
+        self.server.refresh()
+        self.round, self.left_out = int(state["round"]), Counter(state["left_out"])
+
+
+def finished_rounds(folder: Path) -> int:
+    """Rounds that a server's checkpoint has behind it; 0 without one."""
+    path = folder / CHECKPOINT
+    return int(torch.load(path, map_location="cpu", weights_only=True)["round"]) - 1 if path.exists() else 0
+
+
+def _check_lingering(args: object) -> None:
+    """FedML's switches are per process and never go off: refuses a run that an earlier one would change."""
+    for module, kind, asked, name in (
+        ("fedml.core.security.fedml_defender", "FedMLDefender", "is_defense_enabled", "enable_defense"),
+        ("fedml.core.security.fedml_attacker", "FedMLAttacker", "is_attack_enabled", "enable_attack"),
+        ("fedml.core.dp.fedml_differential_privacy", "FedMLDifferentialPrivacy", "is_dp_enabled", "enable_dp"),
+    ):
+        loaded = sys.modules.get(module)
+        if loaded is None or option(args, name):
+            continue
+        asked_for = getattr(getattr(loaded, kind).get_instance(), asked, None)
+        if callable(asked_for) and asked_for():
+            raise ConfigError(
+                f"an earlier run of this process set {name}, and FedML never unsets it; start a new process"
+            )

@@ -1,0 +1,98 @@
+"""All users in one process behind FedML's public runner: `FedMLRunner(..., algorithm_flow=Driver(...))`.
+
+FedML's own simulator drops a custom pair, so this one calls every hook in the order of FedML's cross-silo mode. Users
+are drawn with counters, never with the global random state. Imports the pair's parts, not FedML.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator, Raw
+from fedvlr_plugin.integrations.fedml.messages import Message
+from fedvlr_plugin.integrations.fedml.options import option
+from fedvlr_plugin.integrations.fedml.task import ClientData
+from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
+
+AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """One round: its number, mean local loss, clients called, wall seconds, and uploads left out so far."""
+
+    round: int
+    loss: float
+    clients: int
+    seconds: float
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+class Driver:
+    """See the module.
+
+    Args:
+        args: FedML's arguments. dataset: what `load_data` returned first.
+        on_round: called after each round.
+    """
+
+    def __init__(
+        self,
+        args: object,
+        dataset: Sequence[object],
+        trainer: FedVLRClientTrainer,
+        aggregator: FedVLRServerAggregator,
+        on_round: Callable[[RoundLine], None] | None = None,
+    ) -> None:
+        if len(dataset) != 8 or not isinstance(dataset[5], dict):
+            raise ConfigError("the dataset must be the list of eight that fedvlr_plugin's load_data(args) returns")
+        self.args, self.trainer, self.aggregator, self.on_round = args, trainer, aggregator, on_round
+        self.device = getattr(args, "device", None)
+        self.clients: dict[int, ClientData] = dataset[5]
+        self.lines: list[RoundLine] = []
+        self.keeps_all = bool(option(args, "enable_defense") or option(args, "enable_attack"))
+
+    def run(self) -> None:
+        """All rounds that are left."""
+        while self.aggregator.round <= self.aggregator.task.spec.training.rounds:
+            self.one_round()
+
+    def one_round(self) -> RoundLine:
+        """Broadcast, every client of the cohort in turn, and the server's hooks."""
+        begin, aggregator, number = time.perf_counter(), self.aggregator, self.aggregator.round
+        broadcast = aggregator.get_model_params()
+        cohort = aggregator.task.cohort(number)
+        called = [client for client in self.clients.values() if not cohort.isdisjoint(client.users)]
+        raw: Raw = []
+        losses = []
+        for client in called:
+            raw.append(self._train(client, broadcast))
+            losses.append(self.trainer.loss)
+            if not self.keeps_all and len(raw) > AT_ONCE:
+                raw = aggregator.merge(raw, client=-1 - len(losses))
+        kept, _ = aggregator.on_before_aggregation(raw)
+        following = aggregator.on_after_aggregation(aggregator.aggregate(kept))
+        aggregator.set_model_params(following)
+        aggregator.test_all(self.clients, self.clients, self.device, self.args)
+        seconds = time.perf_counter() - begin
+        trained = [loss for loss in losses if loss > 0]
+        loss = sum(trained) / max(len(trained), 1)
+        line = RoundLine(number, loss, len(called), seconds, dict(aggregator.left_out))
+        self.lines.append(line)
+        if self.on_round is not None:
+            self.on_round(line)
+        return line
+
+    def _train(self, client: ClientData, broadcast: Message) -> tuple[float, Message]:
+        """One FedML client's turn."""
+        trainer = self.trainer
+        trainer.set_id(client.client)
+        trainer.update_dataset(client, client, client.samples)
+        trainer.set_model_params(broadcast)
+        trainer.on_before_local_training(client, self.device, self.args)
+        trainer.train(client, self.device, self.args)
+        trainer.on_after_local_training(client, self.device, self.args)
+        return client.samples, trainer.get_model_params()

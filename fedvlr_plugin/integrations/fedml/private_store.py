@@ -1,0 +1,90 @@
+"""Private state of users on disk: one file per user, so that it outlives the process and follows the user.
+
+A file holds a user's parameters, moments and counts of steps before and after the last round that it trained in. So
+a round that the server asks for again (it was restarted from its checkpoint) starts from the state before it, and
+gives the same upload. Tensors only (`weights_only`), written in one step. Imports `federation.contract`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from fedvlr_plugin.benchmark.files import write_atomic
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.contract import Engine
+
+State = dict[str, torch.Tensor]
+
+
+class PrivateStore:
+    """Files `user_<id>.pt` of one run; `run` is its specification's hash, and other runs' files are refused."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.folder, self.run = folder, run
+        self._before: dict[int, State] = {}
+        self._round_of: dict[int, int] = {}
+
+    def enter(self, engine: Engine, users: list[int], round: int) -> None:
+        """Puts the users' states in force as they were when `round` began."""
+        states = _by_user(engine.training_state())
+        changed = False
+        for user in users:
+            if user in self._round_of and self._round_of[user] < round:
+                self._before[user] = states.get(user, {})
+                continue
+            state = self._read(user, round)
+            if state or user in states:
+                changed = True
+                states.pop(user, None)
+                if state:
+                    states[user] = state
+            self._before[user] = state
+        if changed:
+            engine.load_training_state(_joined(states))
+
+    def leave(self, engine: Engine, users: list[int], round: int) -> None:
+        """Writes the users' states as `round` left them."""
+        states = _by_user(engine.training_state())
+        for user in users:
+            if user not in states:
+                continue
+            buffer = io.BytesIO()
+            content = {"run": self.run, "round": round, "before": self._before[user], "after": states[user]}
+            torch.save(content, buffer)
+            write_atomic(self._path(user), buffer.getvalue())
+            self._round_of[user] = round
+
+    def _read(self, user: int, round: int) -> State:
+        """The user's state at the beginning of `round`; empty for a user that never trained."""
+        path = self._path(user)
+        if not path.exists():
+            return {}
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["run"] != self.run:
+            raise ConfigError(f"'{path}' is private state of another run; give fedvlr_private_state_dir a new folder")
+        if content["round"] > round:
+            raise ConfigError(
+                f"'{path}' is from round {content['round']}, later than round {round}; start in a new folder"
+            )
+        state: State = content["before" if content["round"] == round else "after"]
+        return state
+
+    def _path(self, user: int) -> Path:
+        return self.folder / f"user_{user}.pt"
+
+
+def _by_user(state: Mapping[str, torch.Tensor]) -> dict[int, State]:
+    """A sequential engine's training state, user by user."""
+    out: dict[int, State] = {}
+    for key, value in state.items():
+        user, _, name = key.partition(".")
+        out.setdefault(int(user), {})[name] = value
+    return out
+
+
+def _joined(states: Mapping[int, State]) -> State:
+    return {f"{user}.{name}": value for user, state in states.items() for name, value in state.items()}

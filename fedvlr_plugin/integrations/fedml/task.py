@@ -1,0 +1,189 @@
+"""What a FedML configuration asks for: a specification, the data, and which users each FedML client holds.
+
+In one process each FedML client is one user. Across silos a client process holds several users and sends their
+weighted mean. Imports `options`, `config` and the parts of `federation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fedvlr_plugin.config import PROTOCOLS, RunSpec
+from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError, unknown_name
+from fedvlr_plugin.federation.server import Server
+from fedvlr_plugin.federation.setup import LocalProblem, local_problem, make_backbone, make_fusion
+from fedvlr_plugin.fusion.views import Fusion
+from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text, whole
+from fedvlr_plugin.rng import draw_cohort
+
+TASK = "_fedvlr_task"
+SAME = {
+    "epochs": "local_epochs",
+    "batch_size": "batch_size",
+    "learning_rate": "client_lr",
+    "client_optimizer": "client_optimizer",
+}
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """What FedML hands to `train`: the FedML client's number and the users that it holds.
+
+    FedML's plain single-process simulator drops trainer and aggregator and iterates over this instead: that is refused.
+    """
+
+    client: int
+    users: tuple[int, ...]
+    samples: int
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[object]:
+        raise ConfigError(
+            "FedML's plain simulator (backend sp) ignores the FedVLR trainer and aggregator and trains a model of its "
+            "own; give FedMLRunner(..., algorithm_flow=Driver(args, dataset, trainer, aggregator)), or use cross_silo"
+        )
+
+
+@dataclass(repr=False)
+class Task:
+    """One run: specification, data and clients."""
+
+    spec: RunSpec
+    backbone: str
+    fusion: Fusion
+    data: PreparedData
+    clients: list[ClientData] = field(default_factory=list)
+
+    def server(self, device: torch.device) -> Server:
+        """The server's shared model with its optimiser."""
+        settings = make_fusion(self.fusion, self.spec.model)
+        backbone = make_backbone(self.backbone, settings, self.spec.model)
+        wanted = self.spec.model.modalities
+        features = self.data.features if wanted is None else self.data.features.select(wanted)
+        training, problem = self.spec.training, self.problem(device, self.clients[0].users)
+        n_items = self.data.interactions.n_items
+        return Server(n_items, features, settings, backbone, training, self.spec.seed, problem.dtype, device)
+
+    def problem(self, device: torch.device, users: tuple[int, ...] | None) -> LocalProblem:
+        """The clients' side, for some users or all."""
+        settings = make_fusion(self.fusion, self.spec.model)
+        backbone = make_backbone(self.backbone, settings, self.spec.model)
+        chosen = None if users is None else torch.tensor(users, dtype=torch.int64)
+        return local_problem(self.spec, backbone, settings, self.data.interactions, device, chosen)
+
+    def cohort(self, round: int) -> set[int]:
+        """User ids of a round; every process draws the same ones."""
+        n_users = self.data.interactions.n_users
+        return set(draw_cohort(self.spec.seed, round, n_users, self.spec.training.participation).tolist())
+
+
+def task_of(args: object) -> Task:
+    """The task of a FedML configuration, built once per arguments object."""
+    task = getattr(args, TASK, None)
+    if not isinstance(task, Task):
+        task = _make(args)
+        setattr(args, TASK, task)
+    return task
+
+
+def use_data(args: object, data: PreparedData) -> Task:
+    """The same with data of one's own, in place of the data set that `dataset` names."""
+    task = _make(args, data)
+    setattr(args, TASK, task)
+    return task
+
+
+def load_data(args: object) -> tuple[list[object], int]:
+    """FedML's dataset list of eight, and the number of classes (the items).
+
+    Raises:
+        ConfigError: an option that FedML ignores, an unknown setting, or numbers of clients that do not fit.
+    """
+    task = task_of(args)
+    silos = {silo.client: silo for silo in task.clients}
+    sizes = {silo.client: silo.samples for silo in task.clients}
+    total = sum(sizes.values())
+    n_items = task.data.interactions.n_items
+    return [total, total, None, None, sizes, silos, dict(silos), n_items], n_items
+
+
+def load_model(args: object) -> torch.nn.Module:
+    """Stands where FedML wants a torch module; the weights live in the aggregator and at the clients."""
+    task_of(args)
+    return torch.nn.Module()
+
+
+def _make(args: object, data: PreparedData | None = None) -> Task:
+    from fedvlr_plugin.benchmark.rows import parse_row
+
+    check_options(args)
+    row = parse_row(text(args, "fedvlr_row", "FedAvg+ours"))
+    if row.backbone is None or row.fusion is None:
+        raise ConfigError(f"fedvlr_row: '{row.name}' is not federated; try FedAvg+ours")
+    data = data or _open(args)
+    spec = _spec(args, row.name, data)
+    return Task(spec, row.backbone, row.fusion, data, _clients(args, data))
+
+
+def _spec(args: object, row: str, data: PreparedData) -> RunSpec:
+    from fedvlr_plugin.benchmark.profiles import split_settings
+    from fedvlr_plugin.config import build_config
+
+    given = option(args, "fedvlr_settings", {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"fedvlr_settings: names with values are needed, got {given!r}")
+    settings: dict[str, object] = dict(given)
+    theirs = {ours: option(args, name) for name, ours in SAME.items()}
+    theirs["rounds"] = option(args, "fedvlr_rounds", option(args, "comm_round"))
+    if not is_cross_silo(args) and option(args, "client_num_per_round") is not None:
+        theirs["participation"] = whole(args, "client_num_per_round", 1) / data.interactions.n_users
+    for name, value in theirs.items():
+        if value is not None and settings.setdefault(name, value) != value:
+            raise ConfigError(f"'{name}' is {settings[name]!r} in fedvlr_settings and {value!r} in FedML's own options")
+    training, model = split_settings(settings)
+    protocol = text(args, "fedvlr_protocol", "corrected")
+    if protocol not in PROTOCOLS:
+        raise unknown_name("fedvlr_protocol", protocol, PROTOCOLS)
+    seed, dtype = whole(args, "random_seed", 0), text(args, "fedvlr_dtype", "float32")
+    values = {"dataset": data.name, "row": row, "seed": seed, "dtype": dtype, "protocol": PROTOCOLS[protocol]}
+    return build_config(RunSpec, {**values, "training": training, "model": model})
+
+
+def _open(args: object) -> PreparedData:
+    """`dataset`: a name of the catalogue, or `generated:USERSxITEMSxINTERACTIONS`."""
+    name = text(args, "dataset", "ml-100k")
+    if name.startswith("generated:"):
+        numbers = name.removeprefix("generated:").split("x")
+        if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+            raise ConfigError(f"dataset '{name}': generated:USERSxITEMSxINTERACTIONS is needed, e.g. generated:6x40x90")
+        return generated(int(numbers[0]), int(numbers[1]), int(numbers[2]), width=32)
+    from fedvlr_plugin.integrations.recbole.open import prepare
+
+    root = option(args, "fedvlr_data_root")
+    return prepare(name, None if root is None else Path(str(root)))
+
+
+def _clients(args: object, data: PreparedData) -> list[ClientData]:
+    """One client per user in one process; across silos `worker_num` ranges of users of nearly equal length."""
+    n_users, sizes = data.interactions.n_users, data.interactions.train_sizes
+    parts = n_users
+    if is_cross_silo(args):
+        parts = whole(args, "worker_num", 0)
+        if not 1 <= parts <= n_users:
+            raise ConfigError(f"worker_num: 1 to {n_users} (the users of '{data.name}') is needed, got {parts}")
+    elif whole(args, "client_num_in_total", n_users) != n_users:
+        raise ConfigError(
+            f"client_num_in_total is {option(args, 'client_num_in_total')} and '{data.name}' has {n_users} users; "
+            f"leave it empty or write {n_users}"
+        )
+    ranges = np.array_split(np.arange(n_users), parts)
+    return [ClientData(k, tuple(users.tolist()), int(sizes[users].sum())) for k, users in enumerate(ranges)]

@@ -1,0 +1,85 @@
+"""The client's side of the pair: FedML calls it, the sequential engine does the work.
+
+One process is not one user: which users are trained is read from the data object, and their private state follows
+them (`private_store`). Only uploads ever leave `get_model_params`. Needs FedML at import.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from fedml.core import ClientTrainer
+
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.sequential import SequentialEngine
+from fedvlr_plugin.integrations.fedml.messages import ROUND, Message, pack_upload, payload
+from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
+from fedvlr_plugin.integrations.fedml.private_store import PrivateStore
+from fedvlr_plugin.integrations.fedml.task import ClientData, task_of
+
+
+class FedVLRClientTrainer(ClientTrainer):
+    """Trains the users of a FedML client on the broadcast and keeps their mean upload for FedML to send."""
+
+    def __init__(self, model: torch.nn.Module, args: object) -> None:
+        check_options(args)
+        super().__init__(model, args)
+        self.task = task_of(args)
+        self.device = torch.device(text(args, "fedvlr_device", "cpu"))
+        self.touched = text(args, "fedvlr_upload", "dense") == "touched"
+        if text(args, "fedvlr_upload", "dense") not in ("dense", "touched"):
+            raise ConfigError(f"fedvlr_upload: dense or touched, got '{option(args, 'fedvlr_upload')}'")
+        self.alone = not is_cross_silo(args)
+        folder = option(args, "fedvlr_private_state_dir")
+        self.store = None if folder is None else PrivateStore(Path(str(folder)), self.task.spec.spec_hash)
+        self.loss = 0.0
+        self._engines: dict[int, SequentialEngine] = {}
+        self._received: Message = OrderedDict()
+        self._upload: Message = OrderedDict()
+
+    def engine_for(self, data: ClientData) -> SequentialEngine:
+        """The engine that holds these users: one for all in one process, one per FedML client across silos."""
+        key, users = (-1, None) if self.alone else (data.client, data.users)
+        if key not in self._engines:
+            self._engines[key] = SequentialEngine(self.task.problem(self.device, users))
+        return self._engines[key]
+
+    def set_model_params(self, model_parameters: Message) -> None:
+        """Takes the server's broadcast."""
+        if ROUND not in model_parameters:
+            raise ConfigError("this message is not a FedVLR server's; use FedVLRServerAggregator on the server")
+        self._received = model_parameters
+
+    def get_model_params(self) -> Message:
+        """The upload of the last training; empty before any. Never anything private."""
+        return self._upload
+
+    def train(self, train_data: ClientData, device: object, args: object) -> None:
+        """Local epochs of the client's users that are in the round's cohort."""
+        round = int(self._received[ROUND])
+        cohort = self.task.cohort(round)
+        users = [user for user in train_data.users if user in cohort]
+        engine = self.engine_for(train_data)
+        dtype = engine.problem.dtype
+        broadcast = {name: value.to(self.device, dtype) for name, value in payload(self._received).items()}
+        ids = torch.tensor(users, dtype=torch.int64, device=self.device)
+        if engine.problem.backbone.client_weight == "equal":
+            weights = torch.ones(len(users), dtype=torch.float64, device=self.device)
+        else:
+            weights = engine.problem.histories.weights[ids].to(torch.float64)
+        weight = float(weights.sum())
+        if self.store is not None:
+            self.store.enter(engine, users, round)
+        uplink = engine.local_round(broadcast, ids, (weights / max(weight, 1.0)).to(dtype), round)
+        if self.store is not None:
+            self.store.leave(engine, users, round)
+        self.loss = uplink.loss
+        broken = uplink.left_out.get("not finite", 0)
+        if broken and not uplink.clients:
+            weight = 0.0
+        self._upload = pack_upload(uplink.sums, round, train_data.client, weight, broken, self.touched)
+
+    def test(self, test_data: ClientData, device: object, args: object) -> None:
+        """Nothing: ranking metrics come from the driver, which has all users."""

@@ -1,0 +1,93 @@
+"""The pair in one process: the same model as the sequential engine, whatever the backbone and the fusion."""
+
+import pytest
+import torch
+from federation_toy import ALL, cases
+from toy import make_toy
+
+from fedvlr_plugin.benchmark.rows import VARIANTS
+from fedvlr_plugin.config import ExecutionConfig
+from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.simulation import Federation
+from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data
+
+NAME = {fusion: variant for variant, fusion in VARIANTS.items()}
+
+
+def start(host, args, data=None):
+    use_data(args, data or make_toy())
+    dataset, _ = load_data(args)
+    model = load_model(args)
+    trainer, aggregator = host.Trainer(model, args), host.Aggregator(model, args)
+    return host.Driver(args, dataset, trainer, aggregator)
+
+
+def reference(driver, engine="sequential"):
+    task = driver.aggregator.task
+    federation = Federation(task.spec, task.backbone, task.fusion, task.data, ExecutionConfig(engine=engine))
+    for number in range(1, task.spec.training.rounds + 1):
+        federation.round(number)
+    return federation
+
+
+def assert_same_model(driver, federation, tolerance=1e-9):
+    other = federation.server.snapshot()
+    for name, value in driver.aggregator.server.snapshot().items():
+        assert torch.allclose(value, other[name], atol=tolerance, rtol=0), name
+    assert driver.aggregator.round == federation.spec.training.rounds + 1
+
+
+@cases
+def test_the_pair_equals_the_sequential_engine(host, make_args, backbone, fusion):
+    row = f"{backbone}+{NAME[fusion]}" if NAME[fusion] else backbone
+    driver = start(host, make_args(fedvlr_row=row))
+    before = driver.aggregator.server.snapshot()
+    driver.run()
+    federation = reference(driver)
+    assert_same_model(driver, federation)
+    engine = driver.trainer.engine_for(driver.clients[0])
+    assert torch.allclose(
+        engine.score(driver.aggregator.server.broadcast(), ALL), federation.score(ALL), atol=1e-9, rtol=0
+    )
+    after = driver.aggregator.server.snapshot()
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("row", ["FedAvg+ours", "FedNCF+ours"])
+def test_ku_sized_data_merged_chunk_by_chunk(host, make_args, row):
+    """204 users, more than are held at once, so uploads are merged on the way."""
+    data = generated(204, 560, 3_488, width=16)
+    driver = start(host, make_args(fedvlr_row=row, settings={"local_epochs": 1, "participation": 1.0}), data)
+    driver.run()
+    assert_same_model(driver, reference(driver, "batched"))
+
+
+def test_uploads_hold_the_broadcasts_names_and_nothing_private(host, make_args):
+    driver = start(host, make_args(fedvlr_row="FedRAP+ours"))
+    driver.one_round()
+    names = {n for n in driver.trainer.get_model_params() if not n.startswith("fedvlr.")}
+    assert names == set(driver.aggregator.server.broadcast())
+    notes = {n for n in driver.trainer.get_model_params() if n.startswith("fedvlr.")}
+    assert notes == {"fedvlr.round", "fedvlr.client", "fedvlr.weight", "fedvlr.broken"}
+
+
+def test_touched_rows_give_the_same_model_and_smaller_messages(host, make_args):
+    data = generated(12, 400, 100, width=16)
+    dense, touched = start(host, make_args(), data), start(host, make_args(fedvlr_upload="touched"), data)
+    dense.run(), touched.run()
+    assert_same_model(touched, reference(dense))
+    size = [sum(v.numel() for v in d.trainer.get_model_params().values()) for d in (dense, touched)]
+    assert size[1] < 0.5 * size[0]
+
+
+def test_global_random_state_is_untouched(host, make_args):
+    before = torch.get_rng_state()
+    start(host, make_args()).run()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_plain_sp_explains_itself(host, make_args):
+    driver = start(host, make_args())
+    with pytest.raises(ConfigError, match="algorithm_flow=Driver"):
+        next(iter(driver.clients[0]))
