@@ -22,9 +22,9 @@ def with_faults(spec: RunSpec, dropout: float, stragglers: float) -> RunSpec:
 
 
 def fault_suffix(dropout: float, stragglers: float) -> str:
-    """`-dropout0.3-stragglers0.1`, for file names; nothing without faults."""
+    """`-dropout30-stragglers10`, in percent, for file names; nothing without faults."""
     parts = (("dropout", dropout), ("stragglers", stragglers))
-    return "".join(f"-{name}{share:g}" for name, share in parts if share)
+    return "".join(f"-{name}{100 * share:g}".replace(".", "p") for name, share in parts if share)
 
 
 def fault_lines(records: Sequence[RunRecord]) -> list[str]:
