@@ -141,6 +141,7 @@ def _mount(name: str, module: str) -> None:
 
 
 _mount("data", "fedvlr_plugin.data.cli")
+_mount("fedml", "fedvlr_plugin.integrations.fedml.cli")
 _mount("privacy", "fedvlr_plugin.privacy.cli")
 
 

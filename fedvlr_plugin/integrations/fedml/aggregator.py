@@ -6,7 +6,6 @@ they see are differences. Needs FedML at import.
 
 from __future__ import annotations
 
-import io
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
@@ -16,14 +15,13 @@ from pathlib import Path
 import torch
 from fedml.core import ServerAggregator
 
-from fedvlr_plugin.benchmark.files import write_atomic
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.integrations.fedml.checkpoint import load_server, save_server
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Admission, Message, pack_broadcast, pack_upload, payload
 from fedvlr_plugin.integrations.fedml.options import check_options, option, text
 from fedvlr_plugin.integrations.fedml.task import task_of
 
 Raw = list[tuple[float, Message]]
-CHECKPOINT = "server.pt"
 
 
 class FedVLRServerAggregator(ServerAggregator):
@@ -44,9 +42,10 @@ class FedVLRServerAggregator(ServerAggregator):
         self.left_out: Counter[str] = Counter()
         self._zeros = False
         folder = option(args, "fedvlr_checkpoint")
-        self.checkpoint = None if folder is None else Path(str(folder)) / CHECKPOINT
-        if self.checkpoint is not None and self.checkpoint.exists():
-            self._resume(self.checkpoint)
+        self.checkpoint = None if folder is None else Path(str(folder))
+        if self.checkpoint is not None:
+            self.round, left_out = load_server(self.checkpoint, self.server, self.task.run)
+            self.left_out = Counter(left_out)
 
     def get_model_params(self) -> Message:
         """The broadcast of the present round."""
@@ -88,7 +87,8 @@ class FedVLRServerAggregator(ServerAggregator):
             self.left_out["rounds without any upload"] += 1
         self.round += 1
         if self.checkpoint is not None:
-            self._save(self.checkpoint)
+            run = self.task.run
+            save_server(self.checkpoint, self.server, run, self.round, dict(self.left_out))
         return self.get_model_params()
 
     def test(self, test_data: object, device: object, args: object) -> tuple[float, float, float, float]:
@@ -127,33 +127,6 @@ class FedVLRServerAggregator(ServerAggregator):
             yield
         finally:
             self._zeros = False
-
-    def _save(self, path: Path) -> None:
-        buffer = io.BytesIO()
-        state = {
-            "run": self.task.spec.spec_hash,
-            "round": self.round,
-            "model": self.server.model.state_dict(),
-            "optimizer": self.server.optimizer.state_dict(),
-            "left_out": dict(self.left_out),
-        }
-        torch.save(state, buffer)
-        write_atomic(path, buffer.getvalue())
-
-    def _resume(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["run"] != self.task.spec.spec_hash:
-            raise ConfigError(f"'{path}' is the checkpoint of another run; give fedvlr_checkpoint a new folder")
-        self.server.model.load_state_dict(state["model"])
-        self.server.optimizer.load_state_dict(state["optimizer"])
-        self.server.refresh()
-        self.round, self.left_out = int(state["round"]), Counter(state["left_out"])
-
-
-def finished_rounds(folder: Path) -> int:
-    """Rounds that a server's checkpoint has behind it; 0 without one."""
-    path = folder / CHECKPOINT
-    return int(torch.load(path, map_location="cpu", weights_only=True)["round"]) - 1 if path.exists() else 0
 
 
 def _check_lingering(args: object) -> None:

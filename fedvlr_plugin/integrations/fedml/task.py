@@ -63,6 +63,12 @@ class Task:
     data: PreparedData
     clients: list[ClientData] = field(default_factory=list)
 
+    @property
+    def run(self) -> str:
+        """What tells this run's files from another's: the specification but for the number of rounds."""
+        one = self.spec.training.model_copy(update={"rounds": 1})
+        return self.spec.model_copy(update={"training": one}).spec_hash
+
     def server(self, device: torch.device) -> Server:
         """The server's shared model with its optimiser."""
         settings = make_fusion(self.fusion, self.spec.model)

@@ -33,7 +33,7 @@ class FedVLRClientTrainer(ClientTrainer):
             raise ConfigError(f"fedvlr_upload: dense or touched, got '{option(args, 'fedvlr_upload')}'")
         self.alone = not is_cross_silo(args)
         folder = option(args, "fedvlr_private_state_dir")
-        self.store = None if folder is None else PrivateStore(Path(str(folder)), self.task.spec.spec_hash)
+        self.store = None if folder is None else PrivateStore(Path(str(folder)), self.task.run)
         self.loss = 0.0
         self._engines: dict[int, SequentialEngine] = {}
         self._received: Message = OrderedDict()

@@ -1,0 +1,142 @@
+"""Real FedML processes: GRPC and MPI on loopback, equal to the engine, resumed, and with a client that dies."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from fedvlr_plugin.config import ExecutionConfig, ModelConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.federation.simulation import Federation
+
+LIMIT = 240
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "dataset=generated:6x40x90",
+    "fedvlr_row=FedRAP+ours",
+    "fedvlr_dtype=float64",
+    "epochs=2",
+    "batch_size=16",
+    "fedvlr_settings={dim: 8, router_hidden: 6}",
+]
+real_fedml = pytest.mark.skipif(
+    getattr(find_spec("fedml"), "origin", None) is None, reason="fedml is not installed; `make test` installs it"
+)
+
+
+def environment():
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def up(folder, rounds, *more):
+    command = [sys.executable, "-m", "fedvlr_plugin.cli", "fedml", "up", "--clients", "2", "--folder", str(folder)]
+    command += ["--timeout", str(LIMIT - 20)]
+    for value in (*SMALL, f"comm_round={rounds}", *more):
+        command += ["--set", value]
+    return command
+
+
+def finish(command, cwd):
+    done = subprocess.run(command, env=environment(), cwd=cwd, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def reference(rounds):
+    data = generated(6, 40, 90, width=32)
+    training = TrainingConfig(rounds=rounds, local_epochs=2, batch_size=16)
+    spec = RunSpec(
+        dataset=data.name,
+        row="FedRAP+ours",
+        dtype="float64",
+        training=training,
+        model=ModelConfig(dim=8, router_hidden=6),
+    )
+    federation = Federation(spec, "FedRAP", "blfm", data, ExecutionConfig(engine="sequential"))
+    for number in range(1, rounds + 1):
+        federation.round(number)
+    return federation.server.snapshot()
+
+
+def assert_equal_to_engine(checkpoint, rounds):
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["round"] == rounds + 1
+    for name, value in reference(rounds).items():
+        assert torch.allclose(value, state["model"][name], atol=1e-9, rtol=0), name
+
+
+@real_fedml
+@pytest.mark.slow
+def test_grpc_with_two_clients_of_three_users_is_the_engine_and_goes_on_after_a_restart(tmp_path):
+    """Two rounds, everything stopped, a third round by new processes: private moments come from the store."""
+    folder = tmp_path / "run"
+    assert "rounds 2, left out {}" in finish(up(folder, 2), tmp_path)
+    assert_equal_to_engine(folder / "server.pt", 2)
+    assert "rounds 3, left out {}" in finish(up(folder, 3), tmp_path)
+    assert_equal_to_engine(folder / "server.pt", 3)
+    assert sorted(p.name for p in (folder / "private").iterdir()) == [f"user_{u}.pt" for u in range(6)]
+    assert [p.name for p in tmp_path.iterdir()] == ["run"], "something was written outside of the run's folder"
+
+
+@real_fedml
+@pytest.mark.slow
+def test_grpc_goes_on_without_a_client_that_dies(tmp_path):
+    folder, rounds = tmp_path / "run", 300
+    process = subprocess.Popen(up(folder, rounds), env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "private" / "user_5.pt").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        (second,) = [p for p in psutil.Process(process.pid).children() if "2" in _rank(p)]
+        second.kill()
+        out, _ = process.communicate(timeout=LIMIT)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert f"rounds {rounds}" in out and "clients that died: [2]" in out
+    lost = torch.load(folder / "server.pt", weights_only=True)["left_out"]["lost"]
+    assert 0 < lost < rounds
+
+
+def _rank(process):
+    words = process.cmdline()
+    return words[words.index("--rank") + 1] if "--rank" in words else ""
+
+
+@real_fedml
+@pytest.mark.slow
+def test_up_stops_everything_when_the_server_fails(tmp_path):
+    command = up(tmp_path / "run", 2, "enable_fhe=true")
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 2 and "enable_fhe" in done.stderr
+
+
+@real_fedml
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+def test_mpi_with_two_clients_is_the_engine(tmp_path):
+    import yaml
+
+    from fedvlr_plugin.integrations.fedml.cli import _options
+    from fedvlr_plugin.integrations.fedml.launch import read_sections, set_options
+
+    sections = read_sections(ROOT / "fedml_configs" / "cross_silo_mpi.yaml")
+    set_options(sections, _options([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))
+    (tmp_path / "mpi.yaml").write_text(yaml.safe_dump(sections))
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "HOME": str(tmp_path)}
+    command = ["mpirun", "--oversubscribe", "--mca", "btl_vader_single_copy_mechanism", "none", "-n", "3"]
+    command += [sys.executable, "-m", "fedvlr_plugin.integrations.fedml.mpi", "--cf", str(tmp_path / "mpi.yaml")]
+    done = subprocess.run(
+        command, env=environment() | root, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert_equal_to_engine(tmp_path / "server.pt", 2)
