@@ -6,6 +6,7 @@ The promise is about the shared model and everything else that the server learns
   without noise, and so do the losses and hit rates that a run reports about itself;
 * side channels: who answers, who drops out and when, how long it takes; a secure sum that is given up;
 * the accuracy of floating-point noise: its lowest bits are not those of a true Gaussian and can betray the sum;
+* the rounding of secure aggregation, which can lengthen a clipped upload by half a step times the root of its size;
 * the user's own device, which sees its own data, and whatever it recommends to its user.
 
 Imports `accounting`, `config`, `frozen`.
