@@ -1,7 +1,6 @@
 """Uploads that do not count, options that FedML ignores, restarts, and liars under FedML's robust rules."""
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,6 +129,8 @@ REFUSED = [
     ({"enable_fhe": True}, "enable_fhe"),
     ({"enable_defense": True, "defense_type": "weak_dp"}, "weak_dp"),
     ({"enable_defense": True, "defense_type": "robust_learning_rate"}, "robust_learning_rate"),
+    ({"enable_defense": True, "defense_type": "trimmed_mean"}, "sample counts"),
+    ({"enable_defense": True, "defense_type": "geo_median"}, "rfa is the geometric median"),
     ({"enable_attack": True, "attack_type": "label_flipping"}, "label_flipping"),
     ({"enable_contribution": True}, "enable_contribution"),
     ({"federated_optimizer": "FedOpt"}, "FedOpt"),
@@ -186,14 +187,14 @@ RULES = {
     "norm_diff_clipping": {"norm_bound": 0.05},
     "krum": {"byzantine_client_num": 1, "krum_param_m": 1},
     "multikrum": {"byzantine_client_num": 1, "krum_param_m": 4},
-    "trimmed_mean": {"beta": 0.2},
-    "geo_median": {"byzantine_client_num": 1, "batch_num": 9},
+    "rfa": {"using_gpu": False, "device_type": "cpu"},
     "wise_median": {},
 }
 
 
+@pytest.mark.parametrize("row", ["PFedRec", "FedAvg"])
 @pytest.mark.parametrize("rule", RULES)
-def test_fedmls_robust_rules_bound_a_scaled_sign_flip(fresh_switches, make_args, rule):
+def test_fedmls_robust_rules_bound_a_scaled_sign_flip(fresh_switches, make_args, rule, row):
     """One of nine clients sends -1000 times its upload. Shared weights step by plain SGD, so the step is the mean."""
     from fedml.core.security.fedml_defender import FedMLDefender
 
@@ -202,7 +203,7 @@ def test_fedmls_robust_rules_bound_a_scaled_sign_flip(fresh_switches, make_args,
     def step(liar, **options):
         FedMLDefender._defender_instance = None
         settings = {"participation": 1.0, "server_optimizer": "sgd", "server_lr": 1.0, "server_lr_id": 1.0}
-        driver = start(host, make_args(fedvlr_row="PFedRec", settings=settings, **options))
+        driver = start(host, make_args(fedvlr_row=row, settings=settings, **options))
         aggregator = driver.aggregator
         before, raw = aggregator.server.snapshot()["id_table"], []
         for client in driver.clients.values():
@@ -218,12 +219,15 @@ def test_fedmls_robust_rules_bound_a_scaled_sign_flip(fresh_switches, make_args,
     defended = step(True, enable_defense=True, defense_type=rule, **RULES[rule])
     assert (harmed - clean).norm() > 100 * clean.norm()
     assert (defended - clean).norm() < 3 * clean.norm()
-    assert not torch.equal(defended, torch.zeros_like(defended)) or rule in ("wise_median", "krum")
-    assert isinstance(make_args(), SimpleNamespace)
 
 
-def test_a_defence_of_an_earlier_run_is_not_carried_on_in_silence(fresh_switches, make_args):
-    host = fresh_switches
-    start(host, make_args(enable_defense=True, defense_type="norm_diff_clipping", norm_bound=1.0))
+def test_noise_of_an_earlier_run_is_not_carried_on_in_silence(host, make_args, monkeypatch):
+    """FedML's switch for noise stays on for the process."""
+    if "fedml.core.security.fedml_defender" not in sys.modules:
+        pytest.skip("the switch is FedML's own")
+    from fedml.core.dp.fedml_differential_privacy import FedMLDifferentialPrivacy
+
+    start(host, make_args())
+    monkeypatch.setattr(FedMLDifferentialPrivacy.get_instance(), "is_enabled", True)
     with pytest.raises(ConfigError, match="start a new process"):
         start(host, make_args())

@@ -72,6 +72,8 @@ class FedVLRServerAggregator(ServerAggregator):
         """The weighted mean, or what FedML's defence makes of it; empty when nobody's upload counts."""
         if not raw_client_model_or_grad_list:
             return OrderedDict()
+        if text(self.args, "defense_type") == "rfa" and option(self.args, "enable_defense"):
+            raw_client_model_or_grad_list = _told_apart(raw_client_model_or_grad_list)
         with self._against_zero():
             out: Message = super().aggregate(raw_client_model_or_grad_list)
         return out
@@ -129,11 +131,18 @@ class FedVLRServerAggregator(ServerAggregator):
             self._zeros = False
 
 
+def _told_apart(raw: Raw) -> Raw:
+    """Equal weights that differ in the ninth digit: FedML's rfa keeps weights in a set, where equal ones fall together.
+
+    So its geometric median is over all clients, unweighted.
+    """
+    return [(1.0 + place * 1e-9, upload) for place, (_, upload) in enumerate(raw)]
+
+
 def _check_lingering(args: object) -> None:
-    """FedML's switches are per process and never go off: refuses a run that an earlier one would change."""
+    """Some of FedML's switches are per process and never go off: refuses a run that an earlier one would change."""
     for module, kind, asked, name in (
-        ("fedml.core.security.fedml_defender", "FedMLDefender", "is_defense_enabled", "enable_defense"),
-        ("fedml.core.security.fedml_attacker", "FedMLAttacker", "is_attack_enabled", "enable_attack"),
+        ("fedml.core.security.fedml_attacker", "FedMLAttacker", "is_model_attack", "enable_attack"),
         ("fedml.core.dp.fedml_differential_privacy", "FedMLDifferentialPrivacy", "is_dp_enabled", "enable_dp"),
     ):
         loaded = sys.modules.get(module)

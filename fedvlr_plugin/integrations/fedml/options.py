@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from fedvlr_plugin.errors import ConfigError
 
-ACTING_DEFENSES = ("norm_diff_clipping", "krum", "multikrum", "geo_median", "rfa", "trimmed_mean", "wise_median")
+ACTING_DEFENSES = ("norm_diff_clipping", "krum", "multikrum", "rfa", "wise_median")
+FALSE_DEFENSES = {
+    "weak_dp": "does nothing",
+    "robust_learning_rate": "does nothing",
+    "foolsgold": "left the mean unchanged",
+    "trimmed_mean": "cuts off clients by their sample counts, not by what they send",
+    "geo_median": "keeps its weights in a set, so clients of equal weight fall away; rfa is the geometric median",
+}
 ELSEWHERE = "set FedVLR's own conditions instead (privacy, secure: see the README)"
 OURS = (
     "fedvlr_row",
@@ -67,7 +74,8 @@ def check_options(args: object) -> None:
         kind = text(args, "defense_type")
         if kind not in ACTING_DEFENSES:
             known = ", ".join(ACTING_DEFENSES)
-            raise ConfigError(f"defense_type '{kind}' does nothing or fails in FedML; those that act: {known}")
+            reason = FALSE_DEFENSES.get(kind, "is not known to bound a client that lies")
+            raise ConfigError(f"defense_type '{kind}' of FedML {reason}; those that act: {known}")
     if option(args, "enable_attack") and text(args, "attack_type") in ("label_flipping", "edge_case_backdoor"):
         raise ConfigError(f"attack_type '{text(args, 'attack_type')}' expects batches of labelled images")
     if option(args, "enable_contribution"):
