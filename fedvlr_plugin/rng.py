@@ -17,6 +17,7 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MUL_1 = 0xBF58476D1CE4E5B9
 _MUL_2 = 0x94D049BB133111EB
+PIECE = 32_768
 
 
 class Stream(IntEnum):
@@ -47,9 +48,9 @@ def _mix_int(z: int) -> int:
 def _mix(z: torch.Tensor) -> torch.Tensor:
     """The same finaliser on an int64 tensor, in place."""
     for shift, factor in ((30, _MUL_1), (27, _MUL_2)):
-        z ^= (z >> shift) & ((1 << (64 - shift)) - 1)
+        z ^= (z >> shift).bitwise_and_((1 << (64 - shift)) - 1)
         z *= _signed(factor)
-    z ^= (z >> 31) & ((1 << 33) - 1)
+    z ^= (z >> 31).bitwise_and_((1 << 33) - 1)
     return z
 
 
@@ -75,6 +76,19 @@ def bits32(keys: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 def below(keys: torch.Tensor, index: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
     """Uniform integers in [0, bound), `bound` in 1..2**31 - 1, shapes broadcast."""
     return bits32(keys, index).mul_(bound) >> 32
+
+
+def premix(index: torch.Tensor) -> torch.Tensor:
+    """The part of a draw that depends on the index only, for `below_premixed`."""
+    return (index + 1) * _signed(_GOLDEN)
+
+
+def below_premixed(keys: torch.Tensor, mixed: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
+    """`below(keys, index, bound)` for `mixed = premix(index)`, in place in `keys`, a cache's share at a time."""
+    for part, add, most in zip(keys.split(PIECE), mixed.split(PIECE), bound.split(PIECE), strict=True):
+        _mix(part.add_(add))
+        part.bitwise_right_shift_(32).bitwise_and_(0xFFFFFFFF).mul_(most).bitwise_right_shift_(32)
+    return keys
 
 
 def generator(seed: int, stream: Stream, *counters: int) -> torch.Generator:

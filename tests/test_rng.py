@@ -5,7 +5,18 @@ import pytest
 import torch
 from scipy import stats
 
-from fedvlr_plugin.rng import Stream, _mix_int, below, bits32, client_keys, derive, draw_cohort
+from fedvlr_plugin.rng import (
+    PIECE,
+    Stream,
+    _mix_int,
+    below,
+    below_premixed,
+    bits32,
+    client_keys,
+    derive,
+    draw_cohort,
+    premix,
+)
 
 GOLDEN = 0x9E3779B97F4A7C15
 
@@ -67,3 +78,11 @@ def test_global_random_state_is_untouched():
     draw_cohort(0, 1, 100, 0.5)
     client_keys(0, Stream.NEGATIVES, 1, 0, torch.arange(5))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_draws_in_place_are_the_same_draws():
+    n = 2 * PIECE + 17
+    keys = client_keys(5, Stream.NEGATIVES, 1, 0, torch.arange(n))
+    index, bound = torch.arange(n) % 91, 1 + torch.arange(n) % 5000
+    expected = below(keys, index, bound)
+    assert torch.equal(below_premixed(keys.clone(), premix(index), bound), expected)

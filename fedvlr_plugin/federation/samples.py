@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ import torch
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.federation.ragged import bags
-from fedvlr_plugin.rng import Stream, below, bits32, client_keys
+from fedvlr_plugin.rng import Stream, below_premixed, bits32, client_keys, premix
 
 MOST_LISTED = 16 * 2**20
 
@@ -140,6 +141,16 @@ class Sampler:
         return BlockSampler(self, slots, lists)
 
 
+class Cut(NamedTuple):
+    """A step's place in an epoch: its clients, where its samples begin in the order of steps, and their layout."""
+
+    clients: int
+    begin: int
+    indptr: torch.Tensor
+    owner: torch.Tensor
+    share: torch.Tensor
+
+
 class BlockSampler(HistoryBlock):
     """Samples of one block of clients. What does not change from epoch to epoch is worked out once, here."""
 
@@ -160,6 +171,7 @@ class BlockSampler(HistoryBlock):
         self.drawn_owner = torch.repeat_interleave(clients, drawn)
         self.drawn_index = torch.arange(len(self.drawn_owner), device=device) - _indptr(drawn)[self.drawn_owner]
         self.drawn_bound = self.bound[self.drawn_owner]
+        self.drawn_mixed = premix(self.drawn_index)
         self.drawn_base = self.drawn_owner * self.stride
         self.drawn_shift = self.history_indptr[self.drawn_owner]
         self.outside: torch.Tensor | None = None
@@ -175,6 +187,7 @@ class BlockSampler(HistoryBlock):
         self.share = counts.to(sampler.dtype).reciprocal()
         self.several = int((counts > sampler.batch_size).sum())
         self.n_samples = len(self.owner)
+        self.cuts, self.by_step = self._cut() if self.several else ([], self.owner[:0])
         if sampler.pairs:
             self.paired = self.history_items[self.drawn_shift + self.drawn_index // sampler.negatives]
         else:
@@ -188,7 +201,7 @@ class BlockSampler(HistoryBlock):
     def draw(self, round: int, epoch: int) -> torch.Tensor:
         """Negatives of one epoch, item ids ragged by client, `[sum of drawn]`."""
         keys = client_keys(self.sampler.seed, Stream.NEGATIVES, round, epoch, self.users)
-        rank = below(keys.index_select(0, self.drawn_owner), self.drawn_index, self.drawn_bound)
+        rank = below_premixed(keys.index_select(0, self.drawn_owner), self.drawn_mixed, self.drawn_bound)
         if self.outside is not None:
             items = self.outside.index_select(0, rank.add_(self.drawn_list)).to(torch.int64)
         else:
@@ -206,29 +219,36 @@ class BlockSampler(HistoryBlock):
         if not self.several:
             yield Step(len(self.slots), self.indptr, self.owner, items, labels, positives, self.share)
             return
-        order = self._shuffle(round, epoch)
-        size = self.sampler.batch_size
-        for k in range(-(-int(self.counts[0]) // size)):
-            clients = int((self.counts > k * size).sum())
-            begin = self.indptr[:clients] + k * size
-            counts = torch.minimum(self.indptr[1 : clients + 1] - begin, torch.tensor(size, device=begin.device))
-            indptr = _indptr(counts)
-            owner = torch.repeat_interleave(torch.arange(clients, device=begin.device), counts)
-            at = order[
-                begin.index_select(0, owner)
-                + torch.arange(len(owner), device=begin.device)
-                - indptr.index_select(0, owner)
-            ]
-            share = counts.to(self.sampler.dtype).reciprocal()
+        # one gather brings all samples into the order of the steps; each step is then a slice
+        at = self._shuffle(round, epoch).index_select(0, self.by_step)
+        items = items.index_select(0, at)
+        labels = None if labels is None else labels.index_select(0, at)
+        positives = None if positives is None else positives.index_select(0, at)
+        for cut in self.cuts:
+            part = slice(cut.begin, cut.begin + len(cut.owner))
             yield Step(
-                clients,
-                indptr,
-                owner,
-                items.index_select(0, at),
-                None if labels is None else labels.index_select(0, at),
-                None if positives is None else positives.index_select(0, at),
-                share,
+                cut.clients,
+                cut.indptr,
+                cut.owner,
+                items[part],
+                None if labels is None else labels[part],
+                None if positives is None else positives[part],
+                cut.share,
             )
+
+    def _cut(self) -> tuple[list[Cut], torch.Tensor]:
+        """The steps of an epoch, and which sample (in the order of clients) stands where in the order of steps."""
+        size, cuts, places, begin = self.sampler.batch_size, [], [], 0
+        for k in range(-(-int(self.counts.max()) // size)):
+            clients = int((self.counts > k * size).sum())
+            counts = (self.counts[:clients] - k * size).clamp(max=size)
+            indptr = _indptr(counts)
+            owner = torch.repeat_interleave(torch.arange(clients, device=counts.device), counts)
+            within = torch.arange(len(owner), device=counts.device) - indptr[owner]
+            places.append((self.indptr[:clients] + k * size)[owner] + within)
+            cuts.append(Cut(clients, begin, indptr, owner, counts.to(self.sampler.dtype).reciprocal()))
+            begin += len(owner)
+        return cuts, torch.cat(places)
 
     def _shuffle(self, round: int, epoch: int) -> torch.Tensor:
         """A permutation of the block's samples that shuffles within each client of several batches only."""
