@@ -107,7 +107,7 @@ def _notes(lines: Sequence[Line]) -> list[str]:
     notes = [
         "HR@50 and NDCG@50 on the test split in percent: mean ± standard deviation over seeds, and the 95 % bootstrap "
         "interval over users. degrade %: lost to the noise, of the figure without it. ▼ significantly worse, * better "
-        "than without noise (paired randomisation test over users, Holm over the table, 5 %).",
+        "than without noise (paired randomisation test over users, Holm over the data set's lines, 5 %).",
         f"Protocol {', '.join(sorted({r.protocol for r in trained}))}; seeds per line: "
         f"{' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}; a noisy run has the settings of the run "
         "without noise, but under a stated ε all clients weigh the same. Runs of one seed share their noise.",

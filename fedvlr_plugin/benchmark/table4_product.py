@@ -1,7 +1,8 @@
 """Table 4 drawn: beside the paper's figures, with an epsilon column, and as a curve of utility over epsilon.
 
-Files: `tables/table4-*` (all lines), `tables/table4-paper-*` (the paper's ten lines beside ours), both in the forms of
-`grids`; `figures/privacy-curve-*` (numbers, and a picture per data set and metric). Imports `table4`, `products`.
+Files for each data set: `tables/table4-*` (all lines), for KU `tables/table4-*-paper` (the paper's ten lines beside
+ours), in the forms of `grids`; `figures/privacy-curve-*` (numbers, and a picture per metric). Imports `table4`,
+`products`.
 """
 
 from __future__ import annotations
@@ -55,31 +56,32 @@ def _check(rows: Sequence[str]) -> None:
 
 
 def _finish(done: Finished, wanted: Sequence[Level]) -> None:
-    lines = table4_lines(done.store, done.specs, wanted, done.fingerprints)
+    """Tables and curve of each data set, in files of their own, so that data sets can be computed one by one."""
     tables, figures = done.store.root / "tables", done.store.root / "figures"
-    grid = noise_grid(lines)
-    print_grid(grid, done.console)
-    paths = write_grid(grid, tables / f"table4-{done.suffix}")
-    if any(line.dataset == PAPER_DATASET and line.level.name == "paper" for line in lines):
-        beside = paper_grid(lines)
-        print_grid(beside, done.console)
-        paths += write_grid(beside, tables / f"table4-paper-{done.suffix}")
-    if any(is_accounted(line) for line in lines):
-        stem = figures / f"privacy-curve-{done.suffix}"
-        paths += write_grid(curve_grid(lines), stem)
-        paths += _pictures(done, lines, stem)
+    paths: list[Path] = []
+    every = table4_lines(done.store, done.specs, wanted, done.fingerprints)
+    for dataset in done.datasets:
+        lines = [line for line in every if line.dataset == dataset]
+        grid = noise_grid(lines)
+        print_grid(grid, done.console)
+        paths += write_grid(grid, tables / f"table4-{done.suffix}-{dataset}")
+        if dataset == PAPER_DATASET and any(line.level.name == "paper" for line in lines):
+            beside = paper_grid(lines)
+            print_grid(beside, done.console)
+            paths += write_grid(beside, tables / f"table4-{done.suffix}-{dataset}-paper")
+        if any(is_accounted(line) for line in lines):
+            stem = figures / f"privacy-curve-{done.suffix}-{dataset}"
+            paths += write_grid(curve_grid(lines), stem)
+            paths += _pictures(done, lines, stem, display_name(dataset))
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{tables}' and '{figures}'.")
 
 
-def _pictures(done: Finished, lines: Sequence[Line], stem: Path) -> list[Path]:
+def _pictures(done: Finished, lines: Sequence[Line], stem: Path, title: str) -> list[Path]:
     paths: list[Path] = []
     try:
-        for dataset in done.datasets:
-            mine = [line for line in lines if line.dataset == dataset]
-            if any(is_accounted(line) for line in mine):
-                for metric in METRICS:
-                    name = f"{stem.name}-{dataset}-{metric.partition('@')[0]}"
-                    paths += save_picture(curve(mine, metric, display_name(dataset)), stem.with_name(name))
+        for metric in METRICS:
+            name = f"{stem.name}-{metric.partition('@')[0]}"
+            paths += save_picture(curve(lines, metric, title), stem.with_name(name))
     except MissingExtraError as error:
         done.say(f"No picture: {error}")
     return paths
