@@ -24,15 +24,18 @@ def curve(lines: Sequence[Line], metric: Metric, title: str) -> Picture:
     levels = sorted({asked_for(line) for line in lines if is_accounted(line)})
     places = {epsilon: place for place, epsilon in enumerate([*levels, math.inf])}
     curves: dict[str, list[tuple[int, Figure]]] = {}
+    floors: dict[float, list[str]] = {}
     for line in lines:
         figure = line.figure(metric)
         if figure is None or not (line.level.privacy is None or is_accounted(line)):
             continue
         if line.row in FLOORS:
-            axes.axhline(figure.mean, linestyle="--", linewidth=0.8, color="grey")
-            axes.annotate(line.row, (0, figure.mean), fontsize=6, color="grey", va="bottom")
+            floors.setdefault(round(figure.mean, 2), []).append(line.row)
         else:
             curves.setdefault(line.row, []).append((places[asked_for(line)], figure))
+    for level, names in floors.items():
+        axes.axhline(level, linestyle="--", linewidth=0.8, color="grey")
+        axes.annotate(", ".join(names), (0, level), fontsize=6, color="grey", va="bottom")
     for number, (row, points) in enumerate(curves.items()):
         points.sort(key=lambda point: point[0])
         x = [place + 0.03 * (number - len(curves) / 2) for place, _ in points]
