@@ -31,6 +31,9 @@ class Stream(IntEnum):
     NOISE = 6
     CLIP_COUNT = 7
     FAULTS = 9
+    ATTACK = 10
+    MASK = 8
+    AUDIT = 11
 
 
 def _signed(value: int) -> int:
