@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from tokenize import TokenError
 from typing import ClassVar
 
 import numpy as np
@@ -111,7 +112,7 @@ def load_matrix(file: Path, where: str) -> FloatMatrix:
     """A two-dimensional numeric `.npy` as float32; raises `DataError` otherwise. Never unpickles."""
     try:
         matrix = np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, TokenError, MemoryError) as error:  # a damaged header
         raise DataError(f"{where} cannot be read as a numpy array: {error}") from None
     if matrix.ndim != 2 or not np.issubdtype(matrix.dtype, np.number):
         raise DataError(f"{where} must be a numeric matrix [n_items, width], got {matrix.dtype} {list(matrix.shape)}")
