@@ -89,7 +89,7 @@ def test_grpc_with_two_clients_of_three_users_is_the_engine_and_goes_on_after_a_
 @real_fedml
 @pytest.mark.slow
 def test_grpc_goes_on_without_a_client_that_dies(tmp_path):
-    folder, rounds = tmp_path / "run", 300
+    folder, rounds = tmp_path / "run", 30
     process = subprocess.Popen(up(folder, rounds), env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
@@ -118,6 +118,35 @@ def test_up_stops_everything_when_the_server_fails(tmp_path):
     command = up(tmp_path / "run", 2, "enable_fhe=true")
     done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 2 and "enable_fhe" in done.stderr
+
+
+@real_fedml
+@pytest.mark.slow
+def test_a_users_own_main_py_is_the_engine(tmp_path):
+    import yaml
+
+    from fedvlr_plugin.integrations.fedml.cli import _options
+    from fedvlr_plugin.integrations.fedml.launch import read_sections, set_options
+
+    sections = read_sections(ROOT / "fedml_configs" / "single_process.yaml")
+    set_options(sections, _options([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(sections))
+    command = [sys.executable, str(ROOT / "fedml_configs" / "main.py"), "--cf", str(tmp_path / "one.yaml")]
+    run = {"env": environment() | {"HOME": str(tmp_path)}, "cwd": tmp_path, "capture_output": True, "text": True}
+    done = subprocess.run(command, timeout=LIMIT, **run)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_equal_to_engine(tmp_path / "server.pt", 2)
+
+
+@real_fedml
+@pytest.mark.slow
+def test_the_command_run_is_the_engine(tmp_path):
+    command = [sys.executable, "-m", "fedvlr_plugin.cli", "fedml", "run", "--folder", str(tmp_path / "run")]
+    for value in (*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path / 'run'}"):
+        command += ["--set", value]
+    assert "round 2: loss" in finish(command, tmp_path)
+    assert_equal_to_engine(tmp_path / "run" / "server.pt", 2)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"], "something was written outside of the run's folder"
 
 
 @real_fedml

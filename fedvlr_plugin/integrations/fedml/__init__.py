@@ -21,4 +21,8 @@ __all__ = ["Driver", "FedVLRClientTrainer", "FedVLRServerAggregator", "init_offl
 def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if _WHERE[name] in ("trainer", "aggregator", "driver"):  # these subclass FedML's classes
+        from fedvlr_plugin.integrations.fedml.host import need_fedml
+
+        need_fedml()
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -24,6 +24,7 @@ OURS = (
     "fedvlr_data_root",
     "fedvlr_rounds",
     "fedvlr_device",
+    "fedvlr_engine",
     "fedvlr_upload",
     "fedvlr_private_state_dir",
     "fedvlr_checkpoint",

@@ -1,4 +1,4 @@
-"""The client's side of the pair: FedML calls it, the sequential engine does the work.
+"""The client's side of the pair: FedML calls it, an engine of the core does the work.
 
 One process is not one user: which users are trained is read from the data object, and their private state follows
 them (`private_store`). Only uploads ever leave `get_model_params`. Needs FedML at import.
@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from fedml.core import ClientTrainer
 
+from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.batched import BatchedEngine
 from fedvlr_plugin.federation.sequential import SequentialEngine
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Message, pack_upload, payload
 from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
@@ -34,16 +36,23 @@ class FedVLRClientTrainer(ClientTrainer):
         self.alone = not is_cross_silo(args)
         folder = option(args, "fedvlr_private_state_dir")
         self.store = None if folder is None else PrivateStore(Path(str(folder)), self.task.run)
+        self.engine = text(args, "fedvlr_engine", "sequential")
+        if self.engine not in ("sequential", "batched"):
+            raise ConfigError(f"fedvlr_engine: sequential or batched, got '{self.engine}'")
+        if self.engine == "batched" and self.store is not None:
+            raise ConfigError("fedvlr_engine batched keeps private state in memory; leave fedvlr_private_state_dir out")
         self.loss = 0.0
-        self._engines: dict[int, SequentialEngine] = {}
+        self._engines: dict[int, SequentialEngine | BatchedEngine] = {}
         self._received: Message = OrderedDict()
         self._upload: Message = OrderedDict()
 
-    def engine_for(self, data: ClientData) -> SequentialEngine:
+    def engine_for(self, data: ClientData) -> SequentialEngine | BatchedEngine:
         """The engine that holds these users: one for all in one process, one per FedML client across silos."""
         key, users = (-1, None) if self.alone else (data.client, data.users)
         if key not in self._engines:
-            self._engines[key] = SequentialEngine(self.task.problem(self.device, users))
+            problem = self.task.problem(self.device, users)
+            batched = self.engine == "batched"
+            self._engines[key] = BatchedEngine(problem, ExecutionConfig()) if batched else SequentialEngine(problem)
         return self._engines[key]
 
     def set_model_params(self, model_parameters: Message) -> None:
