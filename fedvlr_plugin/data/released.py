@@ -14,6 +14,7 @@ from tokenize import TokenError
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from fedvlr_plugin.data.files import read_json
@@ -77,10 +78,8 @@ class ReleasedSource(Source):
                     "(itemID is the row of the feature files)"
                 )
             frame[column] = numbers.astype(np.int64)
-        times = pd.to_numeric(frame[TIME], errors="coerce")
-        if times.isna().any():
-            raise DataError(f"{where}: the timestamp of row {int(np.flatnonzero(times.isna())[0]) + 2} is no number")
-        frame[TIME] = times.astype(np.float64)
+        for column in (TIME, *([RATING] if RATING in frame else [])):
+            frame[column] = _finite_numbers(frame, column, where, "timestamp" if column == TIME else "rating")
         if LABEL in frame and not frame[LABEL].isin((0, 1, 2)).all():
             raise DataError(
                 f"{where}: split labels must be 0, 1 or 2, got {sorted(frame[LABEL].unique().tolist())[:8]}"
@@ -106,6 +105,17 @@ class ReleasedSource(Source):
             tokens = tuple(str(i) for i in range(len(matrix)))
             out.append(TokenFeatures(RENAMED.get(short, short), tokens, matrix, feature_label(file)))
         return out
+
+
+def _finite_numbers(frame: pd.DataFrame, column: str, where: str, what: str) -> npt.NDArray[np.float64]:
+    """A column as float64; raises `DataError` that names the first row which is no finite number."""
+    numbers: npt.NDArray[np.float64] = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64)
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        row = int(wrong[0])
+        got = frame[column].iloc[row]
+        raise DataError(f"{where}, row {row + 2}: the {what} is {got!r}; a finite number is needed")
+    return numbers
 
 
 def load_matrix(file: Path, where: str) -> FloatMatrix:

@@ -178,7 +178,7 @@ def break_file(folder, how):
         ("ids", "row 2: item is 'x'; whole numbers"),
         ("labels", "split labels must be 0, 1 or 2, got \\[7\\]"),
         ("nobody", "no user is left after the filter; the most active of 6 has 2 distinct items, 5 are needed"),
-        ("time", "timestamp of row 2 is no number"),
+        ("time", "row 2: the timestamp is .*; a finite number is needed"),
         ("rows", "has 5 rows, but inter.csv has itemIDs 0..8.*9 rows are needed"),
         ("nan", "NaN|not finite|non-finite"),
         ("shape", "must be a numeric matrix"),
