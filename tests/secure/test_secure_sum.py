@@ -77,3 +77,15 @@ def test_a_cohort_member_that_never_uploads_is_lost():
     five = uploads.only(torch.arange(6) != 2)
     rule.take(five)
     assert torch.equal(flat(rule.total()), plain_quantised(rule, five))
+
+
+def test_pieces_change_nothing(monkeypatch):
+    uploads = make_uploads(8)
+    wanted = Secure(bound=8.0, threshold=0.51, lost_after=0.1)
+    whole = flat(run_rule(SecureSum(wanted, 0), uploads))
+    monkeypatch.setattr("fedvlr_plugin.secure.aggregation.PIECE", 16)
+    views = []
+    rule = SecureSum(wanted, 0)
+    rule.seen = lambda masked, start: views.append(start)
+    assert torch.equal(flat(run_rule(rule, uploads)), whole)
+    assert len(views) == -(-SHAPE.size // 16)
