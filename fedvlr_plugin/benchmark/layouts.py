@@ -157,6 +157,11 @@ def _fitting(kind: list[Block], rows: Sequence[str], width: int) -> list[list[Bl
     return groups
 
 
+def table_and_caption(table: Table) -> str:
+    """The table and its caption, in Markdown."""
+    return f"\n{_pipe(table, blocks(table))}\n\n" + "\n".join(caption(table)) + "\n\n"
+
+
 def markdown(table: Table) -> str:
     """The table, its caption, HR@50 on warm and cold positives, and the verdicts on the paper's figures."""
     parts = [_pipe(table, blocks(table)), "\n".join(caption(table))]

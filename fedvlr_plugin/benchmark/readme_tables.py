@@ -1,0 +1,64 @@
+"""Tables inside a Markdown text, made from the results store and from nothing else.
+
+A table stands between two comments; what is between them is replaced as a whole:
+
+    <!-- table2 profile=paper protocol=corrected datasets=ku,ml rows=FedAvg,FedAvg+ours -->
+    <!-- end of table -->
+
+`profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. Imports
+`rebuild`, `table`, `layouts`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fedvlr_plugin.benchmark.layouts import table_and_caption
+from fedvlr_plugin.benchmark.rebuild import stored_specs
+from fedvlr_plugin.benchmark.rows import known_rows
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import build_table
+from fedvlr_plugin.errors import ConfigError, did_you_mean
+
+END = "<!-- end of table -->"
+BLOCK = re.compile(r"<!-- table2 (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL)
+KEYS = ("profile", "protocol", "datasets", "rows")
+
+
+def refresh(text: str, store: ResultsStore) -> str:
+    """The text with every table made anew.
+
+    Raises `ConfigError` for unknown options, a block that does not end, or one for which nothing is stored.
+    """
+    if text.count("<!-- table2 ") != len(BLOCK.findall(text)):
+        raise ConfigError(f"a line '<!-- table2 ... -->' has no '{END}' after it")
+
+    def block(found: re.Match[str]) -> str:
+        return f"<!-- table2 {found['options']} -->\n{_make(found['options'], store)}{END}"
+
+    return BLOCK.sub(block, text)
+
+
+def _make(options: str, store: ResultsStore) -> str:
+    given: dict[str, str] = {}
+    for part in options.split():
+        key, _, value = part.partition("=")
+        if key not in KEYS or not value:
+            raise ConfigError(f"unknown table option '{part}'.{did_you_mean(key, KEYS)} Known: {', '.join(KEYS)}=...")
+        given[key] = value
+    for key in ("profile", "datasets"):
+        if key not in given:
+            raise ConfigError(f"a table needs {key}=..., got '{options}'")
+    datasets = given["datasets"].split(",")
+    wanted = given["rows"].split(",") if "rows" in given else None
+    specs = [
+        spec
+        for spec in stored_specs(store, given["profile"], given.get("protocol", "corrected"))
+        if spec.dataset in datasets and (wanted is None or spec.row in wanted)
+    ]
+    if not specs:
+        raise ConfigError(f"no runs are stored in '{store.root}' for the table '{options}'")
+    there = {spec.row for spec in specs}
+    rows = [row for row in known_rows() if row in there] + sorted(there - set(known_rows()))
+    table = build_table(store, specs, None, given["profile"], rows, datasets)
+    return table_and_caption(table)
