@@ -5,14 +5,15 @@ A table stands between two comments; what is between them is replaced as a whole
     <!-- table2 profile=paper protocol=corrected datasets=ku,ml rows=FedAvg,FedAvg+ours -->
     <!-- end of table -->
 
-`profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. Imports
-`rebuild`, `table`, `layouts`.
+`profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
+is the table of faults (`fault_table`). Imports `rebuild`, `table`, `layouts`, `fault_table`.
 """
 
 from __future__ import annotations
 
 import re
 
+from fedvlr_plugin.benchmark.fault_table import fault_table
 from fedvlr_plugin.benchmark.layouts import table_and_caption
 from fedvlr_plugin.benchmark.rebuild import stored_specs
 from fedvlr_plugin.benchmark.rows import known_rows
@@ -22,7 +23,7 @@ from fedvlr_plugin.errors import ConfigError, did_you_mean
 
 END = "<!-- end of table -->"
 BLOCK = re.compile(r"<!-- table2 (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL)
-KEYS = ("profile", "protocol", "datasets", "rows")
+KEYS = ("profile", "protocol", "datasets", "rows", "seeds")
 
 
 def refresh(text: str, store: ResultsStore) -> str:
@@ -51,6 +52,9 @@ def _make(options: str, store: ResultsStore) -> str:
             raise ConfigError(f"a table needs {key}=..., got '{options}'")
     datasets = given["datasets"].split(",")
     wanted = given["rows"].split(",") if "rows" in given else None
+    if "seeds" in given:
+        text = fault_table(store, given["profile"], datasets[0], wanted or [], int(given["seeds"]))
+        return f"\n{text}\n"
     specs = [
         spec
         for spec in stored_specs(store, given["profile"], given.get("protocol", "corrected"))
