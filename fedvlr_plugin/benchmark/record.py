@@ -28,7 +28,10 @@ class _Part(BaseModel):
 
 
 class DataPart(_Part):
-    """Which data: name, content hashes (split interactions; interactions with all features), sizes, widths."""
+    """Which data: name, content hashes (split interactions; interactions with all features), sizes, widths.
+
+    `sources` says by modality where the features come from; random weights are called so there (older records: empty).
+    """
 
     name: str
     fingerprint: str
@@ -37,6 +40,7 @@ class DataPart(_Part):
     items: int
     interactions: int
     modalities: dict[str, int]
+    sources: dict[str, str] = {}
 
 
 class CostPart(_Part):
@@ -146,6 +150,7 @@ def make_record(
             items=data.interactions.n_items,
             interactions=data.interactions.n_interactions,
             modalities={name: modality.dim for name, modality in data.features.items()},
+            sources={name: modality.source for name, modality in data.features.items()},
         ),
         environment=environment,
         cost=CostPart(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedvlr_plugin.benchmark.fault_labels import fault_lines
+from fedvlr_plugin.benchmark.feature_labels import feature_lines
 from fedvlr_plugin.benchmark.noise_labels import noise_lines
 from fedvlr_plugin.benchmark.paper import METRICS, Metric, paper_value
 from fedvlr_plugin.benchmark.record import RunRecord
@@ -196,7 +197,7 @@ def caption(table: Table) -> list[str]:
             f"Profile: {table.profile or 'not given'}. Seeds per cell: {_span(seeds)}. Rounds or epochs: at most "
             f"{_span(rounds)}, run {_span(run)}; stopped and selected by validation NDCG@50."
         )
-    lines += [*noise_lines(records), *fault_lines(records)]
+    lines += [*feature_lines(records), *noise_lines(records), *fault_lines(records)]
     if table.pairs:
         lines.append(
             "Significant at 5 % by a paired randomisation test over users, corrected by Holm for "

@@ -2,7 +2,8 @@
 
 `reproduced` means that the paper's figure lies inside our 95 % interval; `higher` and `lower` say where ours lies.
 Not comparable are the paper's failed runs, figures that its number of users cannot give, data that differ from its
-Table 1, and rows with item features where ours are not CLIP's 512 (algorithm.md section 8). Imports `paper`, `rows`.
+Table 1, and rows with item features where ours are not CLIP's 512 (algorithm.md section 8): other widths, random
+weights, or another encoder by the label in their manifest. Imports `paper`, `rows`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from fedvlr_plugin.evaluation.bootstrap import Interval
 
 Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]
 CLIP_WIDTH = 512
+# Parts of the labels that features carry (features.encoder, data.released): what no manifest names may be CLIP's.
+RANDOM, UNKNOWN, CLIP = "RANDOM WEIGHTS", "unknown", "clip"
 ID_ONLY = ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")
 
 
@@ -82,6 +85,11 @@ def _other_data(data: DataPart) -> str:
 def _other_features(row: str, data: DataPart) -> str:
     if row in ID_ONLY:
         return ""
+    for name, source in data.sources.items():
+        if source.startswith(RANDOM):
+            return f"{name} features made with random weights"
+        if UNKNOWN not in source and CLIP not in source.casefold():
+            return f"{name} features of {source}, the paper's are CLIP's"
     if sorted(data.modalities.values()) == [CLIP_WIDTH, CLIP_WIDTH]:
         return ""
     widths = ", ".join(f"{name} {width}" for name, width in data.modalities.items()) or "none"

@@ -1,0 +1,86 @@
+"""Random weights are named in every result: manifest, data, record, caption, verdict."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+if find_spec("open_clip") is None:
+    pytest.skip("the extra clip (open_clip_torch) is not installed", allow_module_level=True)
+
+from fedvlr_plugin.benchmark.record import DataPart
+from fedvlr_plugin.benchmark.run import run
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import build_table, caption
+from fedvlr_plugin.benchmark.verdict import judge_value
+from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.evaluation.bootstrap import Interval
+from fedvlr_plugin.features.clip import OpenClipEncoder
+from fedvlr_plugin.features.extract import extract_texts
+from fedvlr_plugin.integrations.recbole.open import prepare
+
+TINY = str(Path(__file__).with_name("tiny_clip.json"))
+
+
+def write_set(root: Path) -> Path:
+    """Eight users who met all but one of nine items, in the released layout."""
+    folder = root / "made"
+    folder.mkdir()
+    lines = ["userID,itemID,rating,timestamp"]
+    for user in range(8):
+        items = [item for item in range(9) if item != user]
+        lines += [f"{user},{item},1,{100 * user + place}" for place, item in enumerate(items)]
+    (folder / "inter.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_random_tower_is_named_from_the_manifest_to_the_table(tmp_path):
+    folder = write_set(tmp_path)
+    tokens = tuple(str(item) for item in range(9))
+    encoder = OpenClipEncoder(TINY, allow_random_weights=True, device="cpu")
+    extract_texts(encoder, tokens, {token: f"title {token}" for token in tokens}, folder, by_row=True)
+    assert json.loads((folder / "text_features.json").read_text())["random_weights"] is True
+    data = prepare("made", tmp_path)
+    spec = RunSpec(dataset="made", row="FCF+ours", training=TrainingConfig(rounds=1), model=ModelConfig(dim=4))
+    store = ResultsStore(tmp_path / "results")
+    record = store.append(run(spec, data=data), data)
+    assert record.data.sources["text"].startswith("RANDOM WEIGHTS")
+    (line,) = [text for text in caption(build_table(store, [spec], None, "smoke")) if "RANDOM WEIGHTS" in text]
+    assert line.startswith("Features of made: text: RANDOM WEIGHTS")
+    assert "random_weights" not in line
+
+
+def test_features_that_no_longer_are_the_manifests_are_of_unknown_origin(tmp_path):
+    folder = write_set(tmp_path)
+    tokens = tuple(str(item) for item in range(9))
+    encoder = OpenClipEncoder(TINY, allow_random_weights=True, device="cpu")
+    extract_texts(encoder, tokens, {token: token for token in tokens}, folder, by_row=True)
+    np.save(folder / "text_features.npy", np.ones((9, 4), dtype=np.float16))
+    assert "unknown origin" in prepare("made", tmp_path).features["text"].source
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        ("text_features.npy, of unknown origin", "reproduced"),
+        ("open_clip ViT-B-32 (openai)", "reproduced"),
+        ("RANDOM WEIGHTS, not a trained encoder: open_clip ViT-B-32", "not comparable"),
+        ("TF-IDF + SVD width 512", "not comparable"),
+    ],
+)
+def test_verdicts_go_by_the_label(source, word):
+    ku = DataPart(
+        name="ku", fingerprint="", interactions_fingerprint="", users=204, items=560, interactions=3484,
+        modalities={"text": 512, "vision": 512}, sources={"text": source, "vision": "open_clip ViT-B-32 (openai)"},
+    )  # fmt: skip
+    interval = Interval(40.0, 50.0)
+    verdict = judge_value(44.12, "VBPR", "hr@50", 45.0, interval, ku)
+    assert verdict.word == word
+    assert judge_value(44.12, "FedAvg", "hr@50", 45.0, interval, replace_sources(ku)).word == "reproduced"
+
+
+def replace_sources(data: DataPart) -> DataPart:
+    """Rows that take no features do not care where these come from."""
+    return data.model_copy(update={"sources": {"text": "RANDOM WEIGHTS"}})
