@@ -1,0 +1,31 @@
+"""The attack bench as a user runs it: one attack, one rule, on generated data."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "run_attacks.py"
+FIXED = ("--profile", "smoke", "--dataset", "planted", "--row", "FCF")
+
+
+def start(folder, *options):
+    command = [sys.executable, str(SCRIPT), *FIXED, *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_an_attack_shows_without_defence_and_less_with_one(tmp_path):
+    done = start(tmp_path, "--attacks", "promotion", "--rules", "krum")
+    assert done.returncode == 0, done.stderr
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines() if "| FCF" in line
+    ]
+    exposure = {(row[1], row[2]): float(row[-1]) for row in rows}
+    undefended = next(value for (attack, rule), value in exposure.items() if attack == "promotion" and rule == "none")
+    defended = next(value for (attack, rule), value in exposure.items() if attack == "promotion" and rule == "krum")
+    assert undefended == 100.0 and defended < 50.0
+    assert (tmp_path / "results" / "tables" / "attacks-planted-FCF-smoke.csv").is_file()
+
+
+def test_an_unknown_rule_is_refused_before_any_work(tmp_path):
+    refused = start(tmp_path, "--rules", "magic")
+    assert refused.returncode == 2 and "magic" in refused.stderr and not list(tmp_path.iterdir())
