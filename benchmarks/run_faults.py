@@ -17,12 +17,12 @@ from fedvlr_plugin.benchmark.command import default_sources, prepare, say
 from fedvlr_plugin.benchmark.experiment import execute, make_plan
 from fedvlr_plugin.benchmark.fault_labels import with_faults
 from fedvlr_plugin.benchmark.fault_table import LEVELS, fault_table
-from fedvlr_plugin.benchmark.files import write_atomic
 from fedvlr_plugin.benchmark.options import parse_options
 from fedvlr_plugin.benchmark.profiles import get_profile
 from fedvlr_plugin.benchmark.progress import make_progress
 from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.files import write_atomic
 
 ROWS = ("FedAvg", "FedAvg+ours")
 

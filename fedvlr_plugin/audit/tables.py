@@ -1,4 +1,4 @@
-"""Tables of the bench and the audit, as Markdown and CSV files. Imports `benchmark.files`."""
+"""Tables of the bench and the audit, as Markdown and CSV files. Imports `files`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedvlr_plugin.benchmark.files import write_atomic
+from fedvlr_plugin.files import write_atomic
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]], title: str, notes: Sequence[str]) -> str:

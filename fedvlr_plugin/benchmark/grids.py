@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from tabulate import tabulate
 
-from fedvlr_plugin.benchmark.files import write_atomic
+from fedvlr_plugin.files import write_atomic
 
 Value = str | float | int | None
 LATEX_LETTERS = {

@@ -14,7 +14,6 @@ from pathlib import Path
 from rich.console import Console
 
 from fedvlr_plugin.benchmark.ablation import FULL, ablation, ablation_grid, all_variants
-from fedvlr_plugin.benchmark.files import write_atomic
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
@@ -28,6 +27,7 @@ from fedvlr_plugin.benchmark.table import Figure, build_table
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
+from fedvlr_plugin.files import write_atomic
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ def main(argv: Sequence[str], prog: str = "report.py") -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: RESULTS/report.html")
     options = parser.parse_args(list(argv))
     output = options.output or options.results / "report.html"
-    from fedvlr_plugin.benchmark.files import write_atomic
     from fedvlr_plugin.benchmark.report import build_report
     from fedvlr_plugin.benchmark.store import ResultsStore
+    from fedvlr_plugin.files import write_atomic
 
     try:
         write_atomic(output, build_report(ResultsStore(options.results)).encode())

@@ -12,11 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedvlr_plugin.benchmark.files import read_bytes, write_atomic
 from fedvlr_plugin.benchmark.profiles import spec_with
 from fedvlr_plugin.benchmark.study import Selection, StudySpec
 from fedvlr_plugin.config import ParamValue, RunSpec
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.files import read_bytes, write_atomic
 
 
 class Tuned(BaseModel):

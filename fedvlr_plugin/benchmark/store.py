@@ -24,7 +24,6 @@ import pyarrow
 import pyarrow.parquet
 from pydantic import ValidationError
 
-from fedvlr_plugin.benchmark.files import check_writable, read_bytes, write_atomic
 from fedvlr_plugin.benchmark.manifest import environment
 from fedvlr_plugin.benchmark.record import SCHEMA_VERSION, FilePart, RunRecord, make_record, run_key
 from fedvlr_plugin.benchmark.result import RunResult
@@ -33,6 +32,7 @@ from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks
+from fedvlr_plugin.files import check_writable, read_bytes, write_atomic
 
 
 class ResultsStore:

@@ -1,41 +1,23 @@
-"""Files of the data room that are either whole or not there; hashes of files. Imports `errors` only."""
+"""Files of the data room that are either whole or not there; hashes of files. Imports `files`, `errors`."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from fedvlr_plugin import files
 from fedvlr_plugin.errors import DataError
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Writes in one step; a reader never sees half of it. Raises `DataError` when the folder cannot be written."""
-    name = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-        name = ""
-    except OSError as error:
-        raise DataError(
-            f"cannot write '{path}': {error.strerror or error}. Name a folder that you may write with --out DIR"
-        ) from None
-    finally:
-        if name:
-            Path(name).unlink(missing_ok=True)
+    files.write_atomic(path, content, error_type=DataError, hint="Name a folder that you may write with --out DIR")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -1,7 +1,7 @@
 """Tensors and a few facts in one file that is either whole or refused: safetensors, no pickle.
 
 The facts are JSON text in the file's header, with a sha256 over them and over every tensor. Imports `errors` and
-`benchmark.files` (atomic writes).
+`files` (atomic writes).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from fedvlr_plugin.benchmark.files import read_bytes, write_atomic
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.files import read_bytes, write_atomic
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:

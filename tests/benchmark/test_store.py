@@ -110,7 +110,7 @@ def test_a_failed_write_leaves_no_temporary_file(stored, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fedvlr_plugin.benchmark.files.os.replace", full)
+    monkeypatch.setattr("fedvlr_plugin.files.os.replace", full)
     with pytest.raises(ResultsError, match="No space left"):
         store.append(fake(SPEC, data=tiny), tiny)
     assert path.read_bytes() == before and not list(store.runs.glob(".tmp-*"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from fedvlr_plugin.benchmark.files import write_atomic
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.server import Server
+from fedvlr_plugin.files import write_atomic
 
 FILE = "server.pt"
 

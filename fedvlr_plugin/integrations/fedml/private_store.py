@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from fedvlr_plugin.benchmark.files import write_atomic
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.contract import Engine
+from fedvlr_plugin.files import write_atomic
 
 State = dict[str, torch.Tensor]
 

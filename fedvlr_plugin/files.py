@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: temporary file, fsync, rename. Imports `errors` only."""
+"""Files that are either whole or not there: temporary file, fsync, rename. For all rooms; imports `errors` only."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import os
 import tempfile
 from pathlib import Path
 
-from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.errors import FedVLRError, ResultsError
 
 TEMPORARY = ".tmp-"
+ANOTHER = "The results folder must be a folder that you may write; choose another with --results DIR"
 
 
-def write_atomic(path: Path, content: bytes) -> str:
+def write_atomic(
+    path: Path, content: bytes, *, error_type: type[FedVLRError] = ResultsError, hint: str = ANOTHER
+) -> str:
     """Writes `content` to `path` in one step and returns its sha256; a reader never sees half of it.
 
-    Raises `ResultsError` when the folder cannot be written.
+    Raises `error_type`, with `hint` as what to do next, when the folder cannot be written.
     """
     handle, name = -1, ""
     try:
@@ -29,7 +32,7 @@ def write_atomic(path: Path, content: bytes) -> str:
         os.replace(name, path)
         name = ""
     except OSError as error:
-        raise ResultsError(_cannot("write", path, error)) from None
+        raise error_type(f"cannot write '{path}': {error.strerror or error}. {hint}") from None
     finally:
         if name:
             Path(name).unlink(missing_ok=True)
@@ -41,7 +44,10 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ResultsError(_cannot("read", path, error)) from None
+        raise ResultsError(
+            f"cannot read '{path}': {error.strerror or error}. The results folder must be a folder that you may read; "
+            "choose another with --results DIR"
+        ) from None
 
 
 def check_writable(folder: Path) -> None:
@@ -52,11 +58,4 @@ def check_writable(folder: Path) -> None:
             file.write(b"can this folder be written?")
             file.flush()
     except OSError as error:
-        raise ResultsError(_cannot("write", folder, error)) from None
-
-
-def _cannot(verb: str, path: Path, error: OSError) -> str:
-    return (
-        f"cannot {verb} '{path}': {error.strerror or error}. The results folder must be a folder that you may {verb}; "
-        "choose another with --results DIR"
-    )
+        raise ResultsError(f"cannot write '{folder}': {error.strerror or error}. {ANOTHER}") from None
