@@ -2,8 +2,9 @@
 
 `reproduced` means that the paper's figure lies inside our 95 % interval; `higher` and `lower` say where ours lies.
 Not comparable are the paper's failed runs, figures that its number of users cannot give, data that differ from its
-Table 1, and rows with item features where ours are not CLIP's 512 (algorithm.md section 8): other widths, random
-weights, or another encoder by the label in their manifest. Imports `paper`, `rows`.
+Table 1, and rows with item features that are not the paper's (algorithm.md section 8). Only two things prove that they
+are: the hash of the data set, known for the features that the authors released (KU), or a manifest beside each file
+that names open_clip's ViT-B-32 with OpenAI's own weights. Files of unknown origin prove nothing. Imports `paper`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from fedvlr_plugin.benchmark.record import DataPart
 from fedvlr_plugin.evaluation.bootstrap import Interval
 
 Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]
-CLIP_WIDTH = 512
-# Parts of the labels that features carry (features.encoder, data.released): what no manifest names may be CLIP's.
-RANDOM, UNKNOWN, CLIP = "RANDOM WEIGHTS", "unknown", "clip"
+RELEASED_FEATURES = {
+    "2374ee321cfe2c76436bc61f79d23c96a48b3acc0ea2b01f69de576e19f63c87": "KU as the authors released it"
+}
+"""`PreparedData.fingerprint` (interactions, split and features) of data sets that hold the paper's own features."""
+PAPERS_ENCODER = "open_clip ViT-B-32 (openai)"  # as `features.encoder.Encoder.label` writes it
+PAPERS_MODALITIES = ("text", "vision")
 ID_ONLY = ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")
 
 
@@ -83,14 +87,12 @@ def _other_data(data: DataPart) -> str:
 
 
 def _other_features(row: str, data: DataPart) -> str:
-    if row in ID_ONLY:
+    if row in ID_ONLY or data.fingerprint in RELEASED_FEATURES:
         return ""
-    for name, source in data.sources.items():
-        if source.startswith(RANDOM):
-            return f"{name} features made with random weights"
-        if UNKNOWN not in source and CLIP not in source.casefold():
-            return f"{name} features of {source}, the paper's are CLIP's"
-    if sorted(data.modalities.values()) == [CLIP_WIDTH, CLIP_WIDTH]:
-        return ""
-    widths = ", ".join(f"{name} {width}" for name, width in data.modalities.items()) or "none"
-    return f"item features other than CLIP's image and text ({widths})"
+    if tuple(sorted(data.modalities)) != PAPERS_MODALITIES:
+        return f"item features other than CLIP's image and text ({', '.join(data.modalities) or 'none'})"
+    for name, width in data.modalities.items():
+        source = data.sources.get(name, "unknown origin")
+        if source != PAPERS_ENCODER:
+            return f"{name} features (width {width}) of {source}; the paper's are of {PAPERS_ENCODER}"
+    return ""

@@ -132,11 +132,21 @@ def load_matrix(file: Path, where: str) -> FloatMatrix:
 
 def feature_label(file: Path) -> str:
     """Where a feature file comes from: what its manifest says (random weights included), else its name."""
-    beside = file.with_suffix(".json")
-    if not beside.is_file():
+    manifest = manifest_of(file)
+    if manifest is None:
         return f"{file.name}, of unknown origin"
-    manifest = read_json(beside)
-    values = np.ascontiguousarray(np.load(file, allow_pickle=False), dtype="<f2")
-    if hashlib.sha256(values.tobytes()).hexdigest() != manifest.get("sha256_of_values"):
+    if values_hash(np.load(file, allow_pickle=False)) != manifest.get("sha256_of_values"):
         return f"{file.name}, of unknown origin (its manifest belongs to other values)"
     return str(manifest.get("label"))
+
+
+def manifest_of(file: Path) -> dict[str, object] | None:
+    """What stands in the `.json` beside a feature file; None without one. Raises `DataError` when it is damaged."""
+    beside = file.with_suffix(".json")
+    return read_json(beside) if beside.is_file() else None
+
+
+def values_hash(matrix: npt.NDArray[np.generic]) -> str:
+    """`sha256_of_values` of a manifest: the matrix as float16, row by row."""
+    with np.errstate(over="ignore"):
+        return hashlib.sha256(np.ascontiguousarray(matrix, dtype="<f2").tobytes()).hexdigest()

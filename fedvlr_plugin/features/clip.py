@@ -8,7 +8,7 @@ Random weights are made only on request and are labelled. Imports `encoder`; ope
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -82,12 +82,13 @@ class OpenClipEncoder(Encoder):
         self._model, self._preprocess = _build(model, tag, path)
         self._model.to(self.device).eval()
         self._tokenizer = _tokenizer(model)
+        digest = "none" if path is None else sha256_of(path)
         self._facts: dict[str, str | int | float | bool] = {
             "encoder": "open_clip",
             "model": model,
-            "weights": "random, seed 0" if path is None else pretrained if tag else path.name,
+            "weights": "random, seed 0" if path is None else whose(path, digest, tag, pretrained, weights is not None),
             "weights_file": "none" if path is None else path.name,
-            "weights_sha256": "none" if path is None else sha256_of(path),
+            "weights_sha256": digest,
             "random_weights": path is None,
             "quick_gelu": bool(tag.get("quick_gelu", False)),
             "preprocessing": " ".join(str(self._preprocess).split()),
@@ -145,6 +146,16 @@ class OpenClipEncoder(Encoder):
         unit = torch.nn.functional.normalize(found.float(), dim=-1)
         matrix: FloatMatrix = unit.cpu().numpy()
         return matrix
+
+
+def whose(path: Path, sha256: str, tag: Mapping[str, object], pretrained: str, given: bool) -> str:
+    """The name of a set of weights: the tag's, if open_clip brought the file or the publisher's address holds its hash.
+
+    Anything else that a user hands over is named by its file: what it is said to be is no proof.
+    """
+    if not given or (tag and sha256 in str(tag.get("url", ""))):
+        return pretrained
+    return f"file {path.name}, said to be {pretrained}" if tag else f"file {path.name}"
 
 
 def _fetch(tag: dict[str, object], model: str, pretrained: str) -> Path:

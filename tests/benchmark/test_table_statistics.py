@@ -13,14 +13,14 @@ from fedvlr_plugin.benchmark.record import DataPart
 from fedvlr_plugin.benchmark.statistics import compare_rows, per_user
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.verdict import judge
+from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.bootstrap import Interval
 from fedvlr_plugin.evaluation.metrics import ndcg
 
 KU = DataPart(
-    name="ku", fingerprint="", interactions_fingerprint="", users=204, items=560, interactions=3484,
-    modalities={"text": 512, "image": 512},
+    name="ku", fingerprint=next(iter(RELEASED_FEATURES)), interactions_fingerprint="", users=204, items=560,
+    interactions=3484, modalities={"text": 512, "vision": 512},
 )  # fmt: skip
 
 
@@ -110,8 +110,8 @@ def test_runs_on_different_users_are_not_averaged(stored, tiny) -> None:
             "not comparable: 203 users and 560 items, the paper's data have 204 and 560",
         ),
         (
-            "VBPR", "ku", "hr@50", 44.0, (40.0, 48.0), KU.model_copy(update={"modalities": {"text": 384}}),
-            "not comparable: item features other than CLIP's image and text (text 384)",
+            "VBPR", "ku", "hr@50", 44.0, (40.0, 48.0), KU.model_copy(update={"modalities": {"text": 384}, "fingerprint": ""}),
+            "not comparable: item features other than CLIP's image and text (text)",
         ),
         ("FedAvg", "ku", "hr@50", 11.0, (9.0, 13.0), KU.model_copy(update={"modalities": {}}), "reproduced"),
     ],

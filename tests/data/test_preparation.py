@@ -17,6 +17,7 @@ from fedvlr_plugin.data.preparation.prepare import NO_TITLE, prepare_raw
 from fedvlr_plugin.data.preparation.publishers import Amazon, MovieLens, NineRec
 from fedvlr_plugin.data.preparation.recipes import RECIPES
 from fedvlr_plugin.data.preparation.released_layout import export_released, import_released, read_titles
+from fedvlr_plugin.data.released import feature_label, values_hash
 from fedvlr_plugin.data.statistics import differences, statistics, table1
 from fedvlr_plugin.errors import DataError, UnknownNameError
 from fedvlr_plugin.integrations.recbole.open import prepare
@@ -121,6 +122,40 @@ def test_released_layout_there_and_back_without_loss(tmp_path, name):
     back = export_released(atomic, tmp_path / "back")
     for file in (ROOT / name).iterdir():
         assert (back / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def labelled_features(folder, matrix, tokens=None, sha256=None):
+    """A text matrix with a manifest beside it, as `data features` writes them; its label is an encoder's."""
+    np.save(folder / "text_features.npy", matrix)
+    if tokens:
+        (folder / "text_features.tokens").write_text("\n".join(tokens) + "\n")
+    manifest = {"label": "some encoder", "items": len(matrix), "sha256_of_values": sha256 or values_hash(matrix)}
+    (folder / "text_features.json").write_text(json.dumps(manifest))
+
+
+def test_manifests_of_features_come_along(tmp_path):
+    folder = tmp_path / "there/made"
+    folder.mkdir(parents=True)
+    rows = [f"{user},{item},1,{100 * user + item}" for user in range(6) for item in range(9) if item != user]
+    (folder / "inter.csv").write_text("\n".join(["userID,itemID,rating,timestamp", *rows]) + "\n")
+    labelled_features(folder, np.arange(27, dtype=np.float16).reshape(9, 3))
+    atomic = import_released(folder, tmp_path / "atomic")
+    assert prepare("made", tmp_path / "atomic").features["text"].source == "some encoder"
+    back = export_released(atomic, tmp_path / "back")
+    assert (back / "text_features.json").read_bytes() == (folder / "text_features.json").read_bytes()
+    assert prepare("made", tmp_path / "back").features["text"].source == "some encoder"
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_rows_that_move_keep_their_label_only_if_it_was_theirs(tmp_path, fits):
+    write_ninerec(tmp_path / "raw")
+    prepare_raw("ku", tmp_path / "raw", tmp_path / "out")
+    matrix = np.arange(6, dtype=np.float16)[:, None]
+    labelled_features(tmp_path / "out/ku", matrix, list("543210"), None if fits else "0" * 64)
+    back = export_released(tmp_path / "out/ku", tmp_path / "back")
+    assert np.load(back / "text_features.npy")[:, 0].tolist() == [5, 4, 3, 2, 1, 0]
+    label = feature_label(back / "text_features.npy")
+    assert label == "some encoder" if fits else "belongs to other values" in label
 
 
 def test_export_numbers_other_tokens_and_splits(tmp_path):

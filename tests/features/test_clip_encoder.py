@@ -17,7 +17,7 @@ from fedvlr_plugin.compat import prepare_torchvision
 from fedvlr_plugin.data.images import decode
 from fedvlr_plugin.errors import ConfigError, DataError, DeviceError, UnknownNameError
 from fedvlr_plugin.features import clip as clip_module
-from fedvlr_plugin.features.clip import OpenClipEncoder
+from fedvlr_plugin.features.clip import OpenClipEncoder, whose
 from fedvlr_plugin.features.extract import extract_images, extract_texts
 
 prepare_torchvision()
@@ -113,7 +113,7 @@ def test_local_weights_files_work_offline(tmp_path, kind, name):
     with torch.no_grad():
         assert np.abs(encoder.encode_images(batch) - model.encode_image(batch, normalize=True).numpy()).max() < 1e-5
     assert encoder.facts()["random_weights"] is False and len(encoder.facts()["weights_sha256"]) == 64
-    assert encoder.label == f"open_clip tiny_clip ({name})"
+    assert encoder.label == f"open_clip tiny_clip (file {name})"
 
 
 def test_weights_that_do_not_fit_or_are_no_weights(tmp_path):
@@ -193,3 +193,12 @@ def test_real_posters(tiny, tmp_path):
         alone = tiny.encode_images(tiny.preprocess(decode(paths[row]).image)[None])[0]
         assert np.abs(matrix[row] - alone).max() < 1e-3
     assert np.unique(matrix, axis=0).shape[0] > 290
+
+
+def test_a_weights_file_is_the_publishers_only_by_its_hash(tmp_path):
+    tag = {"url": "https://example.org/clip/abc123/ViT-B-32.pt"}
+    file = tmp_path / "mine.pt"
+    assert whose(file, "abc123", tag, "openai", given=True) == "openai"
+    assert whose(file, "def456", tag, "openai", given=True) == "file mine.pt, said to be openai"
+    assert whose(file, "def456", {}, "mine", given=True) == "file mine.pt"
+    assert whose(file, "def456", tag, "openai", given=False) == "openai"  # open_clip checks what it fetches

@@ -1,6 +1,8 @@
 """Random weights are named in every result: manifest, data, record, caption, verdict."""
 
 import json
+import os
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from fedvlr_plugin.benchmark.record import DataPart
 from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.verdict import judge_value
+from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge_value
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.evaluation.bootstrap import Interval
 from fedvlr_plugin.features.clip import OpenClipEncoder
@@ -61,26 +63,41 @@ def test_features_that_no_longer_are_the_manifests_are_of_unknown_origin(tmp_pat
     assert "unknown origin" in prepare("made", tmp_path).features["text"].source
 
 
+CLIP = "open_clip ViT-B-32 (openai)"
+MADE = DataPart(
+    name="ku", fingerprint="made by the user", interactions_fingerprint="", users=204, items=560, interactions=3484,
+    modalities={"text": 512, "vision": 512},
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("source", "word"),
+    ("source", "expected"),
     [
-        ("text_features.npy, of unknown origin", "reproduced"),
-        ("open_clip ViT-B-32 (openai)", "reproduced"),
-        ("RANDOM WEIGHTS, not a trained encoder: open_clip ViT-B-32", "not comparable"),
+        (CLIP, "reproduced"),
+        ("text_features.npy, of unknown origin", "not comparable: text features .width 512. of text_features.npy, of"),
+        ("text_features.npy, of unknown origin (its manifest belongs to other values)", "not comparable"),
+        ("open_clip ViT-B-32 (laion2b_s34b_b79k)", "not comparable: text features .* the paper's are of open_clip"),
+        ("open_clip ViT-B-32 (file mine.pt, said to be openai)", "not comparable"),
+        ("RANDOM WEIGHTS, not a trained encoder: open_clip ViT-B-32", "not comparable: text .* RANDOM WEIGHTS"),
         ("TF-IDF + SVD width 512", "not comparable"),
+        (None, "not comparable: text features .width 512. of unknown origin"),
     ],
 )
-def test_verdicts_go_by_the_label(source, word):
-    ku = DataPart(
-        name="ku", fingerprint="", interactions_fingerprint="", users=204, items=560, interactions=3484,
-        modalities={"text": 512, "vision": 512}, sources={"text": source, "vision": "open_clip ViT-B-32 (openai)"},
-    )  # fmt: skip
+def test_verdicts_go_by_proof_of_origin(source, expected):
+    sources = {"vision": CLIP} if source is None else {"text": source, "vision": CLIP}
+    made = MADE.model_copy(update={"sources": sources})
     interval = Interval(40.0, 50.0)
-    verdict = judge_value(44.12, "VBPR", "hr@50", 45.0, interval, ku)
-    assert verdict.word == word
-    assert judge_value(44.12, "FedAvg", "hr@50", 45.0, interval, replace_sources(ku)).word == "reproduced"
+    assert re.match(expected, str(judge_value(44.12, "VBPR", "hr@50", 45.0, interval, made)))
+    assert judge_value(44.12, "FedAvg", "hr@50", 45.0, interval, made).word == "reproduced"  # takes no features
 
 
-def replace_sources(data: DataPart) -> DataPart:
-    """Rows that take no features do not care where these come from."""
-    return data.model_copy(update={"sources": {"text": "RANDOM WEIGHTS"}})
+def test_the_released_features_of_ku_are_known_by_their_hash():
+    interval, unlabelled = Interval(40.0, 50.0), {"vision": "image_features.npy, of unknown origin"}
+    (released,) = RELEASED_FEATURES
+    ku = MADE.model_copy(update={"fingerprint": released, "sources": unlabelled})
+    assert judge_value(44.12, "VBPR", "hr@50", 45.0, interval, ku).word == "reproduced"
+
+
+@pytest.mark.skipif("FEDVLR_DATA" not in os.environ, reason="FEDVLR_DATA names no data root with the real data sets")
+def test_the_hash_is_that_of_the_real_ku():
+    assert prepare("ku", Path(os.environ["FEDVLR_DATA"])).fingerprint in RELEASED_FEATURES

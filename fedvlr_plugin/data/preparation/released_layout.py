@@ -1,8 +1,9 @@
 """The paper's released layout to RecBole's atomic files and back, without loss.
 
-Import: raw tokens are the itemIDs and userIDs, split labels become the column `split_label`, feature files are copied
-byte for byte and get their tokens beside them. Export: tokens that are whole numbers from 0 on stay the ids, others
-are numbered by first appearance and named in `items.csv`; the split is the data set's own. Imports the data room.
+Import: raw tokens are the itemIDs and userIDs, split labels become the column `split_label`, feature files and their
+manifests are copied byte for byte and get their tokens beside them. Export: tokens that are whole numbers from 0 on
+stay the ids, others are numbered by first appearance and named in `items.csv`; the split is the data set's own; the
+manifest of features whose rows had to move tells the new rows. Imports the data room.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from fedvlr_plugin.data.atomic import AtomicSource
-from fedvlr_plugin.data.files import write_atomic, write_lines, write_matrix
+from fedvlr_plugin.data.files import write_atomic, write_json, write_lines, write_matrix
 from fedvlr_plugin.data.interactions import IntArray, leave_one_out
 from fedvlr_plugin.data.preparation.prepare import NO_TITLE, write_table
-from fedvlr_plugin.data.released import INTER_FILE, SUFFIX, ReleasedSource
+from fedvlr_plugin.data.released import INTER_FILE, SUFFIX, ReleasedSource, manifest_of, values_hash
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER
 from fedvlr_plugin.errors import DataError
 
@@ -44,6 +46,7 @@ def import_released(folder: Path, out: Path, name: str | None = None) -> Path:
     for file, checked in zip(matrices, features, strict=True):
         write_atomic(target / file.name, file.read_bytes())
         write_lines(target / file.with_suffix(".tokens").name, checked.tokens)
+        _copy_manifest(file, target)
     described = folder / "items.csv"
     if described.is_file():
         write_atomic(target / "items.csv", described.read_bytes())
@@ -85,9 +88,11 @@ def export_released(folder: Path, out: Path) -> Path:
         original = np.load(file, allow_pickle=False)
         if list(feature.tokens) == list(item_ids):
             write_matrix(target / file.name, original)
+            _copy_manifest(file, target)
             continue
-        aligned = feature.align(item_ids)
-        write_matrix(target / file.name, aligned.matrix.astype(original.dtype))
+        aligned = feature.align(item_ids).matrix.astype(original.dtype)
+        write_matrix(target / file.name, aligned)
+        _copy_manifest(file, target, original, aligned)
     write_atomic(target / INTER_FILE, text.encode())
     if (folder / "items.csv").is_file():
         write_atomic(target / "items.csv", (folder / "items.csv").read_bytes())
@@ -97,6 +102,26 @@ def export_released(folder: Path, out: Path) -> Path:
         described["title"] = [titles.get(token, "") for token in item_ids]
         write_atomic(target / "items.csv", described.to_csv(index=False).encode())
     return target
+
+
+def _copy_manifest(
+    file: Path,
+    target: Path,
+    original: npt.NDArray[np.generic] | None = None,
+    moved: npt.NDArray[np.generic] | None = None,
+) -> None:
+    """Takes a feature file's manifest along; for moved rows it gets their hash, if it fitted the rows before."""
+    manifest = manifest_of(file)
+    name = file.with_suffix(".json").name
+    if manifest is None:
+        return
+    if original is None or moved is None or values_hash(original) != manifest.get("sha256_of_values"):
+        write_atomic(target / name, file.with_suffix(".json").read_bytes())
+        return
+    changed = {"items": len(moved), "sha256_of_values": values_hash(moved)}
+    before = {key: manifest[key] for key in ("items", "sha256_of_values", "sha256_of_tokens") if key in manifest}
+    kept = {key: value for key, value in manifest.items() if key != "sha256_of_tokens"}
+    write_json(target / name, {**kept, **changed, "rows_moved_from": before})
 
 
 def read_titles(folder: Path) -> dict[str, str]:
