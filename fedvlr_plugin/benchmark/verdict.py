@@ -3,8 +3,8 @@
 `reproduced` means that the paper's figure lies inside our 95 % interval; `higher` and `lower` say where ours lies.
 Not comparable are the paper's failed runs, figures that its number of users cannot give, data that differ from its
 Table 1, and rows with item features that are not the paper's (algorithm.md section 8). Only two things prove that they
-are: the hash of the data set, known for the features that the authors released (KU), or a manifest beside each file
-that names open_clip's ViT-B-32 with OpenAI's own weights. Files of unknown origin prove nothing. Imports `paper`.
+are: the hash of what the authors released (KU), or a manifest beside each file that names open_clip's ViT-B-32 with
+OpenAI's own weights. Files of unknown origin prove nothing. Imports `paper`, `data.released` (labels).
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Literal
 
 from fedvlr_plugin.benchmark.paper import Metric, display_name, paper_failed, paper_value, published
 from fedvlr_plugin.benchmark.record import DataPart
+from fedvlr_plugin.data.released import PAPERS_OWN
 from fedvlr_plugin.evaluation.bootstrap import Interval
 
 Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]
 RELEASED_FEATURES = {
     "2374ee321cfe2c76436bc61f79d23c96a48b3acc0ea2b01f69de576e19f63c87": "KU as the authors released it"
 }
-"""`PreparedData.fingerprint` (interactions, split and features) of data sets that hold the paper's own features."""
+"""`PreparedData.fingerprint` of data with the paper's own features, for records from before features were labelled."""
 PAPERS_ENCODER = "open_clip ViT-B-32 (openai)"  # as `features.encoder.Encoder.label` writes it
 PAPERS_MODALITIES = ("text", "vision")
 ID_ONLY = ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")
@@ -93,6 +94,6 @@ def _other_features(row: str, data: DataPart) -> str:
         return f"item features other than CLIP's image and text ({', '.join(data.modalities) or 'none'})"
     for name, width in data.modalities.items():
         source = data.sources.get(name, "unknown origin")
-        if source != PAPERS_ENCODER:
+        if source not in (PAPERS_ENCODER, PAPERS_OWN):
             return f"{name} features (width {width}) of {source}; the paper's are of {PAPERS_ENCODER}"
     return ""

@@ -26,6 +26,11 @@ INTER_FILE = "inter.csv"
 SUFFIX = "_features.npy"
 RENAMED = {"image": "vision"}
 COLUMNS = {"userID": USER, "itemID": ITEM, "rating": RATING, "timestamp": TIME, "x_label": LABEL, "split_label": LABEL}
+PAPERS_OWN = "the paper's own CLIP ViT-B-32 features of KU"
+KNOWN_VALUES = {  # `values_hash` of feature files that the authors released without a manifest
+    "cdd3678de3c4ac942dcddcc26f6f8393541100f2dae72cc282a9077dc21dc64d": PAPERS_OWN,
+    "4064de4a0873bce24d5eac12c74157c0b5c6c220671463646486b57983afb42d": PAPERS_OWN,
+}
 NEEDED = ("userID", "itemID", "timestamp")
 
 
@@ -131,11 +136,14 @@ def load_matrix(file: Path, where: str) -> FloatMatrix:
 
 
 def feature_label(file: Path) -> str:
-    """Where a feature file comes from: what its manifest says (random weights included), else its name."""
+    """Where a feature file comes from: known by its hash, else what its manifest says, else of unknown origin."""
+    found = values_hash(np.load(file, allow_pickle=False))
     manifest = manifest_of(file)
+    if found in KNOWN_VALUES:
+        return KNOWN_VALUES[found]
     if manifest is None:
         return f"{file.name}, of unknown origin"
-    if values_hash(np.load(file, allow_pickle=False)) != manifest.get("sha256_of_values"):
+    if found != manifest.get("sha256_of_values"):
         return f"{file.name}, of unknown origin (its manifest belongs to other values)"
     return str(manifest.get("label"))
 

@@ -18,6 +18,7 @@ from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge_value
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.data.released import PAPERS_OWN
 from fedvlr_plugin.evaluation.bootstrap import Interval
 from fedvlr_plugin.features.clip import OpenClipEncoder
 from fedvlr_plugin.features.extract import extract_texts
@@ -74,6 +75,7 @@ MADE = DataPart(
     ("source", "expected"),
     [
         (CLIP, "reproduced"),
+        (PAPERS_OWN, "reproduced"),
         ("text_features.npy, of unknown origin", "not comparable: text features .width 512. of text_features.npy, of"),
         ("text_features.npy, of unknown origin (its manifest belongs to other values)", "not comparable"),
         ("open_clip ViT-B-32 (laion2b_s34b_b79k)", "not comparable: text features .* the paper's are of open_clip"),
@@ -100,4 +102,6 @@ def test_the_released_features_of_ku_are_known_by_their_hash():
 
 @pytest.mark.skipif("FEDVLR_DATA" not in os.environ, reason="FEDVLR_DATA names no data root with the real data sets")
 def test_the_hash_is_that_of_the_real_ku():
-    assert prepare("ku", Path(os.environ["FEDVLR_DATA"])).fingerprint in RELEASED_FEATURES
+    ku = prepare("ku", Path(os.environ["FEDVLR_DATA"]))
+    assert ku.fingerprint in RELEASED_FEATURES
+    assert {features.source for features in ku.features.values()} == {PAPERS_OWN}
