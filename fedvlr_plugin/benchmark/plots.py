@@ -22,15 +22,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
 
-def new_picture(width: float, height: float) -> tuple[Picture, Axes]:
-    """An empty picture (inches) that belongs to no global state; raises `MissingExtraError` without matplotlib."""
+def empty_picture(width: float, height: float) -> Picture:
+    """A picture (inches) without axes that belongs to no global state; raises `MissingExtraError` without matplotlib."""
     try:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure as Picture
     except ImportError:
         raise missing_extra("matplotlib", "report", "drawing a figure") from None
-    picture = Picture(figsize=(width, height), layout="constrained")
+    picture = Picture(figsize=(width, height))
     FigureCanvasSVG(picture)
+    return picture
+
+
+def new_picture(width: float, height: float) -> tuple[Picture, Axes]:
+    """A picture with one axes that fills it; otherwise as `empty_picture`."""
+    picture = empty_picture(width, height)
+    picture.set_layout_engine("constrained")
     return picture, picture.add_subplot()
 
 

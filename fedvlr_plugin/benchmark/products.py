@@ -14,6 +14,8 @@ from pathlib import Path
 from rich.console import Console
 
 from fedvlr_plugin.benchmark.ablation import FULL, ablation, ablation_grid, all_variants
+from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
+from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
@@ -23,7 +25,7 @@ from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
 from fedvlr_plugin.benchmark.router_figure import router_grid, table_groups, weight_bars
 from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table import Figure, build_table
+from fedvlr_plugin.benchmark.table import Figure, Table, build_table
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
@@ -69,6 +71,21 @@ def _table2(done: Finished) -> None:
     for kind, text in ((".md", markdown(table)), (".csv", csv_text(table)), (".tex", latex(table))):
         write_atomic(stem.with_suffix(kind), text.encode())
     done.say(f"Written: '{stem}.md', '.csv' and '.tex'.")
+    _cost_accuracy(done, table)
+
+
+def _cost_accuracy(done: Finished, table: Table) -> None:
+    """Bytes sent per client against NDCG@50, beside Table 2; nothing where no federated row was run."""
+    points = cost_points(table)
+    if not points:
+        return
+    stem = done.store.root / "figures" / f"cost-accuracy-{done.suffix}"
+    paths = write_grid(cost_accuracy_grid(points), stem)
+    try:
+        paths += save_picture(cost_accuracy_picture(points, levels(table)), stem)
+    except MissingExtraError as error:
+        done.say(f"No picture: {error}")
+    done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
 
 
 def _figure2(done: Finished) -> None:

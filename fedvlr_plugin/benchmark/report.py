@@ -13,6 +13,8 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
+from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.grids import Grid, shown
 from fedvlr_plugin.benchmark.layouts import blocks, verdicts, warm_and_cold
 from fedvlr_plugin.benchmark.overall import rank_grid
@@ -66,6 +68,10 @@ def _section(store: ResultsStore, table: Table, prefix: str) -> str:
             curves += inline_svg(learning_curves(chosen, display_name(dataset)), f"{prefix}-{_slug(dataset)}")
     if curves:
         parts.append(_details("Learning curves", curves))
+    points = cost_points(table)
+    if points:
+        picture = inline_svg(cost_accuracy_picture(points, levels(table)), f"{prefix}-cost")
+        parts.append(_details("Bytes sent and accuracy", picture + _grid(cost_accuracy_grid(points))))
     groups = table_groups(store, table)
     if groups:
         parts.append(_details("Router weights by user activity", _routers(groups, prefix)))

@@ -23,6 +23,7 @@ import numpy as np
 from fedvlr_plugin.benchmark.paper import published
 from fedvlr_plugin.benchmark.rows import federated_rows, parse_row
 from fedvlr_plugin.benchmark.run import build_federation
+from fedvlr_plugin.conditions import Conditions
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
@@ -94,10 +95,20 @@ def verdict(row: str, users: int, items: int, paper_thousands: int) -> str:
     return f"ODD: {paper_thousands - own:+d} K"
 
 
-def held(row: str, items: int, width: int = WIDTH) -> Held:
+def held(row: str, items: int) -> Held:
     """Counts a live client of the row on a data set with `items` items and two 512-wide modalities."""
-    spec = RunSpec(dataset="counted", row=row, training=TrainingConfig(rounds=1, local_epochs=1))
-    federation = build_federation(parse_row(row), spec, ExecutionConfig(engine="sequential"), _minimal(items))
+    return held_by(RunSpec(dataset="counted", row=row), items, {"vision": CLIP_WIDTH, "text": CLIP_WIDTH})
+
+
+def held_by(spec: RunSpec, items: int, modalities: Mapping[str, int]) -> Held:
+    """Counts a live client of a run, with its own widths and views; `modalities` are widths by name.
+
+    What sits on top of the method (noise, masks, faults) is left out: the tensors are those of the plain protocol.
+    """
+    once = TrainingConfig(rounds=1, local_epochs=1)
+    spec = spec.model_copy(update={"training": once, "conditions": Conditions()})
+    execution = ExecutionConfig(engine="sequential")
+    federation = build_federation(parse_row(spec.row), spec, execution, _minimal(items, modalities))
     broadcast = federation.server.broadcast()
     uplink = federation.round(1)
     client = federation.engine.clients[0]  # type: ignore[attr-defined]
@@ -133,13 +144,13 @@ def _row(line: Mapping[str, str]) -> str:
     return line["model"] if line["variant"] == "-" else f"{line['model']}+{line['variant']}"
 
 
-def _minimal(items: int) -> PreparedData:
+def _minimal(items: int, modalities: Mapping[str, int]) -> PreparedData:
     """One user with one training item: enough for every tensor to exist."""
     interactions = Interactions.from_labels(
         np.array([0]), np.array([0]), np.array([0]), ("u",), tuple(f"i{i}" for i in range(items))
     )
     everything = np.ones(items, dtype=np.bool_)
-    content = np.zeros((items, CLIP_WIDTH), dtype=np.float32)
-    return PreparedData(
-        "counted", interactions, ItemFeatures([Modality(name, content, everything) for name in ("vision", "text")])
-    )
+    contents = [
+        Modality(name, np.zeros((items, width), dtype=np.float32), everything) for name, width in modalities.items()
+    ]
+    return PreparedData("counted", interactions, ItemFeatures(contents))

@@ -1,0 +1,123 @@
+"""The cost-accuracy picture: megabytes sent per client (log scale) against NDCG@50, a panel per data set.
+
+Colour is the backbone, shape the fusion. Names stand in a column beside each panel, moved apart until none touches
+another, with a line to their point; floors and the best centralized row are levels, named on the left. Imports
+`cost_accuracy`, `plots`; matplotlib (the extra [report]) when it is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fedvlr_plugin.benchmark.cost_accuracy import Level, Point
+from fedvlr_plugin.benchmark.paper import display_name
+from fedvlr_plugin.benchmark.plots import empty_picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Picture
+
+PANELS_BESIDE = 2
+PANEL, LABELS, LEFT, BELOW, ABOVE = 5.0, 1.15, 0.65, 0.6, 0.4  # inches
+FONT = 7.5
+LINE = FONT * 1.3 / 72  # inches that a name takes
+STRIP = 0.45  # of the range of the points, left free for the names of the levels
+SHAPES = {"": "o", "MLP": "s", "VBPR": "D", "ours": "^"}
+
+
+def cost_accuracy_picture(points: Sequence[Point], levels: Sequence[Level]) -> Picture:
+    """The picture of at least one point. Raises `MissingExtraError` without matplotlib."""
+    datasets = list(dict.fromkeys(point.dataset for point in points))
+    most = max(sum(point.dataset == dataset for point in points) for dataset in datasets)
+    tall = max(3.2, 1.6 * LINE * most)
+    beside = min(PANELS_BESIDE, len(datasets))
+    below = math.ceil(len(datasets) / beside)
+    wide, high = LEFT + PANEL + LABELS, BELOW + tall + ABOVE
+    picture = empty_picture(beside * wide, below * high)
+    backbones = list(dict.fromkeys(point.row.partition("+")[0] for point in points))
+    for number, dataset in enumerate(datasets):
+        across, down = number % beside, number // beside
+        corner = (across * wide + LEFT) / (beside * wide), ((below - 1 - down) * high + BELOW) / (below * high)
+        axes = picture.add_axes((*corner, PANEL / (beside * wide), tall / (below * high)))
+        mine = [point for point in points if point.dataset == dataset]
+        _panel(axes, mine, [level for level in levels if level.dataset == dataset], backbones, tall)
+        axes.set_title(display_name(dataset), fontsize=10)
+    return picture
+
+
+def _panel(axes: Axes, points: Sequence[Point], levels: Sequence[Level], backbones: Sequence[str], tall: float) -> None:
+    heights = [figure.mean for figure in (*(p.figure for p in points), *(level.figure for level in levels))]
+    margin = 0.05 * (max(heights) - min(heights)) or 1.0
+    low, high = min(heights) - margin, max(heights) + margin
+    sizes = [point.sent / 1e6 for point in points if point.sent > 0] or [1.0]
+    span = max(max(sizes) / min(sizes), 4.0)
+    least, largest = min(sizes) / span**STRIP, max(sizes) * span**0.05
+    axes.set_xscale("log")
+    axes.set_xlim(least, largest)
+    axes.set_ylim(low, high)
+    line_height = LINE / tall * (high - low)
+    _levels(axes, levels, line_height)
+    names: list[tuple[float, float, str, str]] = []
+    for point in points:
+        backbone, _, variant = point.row.partition("+")
+        colour = f"C{backbones.index(backbone)}"
+        x = max(point.sent / 1e6, least)
+        axes.plot([x], [point.figure.mean], SHAPES.get(variant, "o"), color=colour, markersize=5.5, zorder=3)
+        names.append((x, point.figure.mean, point.row, colour))
+    names.sort(key=lambda name: name[1])
+    places = apart([y for _, y, _, _ in names], line_height, low, high)
+    for (x, y, text, colour), place in zip(names, places, strict=True):
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate(
+            text, (x, y), (1.04, place), textcoords=axes.get_yaxis_transform(), fontsize=FONT, color=colour,
+            va="center", ha="left", arrowprops=line | {"relpos": (0.0, 0.5)}, annotation_clip=False,
+        )  # fmt: skip
+    _ticks(axes)
+
+
+def _levels(axes: Axes, levels: Sequence[Level], line_height: float) -> None:
+    """Dashed lines, named in the strip on the left where no point is; lines of one height share a name."""
+    low, high = axes.get_ylim()
+    named: dict[float, list[str]] = {}
+    for level in levels:
+        floor = level.kind == "floor"
+        axes.axhline(level.figure.mean, linestyle="--" if floor else ":", linewidth=0.9, color="0.5")
+        text = level.row if floor else f"{level.row} (centralized)"
+        named.setdefault(round(level.figure.mean, 2), []).append(text)
+    heights = sorted(named)
+    places = apart([height + 0.6 * line_height for height in heights], line_height, low, high)
+    for height, place in zip(heights, places, strict=True):
+        axes.annotate(
+            ", ".join(named[height]), (0.01, place), xycoords=axes.get_yaxis_transform(), fontsize=FONT - 1,
+            color="0.3", va="center",
+        )  # fmt: skip
+
+
+def _ticks(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(labelsize=FONT)
+    axes.set_xlabel("MB sent per client until the selected round", fontsize=8)
+    axes.set_ylabel("NDCG@50, %", fontsize=8)
+
+
+def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places next to the `wanted` ones (rising) that are at least `gap` apart, within `low` and `high` if they fit.
+
+    Neighbours that would touch form a group around the mean of what they want (pool adjacent violators).
+    """
+    groups: list[tuple[float, int]] = []  # mean of wanted - index * gap, members
+    for number, value in enumerate(wanted):
+        mean, size = value - number * gap, 1
+        while groups and groups[-1][0] >= mean:
+            before, members = groups.pop()
+            mean, size = (before * members + mean * size) / (members + size), members + size
+        groups.append((mean, size))
+    bases = [mean for mean, size in groups for _ in range(size)]
+    room = high - low - (len(wanted) - 1) * gap
+    return [min(max(base, low), low + max(room, 0.0)) + number * gap for number, base in enumerate(bases)]
