@@ -57,7 +57,7 @@ def write_grid(grid: Grid, stem: Path) -> list[Path]:
         ".csv": pd.DataFrame(list(grid.lines), columns=list(grid.headings)).to_csv(index=False),
         ".tex": "".join(LATEX_LETTERS.get(letter, letter) for letter in booktabs) + "\n",
     }
-    paths = [stem.with_suffix(suffix) for suffix in forms]
+    paths = [stem.with_name(stem.name + suffix) for suffix in forms]  # a data set may have a dot in its name
     for path, text in zip(paths, forms.values(), strict=True):
         write_atomic(path, text.encode())
     return paths

@@ -43,25 +43,30 @@ def new_picture(width: float, height: float) -> tuple[Picture, Axes]:
 
 def save_picture(picture: Picture, stem: Path) -> list[Path]:
     """Writes `<stem>.png` and `<stem>.svg`; returns the paths."""
-    paths = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     for path in paths:
         buffer = io.BytesIO()
-        picture.savefig(buffer, format=path.suffix[1:], dpi=160, metadata=_metadata(path.suffix))
+        _save(picture, buffer, path.suffix)
         write_atomic(path, buffer.getvalue())
     return paths
 
 
 def inline_svg(picture: Picture, prefix: str) -> str:
     """The picture as an `<svg>` element; `prefix` keeps its ids apart from those of others on the page."""
-    buffer = io.StringIO()
-    picture.savefig(buffer, format="svg", metadata=_metadata(".svg"))
-    text = buffer.getvalue()
+    buffer = io.BytesIO()
+    _save(picture, buffer, ".svg")
+    text = buffer.getvalue().decode()
     element = text[text.index("<svg") :]
     return re.sub(r'((?:id="|xlink:href="#|url\(#))', rf"\g<1>{prefix}-", element)
 
 
-def _metadata(suffix: str) -> dict[str, str | None]:
-    return {"Date": None} if suffix == ".svg" else {"Software": None}
+def _save(picture: Picture, buffer: io.BytesIO, suffix: str) -> None:
+    """Without date and random ids, so that the same picture is the same bytes."""
+    from matplotlib import rc_context
+
+    metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
+    with rc_context({"svg.hashsalt": "fedvlr"}):
+        picture.savefig(buffer, format=suffix[1:], dpi=160, metadata=metadata)
 
 
 def learning_curves(curves: Mapping[str, RunRecord], title: str) -> Picture:

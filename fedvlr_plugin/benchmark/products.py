@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -26,10 +27,14 @@ from fedvlr_plugin.benchmark.router_figure import router_grid, table_groups, wei
 from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, Table, build_table
+from fedvlr_plugin.benchmark.table_picture import table_picture
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
 from fedvlr_plugin.files import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ def _table2(done: Finished) -> None:
     stem = done.store.root / "tables" / f"table2-{done.suffix}"
     for kind, text in ((".md", markdown(table)), (".csv", csv_text(table)), (".tex", latex(table))):
         write_atomic(stem.with_suffix(kind), text.encode())
-    done.say(f"Written: '{stem}.md', '.csv' and '.tex'.")
+    pictures = draw(done, lambda: table_picture(table), stem)
+    kinds = ", ".join(f"'{kind}'" for kind in (".csv", ".tex", *(path.suffix for path in pictures)))
+    done.say(f"Written: '{stem}.md', {kinds}.")
     _cost_accuracy(done, table)
 
 
@@ -81,10 +88,7 @@ def _cost_accuracy(done: Finished, table: Table) -> None:
         return
     stem = done.store.root / "figures" / f"cost-accuracy-{done.suffix}"
     paths = write_grid(cost_accuracy_grid(points), stem)
-    try:
-        paths += save_picture(cost_accuracy_picture(points, levels(table)), stem)
-    except MissingExtraError as error:
-        done.say(f"No picture: {error}")
+    paths += draw(done, lambda: cost_accuracy_picture(points, levels(table)), stem)
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
 
 
@@ -129,12 +133,16 @@ def _bar(figure: Figure | None) -> Bar:
 def _draw(
     done: Finished, groups: Sequence[str], series: Mapping[str, Sequence[Bar]], label: str, stem: Path, *names: str
 ) -> list[Path]:
+    return draw(done, lambda: bars(groups, series, label), stem.with_name("-".join([stem.name, *names])))
+
+
+def draw(done: Finished, picture: Callable[[], Picture], stem: Path) -> list[Path]:
+    """Draws a picture and writes it as PNG and SVG; without matplotlib says so and returns nothing."""
     try:
-        picture = bars(groups, series, label)
+        return save_picture(picture(), stem)
     except MissingExtraError as error:
         done.say(f"No picture: {error}")
         return []
-    return save_picture(picture, stem.with_name("-".join([stem.name, *names])))
 
 
 def _variants_only(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> list[RunSpec]:

@@ -1,29 +1,30 @@
 """Table 4 drawn: beside the paper's figures, with an epsilon column, and as a curve of utility over epsilon.
 
 Files for each data set: `tables/table4-*` (all lines), for KU `tables/table4-*-paper` (the paper's ten lines beside
-ours), in the forms of `grids`; `figures/privacy-curve-*` (numbers, and a picture per metric). Imports `table4`,
+ours), in the forms of `grids` and as pictures; `figures/privacy-curve-*` (numbers, and a picture per metric). Imports `table4`,
 `products`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from fedvlr_plugin.backbones import BACKBONES
-from fedvlr_plugin.benchmark.grids import print_grid, write_grid
+from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
 from fedvlr_plugin.benchmark.paper import METRICS, display_name
-from fedvlr_plugin.benchmark.plots import save_picture
-from fedvlr_plugin.benchmark.products import Finished, Product
+from fedvlr_plugin.benchmark.products import Finished, Product, draw
 from fedvlr_plugin.benchmark.rows import FLOORS, parse_row
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Level, Line, levels, noisy_runs, table4_lines
 from fedvlr_plugin.benchmark.table4_curve import curve
 from fedvlr_plugin.benchmark.table4_grids import curve_grid, is_accounted, noise_grid, paper_grid
 from fedvlr_plugin.benchmark.table4_options import NoiseOptions
+from fedvlr_plugin.benchmark.table_picture import grid_picture
 from fedvlr_plugin.benchmark.verdict import ID_ONLY
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.errors import ConfigError, MissingExtraError
+from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.privacy.promise import promise
 
 
@@ -64,11 +65,11 @@ def _finish(done: Finished, wanted: Sequence[Level]) -> None:
         lines = [line for line in every if line.dataset == dataset]
         grid = noise_grid(lines)
         print_grid(grid, done.console)
-        paths += write_grid(grid, tables / f"table4-{done.suffix}-{dataset}")
+        paths += _write(done, grid, tables / f"table4-{done.suffix}-{dataset}")
         if dataset == PAPER_DATASET and any(line.level.name == "paper" for line in lines):
             beside = paper_grid(lines)
             print_grid(beside, done.console)
-            paths += write_grid(beside, tables / f"table4-{done.suffix}-{dataset}-paper")
+            paths += _write(done, beside, tables / f"table4-{done.suffix}-{dataset}-paper")
         if any(is_accounted(line) for line in lines):
             stem = figures / f"privacy-curve-{done.suffix}-{dataset}"
             paths += write_grid(curve_grid(lines), stem)
@@ -76,12 +77,14 @@ def _finish(done: Finished, wanted: Sequence[Level]) -> None:
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{tables}' and '{figures}'.")
 
 
+def _write(done: Finished, grid: Grid, stem: Path) -> list[Path]:
+    """A table in all its forms, as a picture too."""
+    return [*write_grid(grid, stem), *draw(done, lambda: grid_picture(grid), stem)]
+
+
 def _pictures(done: Finished, lines: Sequence[Line], stem: Path, title: str) -> list[Path]:
     paths: list[Path] = []
-    try:
-        for metric in METRICS:
-            name = f"{stem.name}-{metric.partition('@')[0]}"
-            paths += save_picture(curve(lines, metric, title), stem.with_name(name))
-    except MissingExtraError as error:
-        done.say(f"No picture: {error}")
+    for metric in METRICS:
+        name = f"{stem.name}-{metric.partition('@')[0]}"
+        paths += draw(done, partial(curve, lines, metric, title), stem.with_name(name))
     return paths

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +16,10 @@ from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
+    from matplotlib.transforms import Bbox
 
 
 def make_data(name: str = "tiny", n_users: int = 30, n_items: int = 120, seed: int = 0) -> PreparedData:
@@ -73,3 +79,34 @@ def tiny() -> PreparedData:
 @pytest.fixture
 def fake() -> Callable[..., RunResult]:
     return fake_run
+
+
+@pytest.fixture
+def texts_of(monkeypatch) -> Callable[..., list[tuple[str, Bbox]]]:
+    """Draws a picture and gives the texts that were really drawn, with the boxes they take."""
+    pytest.importorskip("matplotlib", reason="figures need the extra [report]")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    def texts_of(picture: Picture) -> list[tuple[str, Bbox]]:
+        renderer = FigureCanvasAgg(picture).get_renderer()
+        drawn: list[Text] = []
+        draw = renderer.draw_text
+        monkeypatch.setattr(renderer, "draw_text", lambda *a, **kw: (drawn.append(kw["mtext"]), draw(*a, **kw)))
+        picture.draw(renderer)
+        return [(text.get_text(), Text.get_window_extent(text, renderer)) for text in drawn]
+
+    return texts_of
+
+
+def check_apart(boxes: list[tuple[str, Bbox]], page: Bbox) -> None:
+    """No text touches another, or leaves the page."""
+    for (one, a), (two, b) in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b), (one, two)
+    for text, box in boxes:
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, text
+
+
+@pytest.fixture
+def all_apart() -> Callable[[list[tuple[str, Bbox]], Bbox], None]:
+    return check_apart

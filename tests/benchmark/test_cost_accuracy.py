@@ -84,28 +84,15 @@ def crowd(seed: int) -> tuple[list[Point], list[Level]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_two_texts_of_the_picture_touch(seed: int, monkeypatch) -> None:
-    pytest.importorskip("matplotlib", reason="figures need the extra [report]")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
-
+def test_no_two_texts_of_the_picture_touch(seed: int, texts_of, all_apart) -> None:
     points, floors = crowd(seed)
     picture = cost_accuracy_picture(points, floors)
-    renderer = FigureCanvasAgg(picture).get_renderer()
-    drawn: list[Text] = []
-    draw = renderer.draw_text
-    monkeypatch.setattr(renderer, "draw_text", lambda *a, **kw: (drawn.append(kw["mtext"]), draw(*a, **kw)))
-    picture.draw(renderer)
-    boxes = [(t.get_text(), Text.get_window_extent(t, renderer)) for t in drawn]
+    boxes = texts_of(picture)
     shown = [text for text, _ in boxes]
     for row in {point.row for point in points}:
         assert shown.count(row) == 4, "each row is named once in each panel"
     assert shown.count("popularity, cold-first") == 4
-    for (one, a), (two, b) in itertools.combinations(boxes, 2):
-        assert not a.overlaps(b), (one, two)
-    page = picture.bbox
-    for text, box in boxes:
-        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, text
+    all_apart(boxes, picture.bbox)
 
 
 def test_apart_moves_as_little_as_it_must() -> None:

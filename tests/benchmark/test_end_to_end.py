@@ -44,7 +44,7 @@ def test_smoke_profile_runs_and_leaves_results_only(finished) -> None:
     assert all(row in done.stdout for row in ROWS) and "HR@50" in done.stdout
     assert [path.name for path in folder.iterdir()] == ["results"], "nothing else is left in the working directory"
     names = {path.name for path in (folder / "results" / "tables").iterdir()}
-    assert names == {f"table2-smoke-corrected.{kind}" for kind in ("md", "csv", "tex")}
+    assert names == {f"table2-smoke-corrected.{kind}" for kind in ("md", "csv", "tex", "png", "svg")}
 
 
 def test_the_table_follows_from_the_store(finished) -> None:

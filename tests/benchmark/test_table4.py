@@ -70,6 +70,7 @@ def test_every_row_runs_without_noise_and_at_every_level(call) -> None:
 
 
 def test_epsilon_stands_beside_every_number(call) -> None:
+    pytest.importorskip("matplotlib", reason="pictures need the extra [report]")
     assert call(*ROWS, "--epsilon", "4") == OK
     lines = lines_of(call.root / "tables" / "table4-quick-corrected-ku.csv")
     assert [(line["row"], line["noise"], line["ε"]) for line in lines] == [
@@ -81,6 +82,8 @@ def test_epsilon_stands_beside_every_number(call) -> None:
     text = (call.root / "tables" / "table4-quick-corrected-ku.md").read_text()
     assert "ε = 4 at δ = 0.0033 (add or remove one user)" in text and "does not cover the choice of hyper" in text
     assert "paper_noise, ε = ∞" in text
+    for kind in ("png", "svg"):
+        assert (call.root / "tables" / f"table4-quick-corrected-ku.{kind}").stat().st_size > 10_000
     assert (call.root / "tables" / "table4-quick-corrected-ku.tex").read_text().isascii(), (
         "plain LaTeX takes no other letters"
     )
