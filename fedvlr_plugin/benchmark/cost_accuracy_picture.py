@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fedvlr_plugin.benchmark.cost_accuracy import Level, Point
 from fedvlr_plugin.benchmark.paper import display_name
-from fedvlr_plugin.benchmark.plots import empty_picture
+from fedvlr_plugin.benchmark.plots import apart, empty_picture, name_levels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,21 +78,14 @@ def _panel(axes: Axes, points: Sequence[Point], levels: Sequence[Level], backbon
 
 
 def _levels(axes: Axes, levels: Sequence[Level], line_height: float) -> None:
-    """Dashed lines, named in the strip on the left where no point is; lines of one height share a name."""
-    low, high = axes.get_ylim()
-    named: dict[float, list[str]] = {}
+    """Dashed lines, named in the strip on the left where no point is."""
     for level in levels:
-        floor = level.kind == "floor"
-        axes.axhline(level.figure.mean, linestyle="--" if floor else ":", linewidth=0.9, color="0.5")
-        text = level.row if floor else f"{level.row} (centralized)"
-        named.setdefault(round(level.figure.mean, 2), []).append(text)
-    heights = sorted(named)
-    places = apart([height + 0.6 * line_height for height in heights], line_height, low, high)
-    for height, place in zip(heights, places, strict=True):
-        axes.annotate(
-            ", ".join(named[height]), (0.01, place), xycoords=axes.get_yaxis_transform(), fontsize=FONT - 1,
-            color="0.3", va="center",
-        )  # fmt: skip
+        dashes = "--" if level.kind == "floor" else ":"
+        axes.axhline(level.figure.mean, linestyle=dashes, linewidth=0.9, color="0.5")
+    names = [
+        (level.figure.mean, level.row if level.kind == "floor" else f"{level.row} (centralized)") for level in levels
+    ]
+    name_levels(axes, names, line_height)
 
 
 def _ticks(axes: Axes) -> None:
@@ -104,20 +97,3 @@ def _ticks(axes: Axes) -> None:
     axes.tick_params(labelsize=FONT)
     axes.set_xlabel("MB sent per client until the selected round", fontsize=8)
     axes.set_ylabel("NDCG@50, %", fontsize=8)
-
-
-def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places next to the `wanted` ones (rising) that are at least `gap` apart, within `low` and `high` if they fit.
-
-    Neighbours that would touch form a group around the mean of what they want (pool adjacent violators).
-    """
-    groups: list[tuple[float, int]] = []  # mean of wanted - index * gap, members
-    for number, value in enumerate(wanted):
-        mean, size = value - number * gap, 1
-        while groups and groups[-1][0] >= mean:
-            before, members = groups.pop()
-            mean, size = (before * members + mean * size) / (members + size), members + size
-        groups.append((mean, size))
-    bases = [mean for mean, size in groups for _ in range(size)]
-    room = high - low - (len(wanted) - 1) * gap
-    return [min(max(base, low), low + max(room, 0.0)) + number * gap for number, base in enumerate(bases)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ LATEX_LETTERS = {
     "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\dag{}", "▼": r"$\blacktriangledown$", "▽": r"$\triangledown$", "–": "--",
     "ε": r"$\varepsilon$", "δ": r"$\delta$", "∞": r"$\infty$",
 }  # fmt: skip
+NUMBER = re.compile(r"[-+]?\d|[–∞]|$")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ def shown(value: Value) -> str:
     if value is None:
         return "–"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell belongs in a column of numbers: a number, with what follows it, or nothing."""
+    return NUMBER.match(text) is not None
 
 
 def print_grid(grid: Grid, console: Console) -> None:

@@ -15,6 +15,7 @@ from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.errors import missing_extra
 from fedvlr_plugin.files import write_atomic
 
+STYLES = {"": "-", "MLP": "--", "VBPR": "-.", "ours": ":"}
 Bar = tuple[float, float, float]
 
 if TYPE_CHECKING:
@@ -70,19 +71,25 @@ def _save(picture: Picture, buffer: io.BytesIO, suffix: str) -> None:
 
 
 def learning_curves(curves: Mapping[str, RunRecord], title: str) -> Picture:
-    """Validation NDCG@50 by round, one line per row (its run with the first seed), the selected round marked."""
-    picture, axes = new_picture(7.0, 4.0)
+    """Validation NDCG@50 by round, one line per row (its run with the first seed), the selected round marked.
+
+    Colour is the backbone (or the centralized row), the kind of line is the fusion.
+    """
+    picture, axes = new_picture(8.0, 4.5)
+    bases = list(dict.fromkeys(row.partition("+")[0] for row in curves))
     for row, record in curves.items():
         points = [(part.round, part.valid["ndcg@50"]) for part in record.curve if part.valid is not None]
         if points:
-            (line,) = axes.plot(*zip(*points, strict=True), label=row, linewidth=1.2)
+            base, _, variant = row.partition("+")
+            colour, style = f"C{bases.index(base)}", STYLES.get(variant, "-")
+            (line,) = axes.plot(*zip(*points, strict=True), style, color=colour, label=row, linewidth=1.2)
             best = [value for number, value in points if number == record.best_round]
             axes.plot([record.best_round] * len(best), best, "o", markersize=4, color=line.get_color())
     axes.set_title(title)
     axes.set_xlabel("round (epoch of a centralized row)")
     axes.set_ylabel("validation NDCG@50, %")
     axes.locator_params(axis="x", integer=True)
-    picture.legend(loc="outside right upper", fontsize=6)
+    picture.legend(loc="outside right upper", fontsize=7)
     return picture
 
 
@@ -99,3 +106,35 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[Bar]], label: str)
     axes.set_ylabel(label)
     picture.legend(loc="outside right upper", fontsize=7)
     return picture
+
+
+def name_levels(axes: Axes, levels: Sequence[tuple[float, str]], line_height: float, size: float = 6.5) -> None:
+    """Names of horizontal lines at the left end, above each if there is room; lines of one height share a name."""
+    low, high = axes.get_ylim()
+    named: dict[float, list[str]] = {}
+    for height, name in levels:
+        named.setdefault(round(height, 2), []).append(name)
+    heights = sorted(named)
+    places = apart([height + 0.6 * line_height for height in heights], line_height, low, high)
+    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.3}
+    for height, place in zip(heights, places, strict=True):
+        text = ", ".join(named[height])
+        across = axes.get_yaxis_transform()
+        axes.annotate(text, (0.01, place), xycoords=across, fontsize=size, color="0.3", va="center", bbox=paper)
+
+
+def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places next to the `wanted` ones (rising) that are at least `gap` apart, within `low` and `high` if they fit.
+
+    Neighbours that would touch form a group around the mean of what they want (pool adjacent violators).
+    """
+    groups: list[tuple[float, int]] = []  # mean of wanted - index * gap, members
+    for number, value in enumerate(wanted):
+        mean, size = value - number * gap, 1
+        while groups and groups[-1][0] >= mean:
+            before, members = groups.pop()
+            mean, size = (before * members + mean * size) / (members + size), members + size
+        groups.append((mean, size))
+    bases = [mean for mean, size in groups for _ in range(size)]
+    room = high - low - (len(wanted) - 1) * gap
+    return [min(max(base, low), low + max(room, 0.0)) + number * gap for number, base in enumerate(bases)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedvlr_plugin.benchmark.layouts import HEADINGS
 from fedvlr_plugin.benchmark.paper import Metric
-from fedvlr_plugin.benchmark.plots import new_picture
+from fedvlr_plugin.benchmark.plots import name_levels, new_picture
 from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table import Figure
 from fedvlr_plugin.benchmark.table4 import Line
@@ -24,24 +24,26 @@ def curve(lines: Sequence[Line], metric: Metric, title: str) -> Picture:
     levels = sorted({asked_for(line) for line in lines if is_accounted(line)})
     places = {epsilon: place for place, epsilon in enumerate([*levels, math.inf])}
     curves: dict[str, list[tuple[int, Figure]]] = {}
-    floors: dict[float, list[str]] = {}
+    floors: list[tuple[float, str]] = []
     for line in lines:
         figure = line.figure(metric)
         if figure is None or not (line.level.privacy is None or is_accounted(line)):
             continue
         if line.row in FLOORS:
-            floors.setdefault(round(figure.mean, 2), []).append(line.row)
+            floors.append((figure.mean, line.row))
         else:
             curves.setdefault(line.row, []).append((places[asked_for(line)], figure))
-    for level, names in floors.items():
+    for level, _ in floors:
         axes.axhline(level, linestyle="--", linewidth=0.8, color="grey")
-        axes.annotate(", ".join(names), (0, level), fontsize=6, color="grey", va="bottom")
     for number, (row, points) in enumerate(curves.items()):
         points.sort(key=lambda point: point[0])
         x = [place + 0.03 * (number - len(curves) / 2) for place, _ in points]
         y = [figure.mean for _, figure in points]
         whiskers = [[f.mean - f.interval.low for _, f in points], [f.interval.high - f.mean for _, f in points]]
         axes.errorbar(x, y, yerr=whiskers, label=row, marker="o", markersize=3, linewidth=1.2, elinewidth=0.6)
+    low, high = axes.get_ylim()
+    axes.set_xlim(-0.6)
+    name_levels(axes, floors, 0.035 * (high - low))
     axes.set_xticks(range(len(places)), [*(f"{epsilon:g}" for epsilon in levels), "∞ (no noise)"])
     axes.set_xlabel("ε of the whole run (add or remove one user)")
     axes.set_ylabel(f"{HEADINGS[metric]}, %")

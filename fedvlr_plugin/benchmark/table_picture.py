@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fedvlr_plugin.benchmark.grids import Grid, shown
+from fedvlr_plugin.benchmark.grids import Grid, is_number, shown
 from fedvlr_plugin.benchmark.layouts import Text, blocks, group_ends, warm_and_cold
 from fedvlr_plugin.benchmark.paper import METRICS
 from fedvlr_plugin.benchmark.plots import empty_picture
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 DATASETS_BESIDE = 2
 FONT, NOTE_FONT, LINE, GAP, BLOCK_GAP, MARGIN = 8.0, 6.5, 13.0, 10.0, 20.0, 12.0  # points
 MIDDLE = 0.46 * LINE  # of a line's text, so that rules stand clear below it
-NUMBER = re.compile(r"[-+]?\d|[–∞]|$")  # how a text begins that is aligned to the right
 Width = Callable[[str, float, bool], float]
 
 
@@ -69,7 +67,7 @@ def grid_picture(grid: Grid) -> Picture:
     columns = []
     for number, heading in enumerate(grid.headings):
         texts = tuple(Text(shown(line[number])) for line in grid.lines)
-        columns.append(Column("", heading.strip(), texts, left=any(not NUMBER.match(text.text) for text in texts)))
+        columns.append(Column("", heading.strip(), texts, left=not all(is_number(text.text) for text in texts)))
     rows = [line[grid.headings.index("row")] for line in grid.lines] if "row" in grid.headings else []
     ends = frozenset(i for i, (one, two) in enumerate(itertools.pairwise(rows)) if one != two)
     return draw_bands([Band(tuple(columns), ends)], grid.notes)
