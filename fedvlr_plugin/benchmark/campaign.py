@@ -21,6 +21,7 @@ from fedvlr_plugin.benchmark.progress import Progress, describe, outcome_of
 from fedvlr_plugin.benchmark.search_space import space_of
 from fedvlr_plugin.benchmark.selection import Tuned, load_tuned, make_tuned, save_tuned
 from fedvlr_plugin.benchmark.slots import ERROR, Queue, Slot
+from fedvlr_plugin.benchmark.storage import GRACE_S
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.study import Study, StudySpec
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
@@ -116,7 +117,8 @@ class Campaign:
                 before = len(pending)
                 pending = [cell for cell in pending if not self._advance(cell, progress, failures)]
                 if pending and len(pending) == before:
-                    time.sleep(POLL_S)  # others are at the rest
+                    progress.waiting(len(pending), self.storage.grace_period or GRACE_S)
+                    time.sleep(POLL_S)
         finally:
             progress.stop()
         return failures
@@ -150,8 +152,8 @@ class Campaign:
             return False
         base = cell.study.base
         label = f"{base.dataset} {base.row}, trial {claim.slot + 1} of {len(study.queue.slots)}"
-        progress.run_started(label, base.training.rounds)
         with claim:
+            progress.run_started(label, base.training.rounds)
             outcome = study.attempt(claim, progress.round_done)
         progress.run_done(label, outcome)
         return True

@@ -38,6 +38,12 @@ class Progress(Protocol):
     def run_done(self, label: str, outcome: str) -> None:
         """The present run is over; `outcome` says what it came to."""
 
+    def waiting(self, cells: int, grace_s: int) -> None:
+        """Nothing is left to begin: others are at the rest of so many cells, or were. May be called repeatedly.
+
+        `grace_s`: seconds of silence after which a worker is taken for dead.
+        """
+
     def stop(self) -> None:
         """Work is over, for whatever reason. May be called twice."""
 
@@ -88,13 +94,14 @@ class PlainProgress:
     def __init__(self, write: Callable[[str], None], every: float = LINE_EVERY_S) -> None:
         self._write, self._every = write, every
         self._clock, self._total, self._rounds, self._last = Clock([]), 0, 1, 0.0
+        self._waiting = False
 
     def start(self, weights: list[float]) -> None:
         self._clock, self._total = Clock(weights), len(weights)
 
     def run_started(self, label: str, rounds: int) -> None:
         self._clock.next()
-        self._rounds, self._last = rounds, time.monotonic()
+        self._rounds, self._last, self._waiting = rounds, time.monotonic(), False
         self._write(f"[{self._clock.index + 1}/{self._total}] {label} ...")
 
     def round_done(self, record: RoundRecord) -> None:
@@ -109,6 +116,11 @@ class PlainProgress:
         done = self._clock.index + 1
         left = f"; about {spell_seconds(self._clock.left())} left" if done < self._total else ""
         self._write(f"[{done}/{self._total}] {label}: {outcome}{left}")
+
+    def waiting(self, cells: int, grace_s: int) -> None:
+        if not self._waiting:
+            self._write(spell_waiting(cells, grace_s))
+        self._waiting = True
 
     def stop(self) -> None:
         return
@@ -156,8 +168,18 @@ class LiveProgress:
         if self._runs is not None:
             self._bars.update(self._runs, advance=1, note=f"ETA {spell_seconds(self._clock.left())}")
 
+    def waiting(self, cells: int, grace_s: int) -> None:
+        if self._run is not None:
+            self._bars.reset(self._run, description=spell_waiting(cells, grace_s), total=None, note="", visible=True)
+
     def stop(self) -> None:
         self._bars.stop()
+
+
+def spell_waiting(cells: int, grace_s: int) -> str:
+    """What is waited for, and how long it may take."""
+    what = "1 cell" if cells == 1 else f"{cells} cells"
+    return f"waiting for other workers in {what}; what a killed one left is taken over after {grace_s} s of silence"
 
 
 def _score(record: RoundRecord) -> str:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from fedvlr_plugin.benchmark.campaign import cells_for
 from fedvlr_plugin.benchmark.command import FAILED, INTERRUPTED, OK, USAGE, Sources, main
 from fedvlr_plugin.benchmark.profiles import PROFILES
 from fedvlr_plugin.benchmark.selection import all_tuned
+from fedvlr_plugin.benchmark.storage import open_storage
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.config import RunSpec
@@ -98,6 +100,30 @@ def test_a_cell_that_fails_is_named_each_time_and_does_not_stop_the_others(call,
         assert "tiny FedAvg" in shown.err and "the loss is NaN" in shown.err
         assert "│ FedAvg" in shown.out and "│ FCF" in shown.out
     assert sum(real for spec, real in call.specs if spec.row == "FCF") == 2
+
+
+def test_waiting_for_another_worker_is_said_once(call, monkeypatch, capsys) -> None:
+    only = ("--rows", "FedAvg", "--search", "tpe", "--trials", "3", "--seeds", "1")
+    call.stop_at = 0
+    assert call(*only) == INTERRUPTED
+    storage = open_storage(f"sqlite:///{call.root / 'studies.db'}")
+    (study,) = storage.get_all_studies()
+    trial = storage.get_all_trials(study._study_id, states=(TrialState.WAITING,))[0]
+    storage.record_heartbeat(trial._trial_id)
+    assert storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)  # by somebody who is silent from now on
+    pauses = iter([None, None])
+
+    def sleep(seconds: float) -> None:
+        if next(pauses, KeyboardInterrupt) is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedvlr_plugin.benchmark.campaign.time.sleep", sleep)
+    call.stop_at = None
+    capsys.readouterr()
+    assert call(*only) == INTERRUPTED
+    assert len(call.specs) == 2, "the others are done meanwhile"
+    waiting = "waiting for other workers in 1 cell; what a killed one left is taken over after 60 s of silence"
+    assert capsys.readouterr().out.count(waiting) == 1
 
 
 def test_a_missing_result_of_a_finished_cell_is_computed_again(call) -> None:

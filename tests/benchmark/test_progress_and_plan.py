@@ -132,3 +132,14 @@ def test_estimates_grow_with_the_work_and_learn_from_stored_runs(tmp_path, tiny,
 
 def test_times_are_spelled_for_people() -> None:
     assert [spell_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
+
+
+def test_the_live_view_says_what_it_waits_for(tmp_path) -> None:
+    with open(tmp_path / "screen", "w") as file:
+        progress = LiveProgress(Console(force_terminal=True, width=140, file=file))
+        progress.start([2.0])
+        progress.waiting(2, 60)
+        progress.waiting(2, 60)
+        progress.stop()
+    screen = (tmp_path / "screen").read_text()
+    assert "waiting for other workers in 2 cells; what a killed one left is taken over after 60 s" in screen
