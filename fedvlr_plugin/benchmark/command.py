@@ -144,6 +144,10 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
             profile, datasets, searched, options.protocol, options.settings,
             options.seeds, options.search, options.trials, options.pruning,
         )  # fmt: skip
+    if cells and options.storage is not None:
+        from fedvlr_plugin.benchmark.storage import check_url
+
+        check_url(options.storage)
     check_device(options.device)
     specs = [with_faults(spec, options.dropout, options.stragglers) for spec in specs]
     cells = [

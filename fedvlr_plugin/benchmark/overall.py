@@ -64,10 +64,14 @@ def rank_grid(table: Table) -> Grid:
 def compare_stores(one: ResultsStore, two: ResultsStore) -> Grid:
     """Every cell that both stores have under the same profile and protocol: B less A, paired over users, Holm.
 
-    Raises `ResultsError` if they have no cell in common.
+    Raises `ResultsError` if one is empty or they have no cell in common.
     """
+    profiles = [stored_profiles(store) for store in (one, two)]
+    for store, stored in zip((one, two), profiles, strict=True):
+        if not stored:
+            raise ResultsError(f"no runs are stored in '{store.root}'; give two results folders")
     found: list[tuple[str, str, str, str, float, float, float | None]] = []
-    for profile, protocol in [pair for pair in stored_profiles(one) if pair in stored_profiles(two)]:
+    for profile, protocol in [pair for pair in profiles[0] if pair in profiles[1]]:
         tables = stored_table(one, profile, protocol), stored_table(two, profile, protocol)
         for key, cell in tables[0].cells.items():
             other = tables[1].cells.get(key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import warnings
+from collections.abc import Mapping
 
 import optuna
 import sqlalchemy
@@ -20,6 +21,12 @@ from fedvlr_plugin.errors import ConfigError, ResultsError
 
 HEARTBEAT_S, GRACE_S = 10, 60
 OPEN_ATTEMPTS = 20
+CONNECT_S = 10
+EXAMPLES = "sqlite:///results/studies.db, postgresql+psycopg2://user@host/name, mysql+pymysql://user@host/name"
+PACKAGES: Mapping[str, str] = {
+    "psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "pymysql": "pymysql",
+    "MySQLdb": "mysqlclient", "mysql": "mysql-connector-python",
+}  # fmt: skip  # module -> what to install
 MADE_BY_ANOTHER = ("already exists", "UNIQUE constraint", "duplicate key", "Duplicate entry", "is locked")
 
 
@@ -32,34 +39,85 @@ def open_storage(url: str, heartbeat_s: int = HEARTBEAT_S, grace_s: int = GRACE_
         heartbeat_s, grace_s: how often a worker shows that it lives, and how long its silence is borne.
 
     Raises:
-        ConfigError: no database URL, or its driver is not installed. ResultsError: it cannot be opened.
+        ConfigError: no database URL, its driver is not installed, or the server does not answer.
+        ResultsError: the database cannot be opened.
     """
-    sqlite = url.startswith("sqlite")
-    arguments: dict[str, object] = {"connect_args": {"timeout": 120}} if sqlite else {"pool_pre_ping": True}
+    parsed = check_url(url)
+    sqlite = parsed.get_backend_name() == "sqlite"
+    arguments = _arguments(parsed)
     for attempt in range(OPEN_ATTEMPTS):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 storage = RDBStorage(url, engine_kwargs=arguments, heartbeat_interval=heartbeat_s, grace_period=grace_s)
-        except ImportError as error:
-            raise ConfigError(f"--storage: the driver of '{_public(url)}' is not installed: {error}") from None
-        except sqlalchemy.exc.ArgumentError:
-            raise ConfigError(
-                f"--storage: '{_public(url)}' is not a database URL; write e.g. sqlite:///results/studies.db"
-            ) from None
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             text = f"{error} {error.__cause__ or ''}"
             if attempt + 1 < OPEN_ATTEMPTS and any(sign in text for sign in MADE_BY_ANOTHER):
                 time.sleep(0.2)
                 continue
-            cause = str(error.__cause__ or error).splitlines()[0]
             raise ResultsError(
-                f"the study storage '{_public(url)}' cannot be opened: {cause}; check --storage URL"
+                f"the study storage '{_public(url)}' cannot be opened: {_first_line(error)}; check --storage URL"
             ) from None
         if sqlite:
             _serialise(storage.engine)
         return storage
     raise ResultsError(f"the study storage '{_public(url)}' cannot be opened; try again")
+
+
+def check_url(url: str) -> sqlalchemy.URL:
+    """Whether the URL is one, its driver is installed and, unless it is a file, its server answers. Quick, no work.
+
+    Raises `ConfigError` that says what to install, start or write.
+    """
+    try:
+        parsed = sqlalchemy.make_url(url)
+        dialect = parsed.get_dialect()
+    except sqlalchemy.exc.ArgumentError as error:  # a dialect that SQLAlchemy does not know is one of these too
+        raise ConfigError(
+            f"--storage: '{_public(url)}' is not a database URL ({_first_line(error)}); write e.g. {EXAMPLES}"
+        ) from None
+    if dialect.is_async:
+        raise ConfigError(f"--storage: the driver of '{_public(url)}' is asynchronous; write e.g. {EXAMPLES}")
+    try:
+        dialect.import_dbapi()
+    except ImportError as error:
+        module = (error.name or dialect.driver).partition(".")[0]
+        package = PACKAGES.get(module, module)
+        raise ConfigError(
+            f"--storage: '{_public(url)}' needs the Python package '{module}', which is not installed; "
+            f"run: pip install {package} (or name another driver; e.g. {EXAMPLES})"
+        ) from None
+    if parsed.get_backend_name() != "sqlite":
+        _knock(parsed)
+    return parsed
+
+
+def _knock(url: sqlalchemy.URL) -> None:
+    """Connects once."""
+    engine = sqlalchemy.create_engine(url, **_arguments(url))
+    try:
+        engine.connect().close()
+    except SQLAlchemyError as error:
+        raise ConfigError(
+            f"--storage: no connection to '{_public(str(url))}': {_first_line(error)}; start the server, make the "
+            "database (Optuna makes the tables), and check user and password"
+        ) from None
+    finally:
+        engine.dispose()
+
+
+def _arguments(url: sqlalchemy.URL) -> dict[str, object]:
+    """Of the engine: how long a lock is waited for in SQLite, and a server."""
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": 120}}
+    known = url.get_backend_name() in ("postgresql", "mysql", "mariadb")
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_S} if known else {}}
+
+
+def _first_line(error: BaseException) -> str:
+    """What the driver said, in one line, if it said anything; else what SQLAlchemy did."""
+    cause = getattr(error, "orig", None) or error.__cause__ or error
+    return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
 
 
 def _serialise(engine: sqlalchemy.Engine) -> None:

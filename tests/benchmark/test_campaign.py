@@ -139,6 +139,13 @@ def test_overwriting_and_searching_exclude_each_other(call, capsys) -> None:
     assert "cannot be used with a search" in capsys.readouterr().err and not call.specs
 
 
+def test_a_storage_out_of_reach_is_told_before_data_are_read(call, capsys) -> None:
+    assert call(*SEARCH, "--storage", "postgresql+nodriver://u:secret@h/x") == USAGE
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: --storage: ") and shown.err.count("\n") == 1 and "secret" not in shown.err
+    assert "30 users" not in shown.out and not call.specs
+
+
 def test_a_damaged_selection_is_named(call) -> None:
     call(*SEARCH)
     path = next((call.root / "studies").glob("*.json"))

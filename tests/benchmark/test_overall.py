@@ -62,6 +62,8 @@ def test_two_stores_are_compared_cell_by_cell(fill, tmp_path: Path) -> None:
     assert equal[4] == equal[5] and equal[6] == "+0.00" and float(equal[7]) == 1.0
     with pytest.raises(ResultsError, match="no cell in common"):
         compare_stores(one, fill("other", {"PFedRec": 1}))
+    with pytest.raises(ResultsError, match="no runs are stored in '.*nowhere'"):
+        compare_stores(one, ResultsStore(tmp_path / "nowhere"))
 
 
 def test_the_commands_print_and_refuse(fill, tmp_path: Path) -> None:

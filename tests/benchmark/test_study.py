@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from fedvlr_plugin.api import run
@@ -27,6 +29,7 @@ from fedvlr_plugin.evaluation.metrics import summary
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 BASE = RunSpec(dataset="tiny", row="FedAvg", training=TrainingConfig(rounds=3))
+SERVER = os.environ.get("FEDVLR_TEST_STORAGE", "")
 WORKER = Path(__file__).parent / "study_worker.py"
 
 
@@ -34,8 +37,8 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'studies.db'}"
 
 
-def begin(tmp_path: Path, method: str, pause: float) -> subprocess.Popen[str]:
-    command = [sys.executable, str(WORKER), url(tmp_path), str(tmp_path / "log"), method, str(pause)]
+def begin(tmp_path: Path, method: str, pause: float, server: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, str(WORKER), server or url(tmp_path), str(tmp_path / "log"), method, str(pause)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -45,9 +48,9 @@ def log(tmp_path: Path) -> list[list[str]]:
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def states(tmp_path: Path) -> dict[str, int]:
-    (summary_,) = optuna.get_all_study_summaries(url(tmp_path))
-    trials = optuna.load_study(study_name=summary_.study_name, storage=url(tmp_path)).trials
+def states(tmp_path: Path, server: str = "") -> dict[str, int]:
+    (summary_,) = optuna.get_all_study_summaries(server or url(tmp_path))
+    trials = optuna.load_study(study_name=summary_.study_name, storage=server or url(tmp_path)).trials
     return {state.name: sum(t.state == state for t in trials) for state in TrialState}
 
 
@@ -62,6 +65,27 @@ def test_two_processes_share_a_study_and_do_no_point_twice(tmp_path: Path, metho
     assert len({pid for pid, *_ in begun}) == 2, "both workers must have worked"
     found = states(tmp_path)
     assert found["COMPLETE"] == points and found["RUNNING"] == found["WAITING"] == 0
+
+
+@pytest.mark.skipif(not SERVER, reason="FEDVLR_TEST_STORAGE does not name an empty database on a server")
+def test_processes_share_a_study_on_a_server_and_survive_a_kill(tmp_path: Path) -> None:
+    try:
+        first, second = (begin(tmp_path, "grid", 0.3, SERVER) for _ in range(2))
+        while len(log(tmp_path)) < 4:
+            assert first.poll() is second.poll() is None, first.communicate()
+            time.sleep(0.02)
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        out, err = second.communicate(timeout=120)
+        assert second.returncode == 0 and out.strip().endswith(" 16"), err
+        found = states(tmp_path, SERVER)
+        assert found["COMPLETE"] == 16 and found["RUNNING"] == found["WAITING"] == 0 and found["FAIL"] == 1
+        begun = log(tmp_path)
+        assert len({pid for pid, *_ in begun}) == 2 and len(begun) == 17
+        assert len({tuple(point) for _, *point in begun}) == 16, "only the lost point is done twice"
+    finally:
+        for study in optuna.get_all_study_names(SERVER):
+            optuna.delete_study(study_name=study, storage=SERVER)
 
 
 def test_killed_at_any_moment_the_lost_trial_is_retried_and_no_ghost_remains(tmp_path: Path) -> None:
@@ -263,12 +287,40 @@ def test_a_specification_has_a_point_within_the_space() -> None:
 @pytest.mark.parametrize(
     ("address", "kind", "message"),
     [
-        ("nonsense", ConfigError, "is not a database URL"),
-        ("sqlite:////nowhere/at/all/x.db", ResultsError, "cannot be opened: .*unable to open database file"),
+        ("nonsense", ConfigError, "is not a database URL .* write e.g. sqlite:///results/studies.db"),
+        ("foo://h/x", ConfigError, "is not a database URL .*dialects:foo"),
+        ("sqlite:////nowhere/at/all/x.db", ResultsError, "cannot be opened: unable to open database file"),
         ("postgresql+nodriver://u:secret@h/x", ConfigError, "nodriver"),
+        ("postgresql+asyncpg://u:secret@h/x", ConfigError, "is asynchronous"),
     ],
 )
 def test_a_storage_that_cannot_be_opened(address: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message) as raised:
         open_storage(address)
-    assert "secret" not in str(raised.value)
+    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "module", "package"),
+    [
+        ("postgresql+psycopg2://u:secret@h/x", "psycopg2", "psycopg2-binary"),
+        ("mysql+pymysql://u:secret@h/x", "pymysql", "pymysql"),
+    ],
+)
+def test_a_missing_driver_is_named_with_what_to_install(monkeypatch, address: str, module: str, package: str) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    expected = f"needs the Python package '{module}', which is not installed; run: pip install {package} "
+    with pytest.raises(ConfigError, match=expected) as raised:
+        open_storage(address)
+    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_server_that_does_not_answer_is_one_line(monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise sqlalchemy.exc.OperationalError("connect", None, OSError("\nconnection refused\nIs it running?\n"))
+
+    monkeypatch.setattr("sqlalchemy.engine.default.DefaultDialect.connect", refuse)
+    monkeypatch.setattr("sqlalchemy.dialects.mysql.pymysql.MySQLDialect_pymysql.import_dbapi", lambda: sqlite3)
+    with pytest.raises(ConfigError, match="no connection to 'mysql.*': connection refused; start the server") as raised:
+        open_storage("mysql+pymysql://u:secret@h/x")
+    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
