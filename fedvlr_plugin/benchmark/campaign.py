@@ -115,7 +115,11 @@ class Campaign:
             pending = list(self.cells)
             while pending:
                 before = len(pending)
-                pending = [cell for cell in pending if not self._advance(cell, progress, failures)]
+                for cell in list(pending):
+                    progress.cells_done(len(self.cells) - len(pending), len(self.cells))
+                    if self._advance(cell, progress, failures):
+                        pending.remove(cell)
+                progress.cells_done(len(self.cells) - len(pending), len(self.cells))
                 if pending and len(pending) == before:
                     progress.waiting(len(pending), self.storage.grace_period or GRACE_S)
                     time.sleep(POLL_S)

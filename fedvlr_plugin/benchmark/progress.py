@@ -1,4 +1,4 @@
-"""One live view of a piece of work: runs, rounds, time left. Plain lines where the output is not a terminal.
+"""One live view of a piece of work: cells, trials and runs, rounds, time left. Plain lines where the output is not a terminal.
 
 The time left is weighted by what each run was estimated to cost, so slow rows do not mislead. Imports `estimate`,
 `result` and rich.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 from fedvlr_plugin.benchmark.estimate import spell_seconds
 from fedvlr_plugin.benchmark.noise_labels import describe_noise
@@ -29,8 +31,11 @@ class Progress(Protocol):
     def start(self, weights: list[float]) -> None:
         """Work begins; `weights` are the estimated seconds of the runs, in order."""
 
+    def cells_done(self, done: int, total: int) -> None:
+        """So many cells of a search are finished. May be called repeatedly."""
+
     def run_started(self, label: str, rounds: int) -> None:
-        """The next run begins; it has `rounds` rounds at most."""
+        """The next trial or run begins; it has `rounds` rounds at most."""
 
     def round_done(self, record: RoundRecord) -> None:
         """A round (or epoch) of the present run is done."""
@@ -94,10 +99,15 @@ class PlainProgress:
     def __init__(self, write: Callable[[str], None], every: float = LINE_EVERY_S) -> None:
         self._write, self._every = write, every
         self._clock, self._total, self._rounds, self._last = Clock([]), 0, 1, 0.0
-        self._waiting = False
+        self._waiting, self._cells = False, 0
 
     def start(self, weights: list[float]) -> None:
         self._clock, self._total = Clock(weights), len(weights)
+
+    def cells_done(self, done: int, total: int) -> None:
+        if done > self._cells:
+            self._write(f"{done} of {total} cells finished")
+        self._cells = done
 
     def run_started(self, label: str, rounds: int) -> None:
         self._clock.next()
@@ -126,39 +136,66 @@ class PlainProgress:
         return
 
 
+@dataclass
+class _Narrower:
+    """Leaves the end of each line free: the ^C that a terminal echoes there would wrap a full one."""
+
+    content: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.content, options.update_width(options.max_width - 4))
+
+
+class _Bars(RichProgress):
+    def get_renderable(self) -> RenderableType:
+        return _Narrower(super().get_renderable())
+
+
 class LiveProgress:
-    """A bar for the runs and one for the rounds of the present run, on a terminal; finished runs scroll by above."""
+    """Bars on a terminal: cells of a search, all runs, the rounds of the present run; finished runs scroll by above."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._clock, self._rounds = Clock([]), 1
-        self._bars = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+        self._clock, self._rounds, self._waiting = Clock([]), 1, False
+        bar = 20 if console.width >= 100 else 8
+        label = Column(no_wrap=True, overflow="ellipsis", max_width=max(16, console.width - bar - 41))
+        self._bars = _Bars(
+            TextColumn("{task.description}", table_column=label),
+            BarColumn(bar_width=bar),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=console,
             transient=True,
         )
+        self._cells: TaskID | None = None
         self._runs: TaskID | None = None
         self._run: TaskID | None = None
 
     def start(self, weights: list[float]) -> None:
         self._clock = Clock(weights)
-        self._runs = self._bars.add_task("runs", total=len(weights), note=f"ETA {spell_seconds(sum(weights))}")
+        self._cells = self._bars.add_task("cells", total=1, note="", visible=False)
+        self._runs = self._bars.add_task(
+            "trials and runs", total=len(weights), note=f"ETA {spell_seconds(sum(weights))}"
+        )
         self._run = self._bars.add_task("", total=1, note="", visible=False)
         self._bars.start()
 
+    def cells_done(self, done: int, total: int) -> None:
+        if self._cells is not None:
+            self._bars.update(self._cells, completed=done, total=total, visible=True)
+
     def run_started(self, label: str, rounds: int) -> None:
         self._clock.next()
-        self._rounds = rounds
+        self._rounds, self._waiting = rounds, False
         if self._run is not None:
             self._bars.reset(self._run, description=label, total=rounds, note="", visible=True)
 
     def round_done(self, record: RoundRecord) -> None:
         if self._run is not None and self._runs is not None:
-            self._bars.update(self._run, completed=record.round, note=_score(record).lstrip(", "))
+            self._bars.update(
+                self._run, completed=record.round, note=_score(record).lstrip(", ").replace("validation", "valid")
+            )
             eta = spell_seconds(self._clock.left(record.round / self._rounds))
             self._bars.update(self._runs, note=f"ETA {eta}")
 
@@ -169,8 +206,10 @@ class LiveProgress:
             self._bars.update(self._runs, advance=1, note=f"ETA {spell_seconds(self._clock.left())}")
 
     def waiting(self, cells: int, grace_s: int) -> None:
-        if self._run is not None:
-            self._bars.reset(self._run, description=spell_waiting(cells, grace_s), total=None, note="", visible=True)
+        if self._run is not None and not self._waiting:
+            self._console.print(spell_waiting(cells, grace_s), highlight=False, markup=False)
+            self._bars.reset(self._run, description="waiting", total=None, note="", visible=True)
+        self._waiting = True
 
     def stop(self) -> None:
         self._bars.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from rich.console import Console
 
@@ -134,6 +136,31 @@ def test_times_are_spelled_for_people() -> None:
     assert [spell_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
 
 
+def test_the_live_view_shows_cells_runs_and_rounds_however_narrow(tmp_path, tiny, fake) -> None:
+    for width in (140, 72):
+        with open(tmp_path / "screen", "w") as file:
+            progress = LiveProgress(Console(force_terminal=True, width=width, file=file))
+            progress.start([2.0, 2.0])
+            progress.cells_done(1, 3)
+            progress.run_started("a data set with a long name FedAvg+ours, trial 11 of 32", 7)
+            fake(spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 5}), data=tiny, on_round=progress.round_done)
+            progress.stop()
+        lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r\n") for line in (tmp_path / "screen").open()]
+        shown = [line for line in lines if line][-3:]
+        assert shown[0].startswith("cells ") and " 1/3" in shown[0]
+        assert shown[1].startswith("trials and runs ") and " 0/2" in shown[1] and "ETA " in shown[1]
+        assert shown[2].startswith("a data set") and " 5/7" in shown[2] and "valid NDCG@50" in shown[2]
+        assert max(map(len, shown)) < width, "a full line would wrap when Ctrl-C is echoed"
+
+
+def test_plain_lines_count_finished_cells_once() -> None:
+    lines: list[str] = []
+    progress = PlainProgress(lines.append)
+    for done in (0, 0, 1, 1, 2):
+        progress.cells_done(done, 2)
+    assert lines == ["1 of 2 cells finished", "2 of 2 cells finished"]
+
+
 def test_the_live_view_says_what_it_waits_for(tmp_path) -> None:
     with open(tmp_path / "screen", "w") as file:
         progress = LiveProgress(Console(force_terminal=True, width=140, file=file))
@@ -142,4 +169,4 @@ def test_the_live_view_says_what_it_waits_for(tmp_path) -> None:
         progress.waiting(2, 60)
         progress.stop()
     screen = (tmp_path / "screen").read_text()
-    assert "waiting for other workers in 2 cells; what a killed one left is taken over after 60 s" in screen
+    assert screen.count("waiting for other workers in 2 cells; what a killed one left is taken over after 60 s") == 1
