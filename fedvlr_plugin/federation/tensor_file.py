@@ -14,16 +14,18 @@ from pathlib import Path
 import torch
 
 from fedvlr_plugin.errors import ResultsError
-from fedvlr_plugin.files import read_bytes, write_atomic
+from fedvlr_plugin.files import ANOTHER, read_bytes, write_atomic
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object]) -> None:
-    """Writes in one step (temporary file, fsync, rename); raises `ResultsError` when the disk refuses."""
+def write_tensors(
+    path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object], *, hint: str = ANOTHER
+) -> None:
+    """Writes in one step (temporary file, fsync, rename); raises `ResultsError` with `hint` when the disk refuses."""
     from safetensors.torch import save
 
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(facts, sort_keys=True)
-    write_atomic(path, save(plain, {"facts": text, "sha256": _digest(plain, text)}))
+    write_atomic(path, save(plain, {"facts": text, "sha256": _digest(plain, text)}), hint=hint)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:

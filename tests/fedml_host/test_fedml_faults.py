@@ -1,12 +1,13 @@
 """Uploads that do not count, options that FedML ignores, restarts, and liars under FedML's robust rules."""
 
+import pickle
 import sys
 
 import pytest
 import torch
 from test_fedml_pair import assert_same_model, reference, start
 
-from fedvlr_plugin.errors import ConfigError, FedVLRError
+from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError
 from fedvlr_plugin.integrations.fedml.messages import WEIGHT, lost_upload
 from fedvlr_plugin.integrations.fedml.options import check_options
 from fedvlr_plugin.integrations.fedml.task import load_data
@@ -117,9 +118,33 @@ def test_files_of_another_run_are_refused(host, make_args, tmp_path):
     start(host, make_args(**where)).one_round()
     with pytest.raises(ConfigError, match="another run"):
         start(host, make_args(random_seed=2, **where))
-    (tmp_path / "server.pt").unlink()
+    (tmp_path / "server.safetensors").unlink()
     with pytest.raises(ConfigError, match="another run"):
         start(host, make_args(random_seed=2, **where)).one_round()
+
+
+@pytest.mark.parametrize("name", ["server.safetensors", "private/user_0.safetensors"])
+def test_damaged_files_and_pickles_are_refused_by_name(host, make_args, tmp_path, name):
+    """One flipped byte, and a pickle in the file's place: neither is loaded, and the pickle is not run."""
+    where = {"fedvlr_checkpoint": str(tmp_path), "fedvlr_private_state_dir": str(tmp_path / "private")}
+    everyone = make_args(settings={"participation": 1.0}, **where)
+    start(host, everyone).one_round()
+    path, ran = tmp_path / name, tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self):
+            return (ran.touch, ())
+
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    for bad in (bytes(content), pickle.dumps(Bomb())):
+        path.write_bytes(bad)
+        with pytest.raises(ResultsError, match=path.name):
+            start(host, make_args(settings={"participation": 1.0}, **where)).one_round()
+    torch.save({"run": Bomb()}, path)
+    with pytest.raises(ResultsError, match=path.name):
+        start(host, make_args(settings={"participation": 1.0}, **where)).one_round()
+    assert not ran.exists()
 
 
 REFUSED = [

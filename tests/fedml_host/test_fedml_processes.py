@@ -15,6 +15,7 @@ import torch
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.federation.simulation import Federation
+from fedvlr_plugin.federation.tensor_file import read_tensors
 
 LIMIT = 240
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,10 +68,10 @@ def reference(rounds):
 
 
 def assert_equal_to_engine(checkpoint, rounds):
-    state = torch.load(checkpoint, weights_only=True)
-    assert state["round"] == rounds + 1
+    tensors, facts = read_tensors(checkpoint)
+    assert facts["round"] == rounds + 1
     for name, value in reference(rounds).items():
-        assert torch.allclose(value, state["model"][name], atol=1e-9, rtol=0), name
+        assert torch.allclose(value, tensors[f"model.{name}"], atol=1e-9, rtol=0), name
 
 
 @real_fedml
@@ -79,10 +80,10 @@ def test_grpc_with_two_clients_of_three_users_is_the_engine_and_goes_on_after_a_
     """Two rounds, everything stopped, a third round by new processes: private moments come from the store."""
     folder = tmp_path / "run"
     assert "rounds 2, left out {}" in finish(up(folder, 2), tmp_path)
-    assert_equal_to_engine(folder / "server.pt", 2)
+    assert_equal_to_engine(folder / "server.safetensors", 2)
     assert "rounds 3, left out {}" in finish(up(folder, 3), tmp_path)
-    assert_equal_to_engine(folder / "server.pt", 3)
-    assert sorted(p.name for p in (folder / "private").iterdir()) == [f"user_{u}.pt" for u in range(6)]
+    assert_equal_to_engine(folder / "server.safetensors", 3)
+    assert sorted(p.name for p in (folder / "private").iterdir()) == [f"user_{u}.safetensors" for u in range(6)]
     assert [p.name for p in tmp_path.iterdir()] == ["run"], "something was written outside of the run's folder"
 
 
@@ -93,7 +94,7 @@ def test_grpc_goes_on_without_a_client_that_dies(tmp_path):
     process = subprocess.Popen(up(folder, rounds), env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
-        while not (folder / "private" / "user_5.pt").exists():
+        while not (folder / "private" / "user_5.safetensors").exists():
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.02)
         (second,) = [p for p in psutil.Process(process.pid).children() if "2" in _rank(p)]
@@ -103,7 +104,7 @@ def test_grpc_goes_on_without_a_client_that_dies(tmp_path):
         process.kill()
     assert process.returncode == 0
     assert f"rounds {rounds}" in out and "clients that died: [2]" in out
-    lost = torch.load(folder / "server.pt", weights_only=True)["left_out"]["lost"]
+    lost = read_tensors(folder / "server.safetensors")[1]["left_out"]["lost"]
     assert 0 < lost < rounds
 
 
@@ -135,7 +136,7 @@ def test_a_users_own_main_py_is_the_engine(tmp_path):
     run = {"env": environment() | {"HOME": str(tmp_path)}, "cwd": tmp_path, "capture_output": True, "text": True}
     done = subprocess.run(command, timeout=LIMIT, **run)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert_equal_to_engine(tmp_path / "server.pt", 2)
+    assert_equal_to_engine(tmp_path / "server.safetensors", 2)
 
 
 @real_fedml
@@ -145,7 +146,7 @@ def test_the_command_run_is_the_engine(tmp_path):
     for value in (*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path / 'run'}"):
         command += ["--set", value]
     assert "round 2: loss" in finish(command, tmp_path)
-    assert_equal_to_engine(tmp_path / "run" / "server.pt", 2)
+    assert_equal_to_engine(tmp_path / "run" / "server.safetensors", 2)
     assert [p.name for p in tmp_path.iterdir()] == ["run"], "something was written outside of the run's folder"
 
 
@@ -168,4 +169,4 @@ def test_mpi_with_two_clients_is_the_engine(tmp_path):
         command, env=environment() | root, cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert_equal_to_engine(tmp_path / "server.pt", 2)
+    assert_equal_to_engine(tmp_path / "server.safetensors", 2)

@@ -2,26 +2,26 @@
 
 A file holds a user's parameters, moments and counts of steps before and after the last round that it trained in. So
 a round that the server asks for again (it was restarted from its checkpoint) starts from the state before it, and
-gives the same upload. Tensors only (`weights_only`), written in one step. Imports `federation.contract`.
+gives the same upload. safetensors (no pickle), written in one step. Imports `federation`.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
-from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.federation.contract import Engine
-from fedvlr_plugin.files import write_atomic
+from fedvlr_plugin.federation.tensor_file import read_tensors, write_tensors
 
+ELSEWHERE = "Give fedvlr_private_state_dir a folder that you may write"
 State = dict[str, torch.Tensor]
 
 
 class PrivateStore:
-    """Files `user_<id>.pt` of one run; `run` is its specification's hash, and other runs' files are refused."""
+    """Files `user_<id>.safetensors` of one run; `run` is its specification's hash, and other runs' files are refused."""
 
     def __init__(self, folder: Path, run: str) -> None:
         self.folder, self.run = folder, run
@@ -52,10 +52,8 @@ class PrivateStore:
         for user in users:
             if user not in states:
                 continue
-            buffer = io.BytesIO()
-            content = {"run": self.run, "round": round, "before": self._before[user], "after": states[user]}
-            torch.save(content, buffer)
-            write_atomic(self._path(user), buffer.getvalue())
+            tensors = _labelled("before", self._before[user]) | _labelled("after", states[user])
+            write_tensors(self._path(user), tensors, {"run": self.run, "round": round}, hint=ELSEWHERE)
             self._round_of[user] = round
 
     def _read(self, user: int, round: int) -> State:
@@ -63,18 +61,23 @@ class PrivateStore:
         path = self._path(user)
         if not path.exists():
             return {}
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content["run"] != self.run:
+        tensors, facts = read_tensors(path)
+        if facts.get("run") != self.run:
             raise ConfigError(f"'{path}' is private state of another run; give fedvlr_private_state_dir a new folder")
-        if content["round"] > round:
-            raise ConfigError(
-                f"'{path}' is from round {content['round']}, later than round {round}; start in a new folder"
-            )
-        state: State = content["before" if content["round"] == round else "after"]
-        return state
+        written = facts.get("round")
+        if not isinstance(written, int):
+            raise ResultsError(f"'{path}' is no user's private state; remove it")
+        if written > round:
+            raise ConfigError(f"'{path}' is from round {written}, later than round {round}; start in a new folder")
+        prefix = "before." if written == round else "after."
+        return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
 
     def _path(self, user: int) -> Path:
-        return self.folder / f"user_{user}.pt"
+        return self.folder / f"user_{user}.safetensors"
+
+
+def _labelled(when: str, state: State) -> State:
+    return {f"{when}.{name}": value for name, value in state.items()}
 
 
 def _by_user(state: Mapping[str, torch.Tensor]) -> dict[int, State]:
