@@ -28,10 +28,11 @@ def stored_specs(
 
     `settings` are those the runs were started with (`--set`), if any.
     """
-    records = [r for r in store.records() if r.protocol == protocol and r.profile in (profile, None)]
+    everything = store.records()
+    records = [r for r in everything if r.protocol == protocol and r.profile in (profile, None)]
     tuned = all_tuned(store.root, profile, protocol)
     datasets = sorted({r.dataset for r in records} | {t.base.dataset for t in tuned})
-    floors = [row for row in FLOORS if any(r.row == row for r in store.records())]
+    floors = [row for row in FLOORS if any(r.row == row for r in everything)]
     if tuned:
         chosen = [spec for each in tuned for spec in each.specs()]
         return [*specs_for(get_profile(profile), datasets, floors, 1, protocol), *chosen]

@@ -90,26 +90,21 @@ def check_finished(folder: Path, outputs: list[str], lost: list[str]) -> None:
     assert "FedAvg" in (folder / "results" / "tables" / "table2-smoke-corrected.md").read_text()
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    lost, outputs = ["planted FedAvg, trial 3 of 4", "planted FedAvg, seed 1"], []
-    for item in lost:
-        code, out, err = Command(tmp_path, *SCRIPT).stop_at(f"{item} ...", signal.SIGINT)
-        assert code == 130
-        assert "Traceback" not in err and len(err.splitlines()) == 1, err
-        assert "Finished runs are stored in 'results'; the same command goes on from there" in err
-        assert states(tmp_path)["RUNNING"] == 0, "what was under way is put back at once"
-        outputs.append(out)
-    code, out, err = Command(tmp_path, *SCRIPT).finish()
-    assert code == 0, err
-    check_finished(tmp_path, [*outputs, out], lost)
+def test_after_ctrl_c_and_after_kill_9_the_same_command_goes_on(tmp_path: Path) -> None:
+    lost = ["planted FedAvg, trial 3 of 4", "planted FedAvg, seed 1"]
 
+    code, first, err = Command(tmp_path, *SCRIPT).stop_at(f"{lost[0]} ...", signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in err and len(err.splitlines()) == 1, err
+    assert "Finished runs are stored in 'results'; the same command goes on from there" in err
+    stopped = states(tmp_path)
+    assert stopped["COMPLETE"] == 2 and stopped["RUNNING"] == 0, "what was under way is put back at once"
 
-def test_kill_9_loses_one_trial_and_the_same_command_takes_it_over(tmp_path: Path) -> None:
-    lost = "planted FedAvg, trial 3 of 4"
-    code, first, _ = Command(tmp_path, "-c", IMPATIENT).stop_at(f"{lost} ...", signal.SIGKILL)
+    code, second, _ = Command(tmp_path, "-c", IMPATIENT).stop_at(f"{lost[1]} ...", signal.SIGKILL)
     assert code == -signal.SIGKILL
-    before = states(tmp_path)
-    assert before["RUNNING"] == 1 and before["COMPLETE"] == 2
-    code, second, err = Command(tmp_path, "-c", IMPATIENT).finish()
+    killed = states(tmp_path)
+    assert killed["COMPLETE"] == TRIALS + 1 and killed["RUNNING"] == 1
+
+    code, third, err = Command(tmp_path, "-c", IMPATIENT).finish()
     assert code == 0, err
-    check_finished(tmp_path, [first, second], [lost])
+    check_finished(tmp_path, [first, second, third], lost)
