@@ -53,7 +53,7 @@ class Secure(Frozen):
 class Robust(Frozen):
     """How uploads are combined instead of a weighted sum, against clients that lie."""
 
-    rule: Literal["norm_clip", "median", "trimmed_mean", "krum", "multi_krum"]
+    rule: Literal["norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median"]
     clip: float | None = Field(None, gt=0.0, description="of norm_clip; None = the cohort's median norm")
     trim: float = Field(0.1, ge=0.0, lt=0.5, description="share cut off at each end by trimmed_mean")
     malicious: float = Field(0.2, ge=0.0, lt=0.5, description="share of liars that krum expects")

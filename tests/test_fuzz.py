@@ -66,7 +66,7 @@ CONDITIONS: dict[str, st.SearchStrategy[object]] = {
     "faults": st.builds(Faults, dropout=st.floats(0, 1), stragglers=st.floats(0, 1)),
     "robust": st.builds(
         Robust,
-        rule=st.sampled_from(["norm_clip", "median", "trimmed_mean", "krum", "multi_krum"]),
+        rule=st.sampled_from(["norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median"]),
         trim=st.floats(0, 0.49),
         malicious=st.floats(0, 0.49),
     ),

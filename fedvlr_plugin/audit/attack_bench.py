@@ -26,7 +26,7 @@ from fedvlr_plugin.federation.training import fit
 from fedvlr_plugin.robust.attacks import draw_liars, target_item
 
 K = 50
-RULES = ("norm_clip", "median", "trimmed_mean", "krum", "multi_krum")
+RULES = ("norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median")
 
 
 @dataclass(frozen=True)

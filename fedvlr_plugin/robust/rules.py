@@ -5,9 +5,10 @@
     trimmed_mean  the same without the smallest and the largest share `trim`
     krum          the one upload with the nearest neighbours (see `krum`)
     multi_krum    the weighted mean of all but the share `malicious` that lies furthest out
+    geometric_median    the point with the least sum of distances to all uploads (see `geometric`)
 
 With equal uploads each gives what the plain weighted sum gives. A round's uploads are held until it ends, as touched
-rows. Imports `coordinate`, `krum`, `conditions`, `federation`.
+rows. Imports `coordinate`, `geometric`, `krum`, `conditions`, `federation`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from fedvlr_plugin.conditions import Robust
 from fedvlr_plugin.federation.aggregation import Cohort
 from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape, join_uploads
-from fedvlr_plugin.robust import coordinate, krum
+from fedvlr_plugin.robust import coordinate, geometric, krum
 
 
 class RobustRule:
@@ -48,6 +49,8 @@ class RobustRule:
             return coordinate.combine(uploads, weights, coordinate.trimmed_mean(self.wanted.trim))
         if rule == "norm_clip":
             weights = weights * self._clipping(uploads.norms())
+        elif rule == "geometric_median":
+            weights = geometric.combine(uploads, weights)
         else:
             weights = krum.combine(uploads, weights, self.wanted.malicious, several=rule == "multi_krum")
             self.accounts["taken"] = float((weights > 0).sum())

@@ -6,14 +6,16 @@ import torch
 from defence_toy import SHAPE, cohort_of, dense, flat, make_uploads, run_rule
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from fedvlr_plugin.conditions import Robust
 from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.robust import coordinate
+from fedvlr_plugin.robust.geometric import median_weights
 from fedvlr_plugin.robust.krum import chosen, squared_distances
 from fedvlr_plugin.robust.rules import RobustRule
 
-RULES = ["norm_clip", "median", "trimmed_mean", "krum", "multi_krum"]
+RULES = ["norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median"]
 
 
 def slow_coordinate(uploads, weights, middle):
@@ -70,6 +72,41 @@ def test_krum_is_the_slow_one(n, seed):
     best = slow_krum(values, liars)
     assert torch.nonzero(chosen(uploads, 0.3, several=False))[:, 0].tolist() == [best[0]]
     assert set(torch.nonzero(chosen(uploads, 0.3, several=True))[:, 0].tolist()) == set(best[: n - liars].tolist())
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    n=st.integers(2, 12), seed=st.integers(0, 99), touched=st.sampled_from([0.2, 1.0]), lie=st.sampled_from([1, -50])
+)
+def test_geometric_median_is_the_one_that_scipy_finds(n, seed, touched, lie):
+    uploads = make_uploads(n, seed, touched)
+    factors = torch.ones(n, dtype=torch.float64)
+    factors[0] = lie
+    uploads = uploads.times(factors)
+    values = dense(uploads).numpy()
+
+    def total(point):
+        return np.linalg.norm(values - point, axis=1).sum()
+
+    def slope(point):
+        apart = point - values
+        return (apart / np.linalg.norm(apart, axis=1, keepdims=True).clip(1e-12)).sum(0)
+
+    found = minimize(total, np.median(values, axis=0), jac=slope, method="BFGS", options={"gtol": 1e-9})
+    got = flat(run_rule(RobustRule(Robust(rule="geometric_median")), uploads, "equal")).numpy()
+    assert total(got) <= found.fun * (1 + 1e-9)
+    if n > 2:  # two points have a whole line of medians
+        np.testing.assert_allclose(got, found.x, atol=1e-4 * np.abs(found.x).max())
+
+
+def test_geometric_median_lies_at_an_upload_that_most_agree_with():
+    """Four points of a line and one beside it: the middle one, exactly."""
+    points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [7.0, 0.0], [9.0, 1.0]], dtype=torch.float64)
+    distances = torch.cdist(points, points).square()
+    assert torch.equal(median_weights(distances), torch.tensor([0.0, 0, 1, 0, 0], dtype=torch.float64))
+    points[2] = torch.tensor([2.0, 4.0])
+    beta = median_weights(torch.cdist(points, points).square())
+    assert (beta > 0).all() and float(beta.sum()) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("rule", RULES)
