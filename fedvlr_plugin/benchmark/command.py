@@ -19,7 +19,6 @@ from fedvlr_plugin.errors import FedVLRError
 if TYPE_CHECKING:
     from fedvlr_plugin.benchmark.campaign import Campaign, Cell
     from fedvlr_plugin.benchmark.experiment import Failure, Plan, Runner
-    from fedvlr_plugin.benchmark.profiles import Profile
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.config import ExecutionConfig, RunSpec
     from fedvlr_plugin.data.prepared import PreparedData
@@ -123,6 +122,7 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
     from fedvlr_plugin.benchmark.rows import FLOORS
     from fedvlr_plugin.benchmark.run import check_device, check_spec
+    from fedvlr_plugin.benchmark.search_options import check_search, searches
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.config import ExecutionConfig, build_config
 
@@ -132,6 +132,7 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     wanted.check(rows)
     names = options.datasets or profile.datasets or wanted.datasets or tuple(sources.default(options.data_root))
     datasets = list(dict.fromkeys(sources.check(name, options.data_root) for name in names))
+    check_search(options, profile)
     searched = [r for r in rows if r not in FLOORS] if searches(options, profile) else []
     plain = [row for row in rows if row not in searched]
     seeds = options.seeds or profile.seeds
@@ -144,10 +145,6 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
             profile, datasets, searched, options.protocol, options.settings,
             options.seeds, options.search, options.trials, options.pruning,
         )  # fmt: skip
-    if cells and options.storage is not None:
-        from fedvlr_plugin.benchmark.storage import check_url
-
-        check_url(options.storage)
     check_device(options.device)
     specs = [with_faults(spec, options.dropout, options.stragglers) for spec in specs]
     cells = [
@@ -170,11 +167,6 @@ def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
     for spec in specs:
         check_spec(spec, execution, data[spec.dataset].interactions.n_items)
     return Job(tuple(rows), tuple(datasets), tuple(specs), tuple(cells), data, store, execution)
-
-
-def searches(options: Options, profile: Profile) -> bool:
-    """Whether parameters are searched: as the user says, else as the profile does."""
-    return options.search != "none" if options.search else bool(profile.search)
 
 
 def summary_line(data: PreparedData) -> str:

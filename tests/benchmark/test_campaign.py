@@ -139,6 +139,13 @@ def test_overwriting_and_searching_exclude_each_other(call, capsys) -> None:
     assert "cannot be used with a search" in capsys.readouterr().err and not call.specs
 
 
+@pytest.mark.parametrize("option", [("--storage", "sqlite:///x.db"), ("--trials", "3"), ("--pruning",)])
+def test_options_of_a_search_without_a_search_are_refused(call, capsys, option) -> None:
+    assert call("--rows", "FedAvg", *option) == USAGE
+    assert f"error: {option[0]} is an option of a search, and here is none" in capsys.readouterr().err
+    assert not call.specs
+
+
 def test_a_storage_out_of_reach_is_told_before_data_are_read(call, capsys) -> None:
     assert call(*SEARCH, "--storage", "postgresql+nodriver://u:secret@h/x") == USAGE
     shown = capsys.readouterr()
