@@ -1,7 +1,7 @@
 """The server's side of the pair: FedML's rules combine the uploads, the core takes the server step.
 
 FedML's defences clip and compare against "the global weights", so while they run `get_model_params` gives zeros: what
-they see are differences. Needs FedML at import.
+they see are differences. What else they must be fed is in `robust`. Needs FedML at import.
 """
 
 from __future__ import annotations
@@ -16,12 +16,21 @@ import torch
 from fedml.core import ServerAggregator
 
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.federation.uploads import UploadShape
 from fedvlr_plugin.integrations.fedml.checkpoint import load_server, save_server
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Admission, Message, pack_broadcast, pack_upload, payload
-from fedvlr_plugin.integrations.fedml.options import check_options, option, text
+from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
+from fedvlr_plugin.integrations.fedml.robust import (
+    Raw,
+    batch_size,
+    combined,
+    defence_of,
+    order_statistics,
+    own_rule,
+    told_apart,
+    too_few_for_krum,
+)
 from fedvlr_plugin.integrations.fedml.task import task_of
-
-Raw = list[tuple[float, Message]]
 
 
 class FedVLRServerAggregator(ServerAggregator):
@@ -41,6 +50,14 @@ class FedVLRServerAggregator(ServerAggregator):
         self.round = 1
         self.left_out: Counter[str] = Counter()
         self._zeros = False
+        self.defence, self.rule = defence_of(args), own_rule(args)
+        self.looks_at_each = bool(self.defence or self.rule or option(args, "enable_attack"))
+        called = len(self.task.clients) if is_cross_silo(args) else len(self.task.cohort(self.round))
+        if too_few_for_krum(args, called):
+            raise ConfigError(
+                f"{self.defence}: FedML needs 2 byzantine_client_num + 2 <= clients - krum_param_m, and {called} clients "
+                "are called in a round; lower byzantine_client_num or krum_param_m"
+            )
         folder = option(args, "fedvlr_checkpoint")
         self.checkpoint = None if folder is None else Path(str(folder))
         if self.checkpoint is not None:
@@ -62,18 +79,28 @@ class FedVLRServerAggregator(ServerAggregator):
     def on_before_aggregation(self, raw_client_model_or_grad_list: Raw) -> tuple[Raw, list[int]]:
         """Leaves out what does not count, then FedML's attacks and defences."""
         admitted, places = self._admitted(raw_client_model_or_grad_list)
+        if admitted and too_few_for_krum(self.args, len(admitted)):
+            self.left_out[f"too few for {self.defence}"] += len(admitted)
+            admitted = []
         if not admitted:
             return [], []
+        if self.defence == "trimmed_mean":
+            admitted = order_statistics(admitted)
         with self._against_zero():
             kept, which = super().on_before_aggregation(admitted)
+        if self.defence == "trimmed_mean":
+            kept = [(1.0, upload) for _, upload in kept]
         return kept, [places[k] for k in which if k < len(places)]
 
     def aggregate(self, raw_client_model_or_grad_list: Raw) -> Message:
-        """The weighted mean, or what FedML's defence makes of it; empty when nobody's upload counts."""
+        """The weighted mean, or what a defence of FedML's or of ours makes of it; empty when nobody's upload counts."""
         if not raw_client_model_or_grad_list:
             return OrderedDict()
-        if text(self.args, "defense_type") == "rfa" and option(self.args, "enable_defense"):
-            raw_client_model_or_grad_list = _told_apart(raw_client_model_or_grad_list)
+        if self.rule is not None:
+            shape = UploadShape(self.server.broadcast())
+            return combined(self.rule, raw_client_model_or_grad_list, shape, self.round)
+        if self.defence in ("rfa", "geo_median"):
+            raw_client_model_or_grad_list = told_apart(raw_client_model_or_grad_list, batch_size(self.args))
         with self._against_zero():
             out: Message = super().aggregate(raw_client_model_or_grad_list)
         return out
@@ -129,14 +156,6 @@ class FedVLRServerAggregator(ServerAggregator):
             yield
         finally:
             self._zeros = False
-
-
-def _told_apart(raw: Raw) -> Raw:
-    """Equal weights that differ in the ninth digit: FedML's rfa keeps weights in a set, where equal ones fall together.
-
-    So its geometric median is over all clients, unweighted.
-    """
-    return [(1.0 + place * 1e-9, upload) for place, (_, upload) in enumerate(raw)]
 
 
 def _check_lingering(args: object) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator, Raw
+from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
 from fedvlr_plugin.integrations.fedml.messages import Message
-from fedvlr_plugin.integrations.fedml.options import option
+from fedvlr_plugin.integrations.fedml.robust import Raw
 from fedvlr_plugin.integrations.fedml.task import ClientData
 from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
 
@@ -53,7 +53,6 @@ class Driver:
         self.device = getattr(args, "device", None)
         self.clients: dict[int, ClientData] = dataset[5]
         self.lines: list[RoundLine] = []
-        self.keeps_all = bool(option(args, "enable_defense") or option(args, "enable_attack"))
 
     def run(self) -> None:
         """All rounds that are left."""
@@ -71,7 +70,7 @@ class Driver:
         for client in called:
             raw.append(self._train(client, broadcast))
             losses.append(self.trainer.loss)
-            if not self.keeps_all and len(raw) > AT_ONCE:
+            if not aggregator.looks_at_each and len(raw) > AT_ONCE:
                 raw = aggregator.merge(raw, client=-1 - len(losses))
         kept, _ = aggregator.on_before_aggregation(raw)
         following = aggregator.on_after_aggregation(aggregator.aggregate(kept))

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from fedvlr_plugin.errors import ConfigError
 
-ACTING_DEFENSES = ("norm_diff_clipping", "krum", "multikrum", "rfa", "wise_median")
+ACTING_DEFENSES = {
+    "norm_diff_clipping": ("norm_bound",),
+    "krum": ("byzantine_client_num",),
+    "multikrum": ("byzantine_client_num", "krum_param_m"),
+    "trimmed_mean": ("beta",),
+    "rfa": (),
+    "geo_median": ("byzantine_client_num", "batch_num", "client_num_per_round"),
+    "wise_median": (),
+}
+"""FedML's defences that bound a client that lies, and the options that each needs; see `robust`."""
 FALSE_DEFENSES = {
     "weak_dp": "does nothing",
     "robust_learning_rate": "does nothing",
     "foolsgold": "left the mean unchanged",
-    "trimmed_mean": "cuts off clients by their sample counts, not by what they send",
-    "geo_median": "keeps its weights in a set, so clients of equal weight fall away; rfa is the geometric median",
 }
 ELSEWHERE = "set FedVLR's own conditions instead (privacy, secure: see the README)"
 OURS = (
@@ -29,6 +36,7 @@ OURS = (
     "fedvlr_private_state_dir",
     "fedvlr_checkpoint",
     "fedvlr_round_timeout",
+    "fedvlr_robust",
 )
 
 
@@ -72,11 +80,7 @@ def check_options(args: object) -> None:
         reason = "adds no noise at all" if kind in ("nbafl", "dp_clip") else "adds noise without clipping the update"
         raise ConfigError(f"enable_dp, dp_solution_type {kind}: FedML {reason}, which promises no privacy; {ELSEWHERE}")
     if option(args, "enable_defense"):
-        kind = text(args, "defense_type")
-        if kind not in ACTING_DEFENSES:
-            known = ", ".join(ACTING_DEFENSES)
-            reason = FALSE_DEFENSES.get(kind, "is not known to bound a client that lies")
-            raise ConfigError(f"defense_type '{kind}' of FedML {reason}; those that act: {known}")
+        _check_defence(args, text(args, "defense_type").strip())
     if option(args, "enable_attack") and text(args, "attack_type") in ("label_flipping", "edge_case_backdoor"):
         raise ConfigError(f"attack_type '{text(args, 'attack_type')}' expects batches of labelled images")
     if option(args, "enable_contribution"):
@@ -92,6 +96,28 @@ def check_options(args: object) -> None:
     if option(args, "using_mlops") or option(args, "enable_tracking") or option(args, "enable_wandb"):
         raise ConfigError("using_mlops, enable_tracking and enable_wandb send data away; set them to false")
     _check_place(args)
+
+
+def _check_defence(args: object, kind: str) -> None:
+    """FedML's defence, and what it needs."""
+    if kind not in ACTING_DEFENSES:
+        known = ", ".join(ACTING_DEFENSES)
+        reason = FALSE_DEFENSES.get(kind, "is not known to bound a client that lies")
+        raise ConfigError(f"defense_type '{kind}' of FedML {reason}; those that act: {known}")
+    missing = [name for name in ACTING_DEFENSES[kind] if option(args, name) is None]
+    if missing:
+        raise ConfigError(f"defense_type '{kind}' needs {', '.join(missing)}")
+    if option(args, "fedvlr_robust") is not None:
+        raise ConfigError("enable_defense and fedvlr_robust: two rules for one sum; give one of them")
+    if kind == "trimmed_mean":
+        beta = option(args, "beta")
+        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0.0 <= beta < 0.5:
+            raise ConfigError(f"beta: the share cut off at each end, from 0 to below 0.5, is needed, got {beta!r}")
+        if option(args, "enable_attack"):
+            raise ConfigError(
+                "enable_attack with trimmed_mean: FedML attacks what the defence is fed, which is no client's upload any "
+                "more; use fedvlr_robust: trimmed_mean"
+            )
 
 
 def _check_place(args: object) -> None:
