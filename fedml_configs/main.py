@@ -2,18 +2,22 @@
 
 With a cross-silo configuration start one process per rank:  python main.py --cf F --rank 0 --role server  (first), then
 --rank 1 --role client, and so on. `fedml.init()` works in place of `init_offline()`, but sends a request to FedML.
+FedML writes into HOME and the temporary folder; `files_in` puts both into a folder of the run.
 """
 
 from fedvlr_plugin.integrations.fedml import (
     Driver,
     FedVLRClientTrainer,
     FedVLRServerAggregator,
+    files_in,
     init_offline,
     load_data,
     load_model,
 )
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """One process: all users, or one rank."""
     args = init_offline()
     import fedml
 
@@ -24,3 +28,8 @@ if __name__ == "__main__":
     one_process = args.training_type == "simulation"  # FedML's own simulator would drop trainer and aggregator
     flow = Driver(args, dataset, trainer, aggregator, print) if one_process else None
     fedml.FedMLRunner(args, device, dataset, model, trainer, aggregator, algorithm_flow=flow).run()
+
+
+if __name__ == "__main__":
+    with files_in("fedml_run"):
+        main()

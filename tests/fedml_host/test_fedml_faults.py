@@ -71,7 +71,7 @@ def test_a_bad_upload_is_left_out_and_counted(host, make_args, fault, reason):
         for client in reversed(driver.clients.values()):
             if client.client == 5 and bad is None:
                 continue
-            entry = driver._train(client, broadcast)
+            entry = driver.train_one(client, broadcast)
             if client.client == 5:
                 bad(entry[1])
             raw.append(entry)
@@ -106,7 +106,7 @@ def test_a_restart_goes_on_from_checkpoint_and_store(host, make_args, tmp_path, 
     if stop == "within":
         broadcast = first.aggregator.get_model_params()
         for client in first.clients.values():
-            first._train(client, broadcast)
+            first.train_one(client, broadcast)
     second = start(host, make_args(fedvlr_row=row, **where))
     assert second.aggregator.round == 3
     second.run()

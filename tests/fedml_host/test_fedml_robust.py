@@ -58,7 +58,7 @@ def one_round(host, args, scale=-1000.0, lost=()):
     aggregator = (driver := start(host, args)).aggregator
     before, raw = aggregator.server.snapshot()["id_table"], []
     for client in sorted(driver.clients.values(), key=lambda one: one.client != LIAR):
-        weight, message = driver._train(client, aggregator.get_model_params())
+        weight, message = driver.train_one(client, aggregator.get_model_params())
         if client.client == LIAR:
             message["views"] *= scale
         raw.append((weight, lost_upload(1, client.client) if client.client in lost else message))

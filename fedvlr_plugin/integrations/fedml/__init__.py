@@ -14,8 +14,17 @@ _WHERE = {
     "load_data": "task",
     "load_model": "task",
     "init_offline": "host",
+    "files_in": "host",
 }
-__all__ = ["Driver", "FedVLRClientTrainer", "FedVLRServerAggregator", "init_offline", "load_data", "load_model"]
+__all__ = [
+    "Driver",
+    "FedVLRClientTrainer",
+    "FedVLRServerAggregator",
+    "files_in",
+    "init_offline",
+    "load_data",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -82,10 +81,3 @@ def _options(given: list[str] | None) -> dict[str, object]:
             raise ConfigError(f"--set {text}: name=value is needed, e.g. --set comm_round=5")
         out[name] = yaml.safe_load(value)
     return out
-
-
-def keep_home(folder: Path) -> None:
-    """FedML writes into HOME: make that a folder of the run, for this process."""
-    home = folder.resolve() / "home"
-    home.mkdir(parents=True, exist_ok=True)
-    os.environ["HOME"] = str(home)

@@ -68,7 +68,7 @@ class Driver:
         raw: Raw = []
         losses = []
         for client in called:
-            raw.append(self._train(client, broadcast))
+            raw.append(self.train_one(client, broadcast))
             losses.append(self.trainer.loss)
             if not aggregator.looks_at_each and len(raw) > AT_ONCE:
                 raw = aggregator.merge(raw, client=-1 - len(losses))
@@ -85,7 +85,7 @@ class Driver:
             self.on_round(line)
         return line
 
-    def _train(self, client: ClientData, broadcast: Message) -> tuple[float, Message]:
+    def train_one(self, client: ClientData, broadcast: Message) -> tuple[float, Message]:
         """One FedML client's turn."""
         trainer = self.trainer
         trainer.set_id(client.client)

@@ -6,11 +6,16 @@ while it runs. Imports `compat`, `errors`.
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
 import random
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -30,7 +35,8 @@ def need_fedml() -> ModuleType:
             raise missing_extra("fedml", "fedml", "running inside FedML")
         compat.prepare_torchvision()
     try:
-        return import_module("fedml")
+        with kept_process_state():
+            return import_module("fedml")
     except ModuleNotFoundError as error:
         if error.name != "pkg_resources":
             raise
@@ -40,8 +46,34 @@ def need_fedml() -> ModuleType:
 
 
 @contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Puts the global random states and cuDNN's switch back afterwards; FedML seeds them."""
+def files_in(folder: Path | str) -> Iterator[None]:
+    """What FedML and the packages that it imports write goes into `folder`: HOME and the temporary folder are there.
+
+    Enter it before FedML is imported: wandb makes a folder when it is. Both are put back afterwards.
+    """
+    inside = Path(folder).resolve()
+    places = {"HOME": inside / "home", "TMPDIR": inside / "tmp"}
+    before, temporary = {name: os.environ.get(name) for name in places}, tempfile.tempdir
+    for name, place in places.items():
+        place.mkdir(parents=True, exist_ok=True)
+        os.environ[name] = str(place)
+    tempfile.tempdir = str(places["TMPDIR"])
+    try:
+        yield
+    finally:
+        tempfile.tempdir = temporary
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def kept_process_state() -> Iterator[None]:
+    """Puts back what FedML sets: the random states, cuDNN's switch, the start method, the root logger's handlers."""
+    handlers, level = list(logging.root.handlers), logging.root.level
+    method = multiprocessing.get_start_method(allow_none=True)
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     deterministic = torch.backends.cudnn.deterministic
     try:
@@ -51,6 +83,9 @@ def kept_random_state() -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
         torch.set_rng_state(cpu)
         torch.backends.cudnn.deterministic = deterministic
+        multiprocessing.set_start_method(method, force=True)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
 
 
 def init_offline(args: object | None = None) -> object:
@@ -70,7 +105,7 @@ def init_offline(args: object | None = None) -> object:
     original = mlops.fetch_config
     mlops.fetch_config = lambda args, version="release": False  # type: ignore[attr-defined]
     try:
-        with kept_random_state():
+        with kept_process_state():
             out: object = fedml.init(args, check_env=False, should_init_logs=False)
     finally:
         mlops.fetch_config = original  # type: ignore[attr-defined]

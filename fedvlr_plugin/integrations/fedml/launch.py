@@ -1,6 +1,6 @@
 """`fedvlr fedml up`: a GRPC server and its clients on this machine, started, watched and ended as one.
 
-The server goes first and is waited for at its port. All files, FedML's own included (HOME is set), stay in the run's
+The server goes first and is waited for at its port. All files, FedML's own included (HOME and TMPDIR are set), stay in the run's
 folder. The messages are pickles over an open channel, so everything listens on 127.0.0.1 only. Imports no FedML.
 """
 
@@ -138,12 +138,13 @@ def _watch(running: list[subprocess.Popen[bytes]], folder: Path, deadline: float
 
 def _start(config: Path, folder: Path, rank: int) -> subprocess.Popen[bytes]:
     role = "server" if rank == 0 else "client"
-    home = folder.resolve() / "home"
-    home.mkdir(exist_ok=True)
+    places = {"HOME": folder.resolve() / "home", "TMPDIR": folder.resolve() / "tmp"}
+    for place in places.values():
+        place.mkdir(exist_ok=True)
     command = [sys.executable, "-m", PROCESS, "--cf", str(config), "--rank", str(rank), "--role", role]
     command += ["--run_id", "fedvlr"]
     with _log(folder, rank).open("wb") as log:
-        environment = {**os.environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **{name: str(place) for name, place in places.items()}, "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 

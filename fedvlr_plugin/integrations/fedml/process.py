@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from fedvlr_plugin.errors import FedVLRError
-from fedvlr_plugin.integrations.fedml.host import init_offline, kept_random_state, need_fedml
+from fedvlr_plugin.integrations.fedml.host import init_offline, kept_process_state, need_fedml
 from fedvlr_plugin.integrations.fedml.options import text
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
@@ -31,7 +31,7 @@ def main() -> int:
             watch_clients(args, aggregator)
     else:
         trainer = FedVLRClientTrainer(model, args)
-    with kept_random_state():
+    with kept_process_state():
         fedml.FedMLRunner(args, device, dataset, model, trainer, aggregator).run()
     if aggregator is not None:
         print(f"rounds {aggregator.round - 1}, left out {dict(aggregator.left_out)}", flush=True)

@@ -16,16 +16,21 @@ def run_single(config: Path, folder: Path, overrides: Mapping[str, object], tell
     Raises:
         ConfigError: the configuration cannot be read, or asks for something that FedML ignores.
     """
-    from fedvlr_plugin.integrations.fedml.cli import keep_home
-    from fedvlr_plugin.integrations.fedml.host import init_offline, kept_random_state, need_fedml
+    from fedvlr_plugin.integrations.fedml.host import files_in, kept_process_state
 
     sections = read_sections(config)
     set_options(sections, overrides)
-    keep_home(folder)
-    fedml = need_fedml()
     flat = {name: value for section in sections.values() for name, value in section.items()}
-    flat = {"rank": 0, "role": "server", "run_id": "fedvlr"} | flat
-    args = init_offline(SimpleNamespace(**flat))
+    with files_in(folder), kept_process_state():
+        _run(SimpleNamespace(**({"rank": 0, "role": "server", "run_id": "fedvlr"} | flat)), tell)
+
+
+def _run(asked: object, tell: Callable[[str], None]) -> None:
+    """With FedML's flat arguments."""
+    from fedvlr_plugin.integrations.fedml.host import init_offline, need_fedml
+
+    fedml = need_fedml()
+    args = init_offline(asked)
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
     from fedvlr_plugin.integrations.fedml.driver import Driver, RoundLine
     from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
@@ -39,5 +44,4 @@ def run_single(config: Path, folder: Path, overrides: Mapping[str, object], tell
         tell(f"round {line.round}: loss {line.loss:.4f}, {line.clients} clients, {line.seconds:.2f} s{left_out}")
 
     driver = Driver(args, dataset, trainer, aggregator, show)
-    with kept_random_state():
-        fedml.FedMLRunner(args, None, dataset, model, trainer, aggregator, algorithm_flow=driver).run()
+    fedml.FedMLRunner(args, None, dataset, model, trainer, aggregator, algorithm_flow=driver).run()
