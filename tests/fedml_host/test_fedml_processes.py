@@ -5,8 +5,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -16,6 +18,7 @@ from fedvlr_plugin.config import ExecutionConfig, ModelConfig, RunSpec, Training
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.tensor_file import read_tensors
+from fedvlr_plugin.integrations.fedml.messages import ROUND
 
 LIMIT = 240
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +109,45 @@ def test_grpc_goes_on_without_a_client_that_dies(tmp_path):
     assert f"rounds {rounds}" in out and "clients that died: [2]" in out
     lost = read_tensors(folder / "server.safetensors")[1]["left_out"]["lost"]
     assert 0 < lost < rounds
+
+
+@real_fedml
+def test_a_stale_upload_is_counted_and_the_client_is_still_waited_for():
+    """The late answer to round 2 must not stand for the answer to round 3, which comes behind it."""
+    from fedvlr_plugin.integrations.fedml.host import need_fedml
+
+    need_fedml()
+    from fedvlr_plugin.integrations.fedml.lifeline import Lifeline
+
+    aggregator = SimpleNamespace(round=3, left_out=Counter())
+    lifeline = Lifeline({}, aggregator, float("inf"))
+    lifeline.sent(None, 2)
+    assert not lifeline.wanted(2, {ROUND: torch.tensor(2)}) and aggregator.left_out == {"late": 1}
+    assert lifeline.waiting.keys() == {2}
+    assert lifeline.wanted(2, {ROUND: torch.tensor(3)}) and not lifeline.waiting
+    assert not lifeline.wanted(2, {ROUND: torch.tensor(3)}) and aggregator.left_out == {"late": 2}
+    lifeline.sent(None, 1)
+    assert lifeline.wanted(1, None), "rubbish goes on to the aggregator, which says what it is"
+
+
+@real_fedml
+@pytest.mark.slow
+def test_grpc_goes_on_when_a_client_answers_too_late(tmp_path, monkeypatch):
+    """Round 2 is closed without it, its upload is refused in round 3, and rounds 3 and 4 have its answers again."""
+    from fedvlr_plugin.integrations.fedml import launch
+    from fedvlr_plugin.integrations.fedml.cli import _options
+
+    here = os.pathsep.join([str(Path(__file__).parent), environment()["PYTHONPATH"]])
+    for name, value in (environment() | {"PYTHONPATH": here}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, "PROCESS", "slow_client")
+    config, settings = (
+        ROOT / "fedml_configs" / "cross_silo_grpc.yaml",
+        [*SMALL, "comm_round=4", "fedvlr_round_timeout=8"],
+    )
+    ended = launch.up(config, tmp_path / "run", 2, LIMIT - 20, _options(settings))
+    assert ended.summary.startswith("rounds 4") and not ended.died
+    assert read_tensors(tmp_path / "run" / "server.safetensors")[1]["left_out"] == {"lost": 1, "late": 1}
 
 
 def _rank(process):

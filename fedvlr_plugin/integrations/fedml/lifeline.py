@@ -2,28 +2,33 @@
 
 In the server's process only, FedML's sender is wrapped. A client that cannot be reached, whose port has closed, or
 that takes longer than `fedvlr_round_timeout` seconds is answered for by the server itself with an empty upload, which
-the aggregator leaves out and counts as `lost`. Needs FedML at import.
+the aggregator leaves out and counts as `lost`. Its own upload, when it comes at last, is counted as `late` and goes no
+further; the client is still waited for in the round that is open by then. Needs FedML at import.
 """
 
 from __future__ import annotations
 
 import csv
 import pickle
+import secrets
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
+import torch
 from fedml.core.distributed.communication.grpc.grpc_comm_manager import GRPCCommManager
 from fedml.core.distributed.communication.message import Message as FedMLMessage
 from fedml.cross_silo.server.message_define import MyMessage
 
 from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
-from fedvlr_plugin.integrations.fedml.messages import lost_upload
+from fedvlr_plugin.integrations.fedml.messages import ROUND, lost_upload
 from fedvlr_plugin.integrations.fedml.options import option, text
 
 EVERY = 1.0
+OWN = "fedvlr_own"
 
 
 class Lifeline:
@@ -34,12 +39,25 @@ class Lifeline:
         self.waiting: dict[int, float] = {}
         self.lock = threading.Lock()
         self.manager: GRPCCommManager | None = None
+        self.token = secrets.token_hex(16)
 
     def sent(self, manager: GRPCCommManager, client: int) -> None:
         """A broadcast is on its way to a client."""
         with self.lock:
             self.manager = manager
             self.waiting[client] = time.monotonic()
+
+    def wanted(self, client: int, upload: object) -> bool:
+        """Whether a client's upload goes on to FedML; one of an earlier round, or after the time, is counted as late.
+
+        FedML takes whatever a client sends for its answer to the open round, and the answer itself then for nothing.
+        """
+        number = upload.get(ROUND) if isinstance(upload, Mapping) else None
+        stale = isinstance(number, torch.Tensor) and number.numel() == 1 and int(number) != self.aggregator.round
+        if not stale and self.answered(client):
+            return True
+        self.aggregator.left_out["late"] += 1
+        return False
 
     def answered(self, client: int) -> bool:
         """Whether the client owed an upload, which has now arrived."""
@@ -53,6 +71,7 @@ class Lifeline:
         message = FedMLMessage(MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER, client, 0)
         message.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, lost_upload(self.aggregator.round, client - 1))
         message.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, 0)
+        message.add_params(OWN, self.token)
         self.manager.grpc_servicer.message_q.put(pickle.dumps(message))
 
     def finished(self, manager: GRPCCommManager, client: int) -> None:
@@ -102,10 +121,8 @@ def watch_clients(args: object, aggregator: FedVLRServerAggregator) -> None:
     plain_receive = FedMLServerManager.handle_message_receive_model_from_client
 
     def receive(manager: FedMLServerManager, message: FedMLMessage) -> None:
-        client = int(message.get_sender_id())
-        upload = message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
-        own = "fedvlr.weight" not in upload  # what `give_up` put there has been ticked off already
-        if own or lifeline.answered(client):
+        client, upload = int(message.get_sender_id()), message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
+        if message.get(OWN) == lifeline.token or lifeline.wanted(client, upload):  # `give_up` has ticked its own off
             plain_receive(manager, message)
 
     FedMLServerManager.handle_message_receive_model_from_client = receive
