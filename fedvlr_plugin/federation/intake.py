@@ -20,7 +20,7 @@ class Intake:
     """Uploads of one round.
 
     Args:
-        broadcast: names and shapes to expect. round: the open round.
+        broadcast: names, shapes and kinds of number to expect. round: the open round.
         clients: user ids that were called; None = anybody.
 
     Attributes:
@@ -28,7 +28,7 @@ class Intake:
     """
 
     def __init__(self, broadcast: Mapping[str, torch.Tensor], round: int, clients: torch.Tensor | None = None) -> None:
-        self.shapes = {name: tuple(value.shape) for name, value in broadcast.items()}
+        self.like = {name: (tuple(value.shape), value.dtype) for name, value in broadcast.items()}
         self.round = round
         self.called = None if clients is None else frozenset(clients.tolist())
         self.left_out: Counter[str] = Counter()
@@ -53,12 +53,13 @@ class Intake:
             return "duplicate"
         if self.called is not None and client not in self.called:
             return "unknown client"
-        if upload.keys() != self.shapes.keys():
+        if upload.keys() != self.like.keys():
             return "wrong names"
         for name, value in upload.items():
-            if tuple(value.shape) != self.shapes[name]:
+            shape, kind = self.like[name]
+            if tuple(value.shape) != shape:
                 return "wrong shape"
-            if not value.is_floating_point():
+            if value.dtype != kind:
                 return "wrong type"
             if not bool(torch.isfinite(value).all()):
                 return "not finite"

@@ -15,7 +15,7 @@ def changed(**tensors):
 BAD = {
     "wrong names": {"views": torch.ones(2, 3, 4)},
     "wrong shape": changed(views=torch.ones(2, 4, 3)),
-    "wrong type": changed(views=torch.ones(2, 3, 4, dtype=torch.int64)),
+    "wrong type": changed(views=torch.ones(2, 3, 4, dtype=torch.float64)),
     "not finite": changed(views=torch.full((2, 3, 4), float("inf"))),
 }
 

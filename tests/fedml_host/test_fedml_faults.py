@@ -48,15 +48,25 @@ def infinite_weight(message):
     message[WEIGHT] = torch.tensor(float("inf"), dtype=torch.float64)
 
 
+def no_weight(message):
+    del message[WEIGHT]
+
+
+def rubbish(message):
+    message["views"] = "not a tensor"
+
+
 FAULTS = [
     (nan, "not finite"),
     (wrong_shape, "wrong shape"),
-    (wrong_type, "wrong shape"),
-    (missing, "wrong shape"),
-    (late, "late"),
-    (twice, "twice"),
+    (wrong_type, "wrong type"),
+    (missing, "wrong names"),
+    (late, "stale"),
+    (twice, "duplicate"),
     (lost, "lost"),
-    (infinite_weight, "not finite"),
+    (infinite_weight, "wrong weight"),
+    (no_weight, "wrong weight"),
+    (rubbish, "no message of ours"),
 ]
 
 

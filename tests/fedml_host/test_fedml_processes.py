@@ -122,10 +122,10 @@ def test_a_stale_upload_is_counted_and_the_client_is_still_waited_for():
     aggregator = SimpleNamespace(round=3, left_out=Counter())
     lifeline = Lifeline({}, aggregator, float("inf"))
     lifeline.sent(None, 2)
-    assert not lifeline.wanted(2, {ROUND: torch.tensor(2)}) and aggregator.left_out == {"late": 1}
+    assert not lifeline.wanted(2, {ROUND: torch.tensor(2)}) and aggregator.left_out == {"stale": 1}
     assert lifeline.waiting.keys() == {2}
     assert lifeline.wanted(2, {ROUND: torch.tensor(3)}) and not lifeline.waiting
-    assert not lifeline.wanted(2, {ROUND: torch.tensor(3)}) and aggregator.left_out == {"late": 2}
+    assert not lifeline.wanted(2, {ROUND: torch.tensor(3)}) and aggregator.left_out == {"stale": 2}
     lifeline.sent(None, 1)
     assert lifeline.wanted(1, None), "rubbish goes on to the aggregator, which says what it is"
 
@@ -147,7 +147,7 @@ def test_grpc_goes_on_when_a_client_answers_too_late(tmp_path, monkeypatch):
     )
     ended = launch.up(config, tmp_path / "run", 2, LIMIT - 20, _options(settings))
     assert ended.summary.startswith("rounds 4") and not ended.died
-    assert read_tensors(tmp_path / "run" / "server.safetensors")[1]["left_out"] == {"lost": 1, "late": 1}
+    assert read_tensors(tmp_path / "run" / "server.safetensors")[1]["left_out"] == {"lost": 1, "stale": 1}
 
 
 def _rank(process):

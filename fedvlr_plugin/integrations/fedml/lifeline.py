@@ -2,7 +2,7 @@
 
 In the server's process only, FedML's sender is wrapped. A client that cannot be reached, whose port has closed, or
 that takes longer than `fedvlr_round_timeout` seconds is answered for by the server itself with an empty upload, which
-the aggregator leaves out and counts as `lost`. Its own upload, when it comes at last, is counted as `late` and goes no
+the aggregator leaves out and counts as `lost`. Its own upload, when it comes at last, is counted as `stale` and goes no
 further; the client is still waited for in the round that is open by then. Needs FedML at import.
 """
 
@@ -48,7 +48,7 @@ class Lifeline:
             self.waiting[client] = time.monotonic()
 
     def wanted(self, client: int, upload: object) -> bool:
-        """Whether a client's upload goes on to FedML; one of an earlier round, or after the time, is counted as late.
+        """Whether a client's upload goes on to FedML; one of an earlier round, or after the time, is counted as stale.
 
         FedML takes whatever a client sends for its answer to the open round, and the answer itself then for nothing.
         """
@@ -56,7 +56,7 @@ class Lifeline:
         stale = isinstance(number, torch.Tensor) and number.numel() == 1 and int(number) != self.aggregator.round
         if not stale and self.answered(client):
             return True
-        self.aggregator.left_out["late"] += 1
+        self.aggregator.left_out["stale"] += 1
         return False
 
     def answered(self, client: int) -> bool:

@@ -3,7 +3,7 @@
 Down: the broadcast and the round. Up: the mean of the client's uploads by the broadcast's names, the round it is for,
 the client, its weight (samples, or users where alpha is equal), and how many of its users' updates were not finite.
 With `fedvlr_upload: touched` only rows with a gradient go up, with their item numbers: smaller, but it tells the
-server which items the client met. Imports `federation.uploads`.
+server which items the client met. Imports `federation`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import torch
 
+from fedvlr_plugin.federation.intake import Intake
 from fedvlr_plugin.federation.uploads import UploadShape
 
 Message = OrderedDict[str, torch.Tensor]
@@ -54,13 +55,15 @@ def lost_upload(round: int, client: int) -> Message:
 
 
 class Admission:
-    """Decides which uploads of one round count, and says why others do not."""
+    """Opens the messages of one round; which uploads count is `intake`'s rule, and says why others do not.
+
+    Reasons beside those of `intake`: "no message of ours", "lost" (the server gave the client up), "wrong weight".
+    """
 
     def __init__(self, broadcast: Mapping[str, torch.Tensor], round: int) -> None:
         self.shape = UploadShape(broadcast)
-        self.like = {name: (tuple(value.shape), value.dtype) for name, value in broadcast.items()}
-        self.round = round
-        self.seen: set[int] = set()
+        self.names = list(broadcast)
+        self.door = Intake(broadcast, round)
 
     def admit(self, message: object, reasons: Counter[str]) -> tuple[float, OrderedDict[str, torch.Tensor]] | None:
         """Weight and dense upload, or None with the reason counted; one of weight 0 says nothing and is no fault."""
@@ -76,41 +79,32 @@ class Admission:
             return "no message of ours"
         if any(name not in message or message[name].numel() != 1 for name in (ROUND, CLIENT)):
             return "no message of ours"
-        if int(message[ROUND]) != self.round:
-            return "late"
-        if int(message[CLIENT]) in self.seen:
-            return "twice"
-        self.seen.add(int(message[CLIENT]))
-        if WEIGHT not in message:
+        round, client = int(message[ROUND]), int(message[CLIENT])
+        if message.keys() == {ROUND, CLIENT} and round == self.door.round:
             return "lost"
-        if message[WEIGHT].numel() != 1:
-            return "no message of ours"
-        weight = float(message[WEIGHT])
-        reasons["not finite"] += int(message.get(BROKEN, torch.tensor(0)).sum())
         dense = self._dense(message)
-        if dense is None:
-            return "wrong shape"
-        if not (0.0 <= weight < float("inf")) or not all(bool(torch.isfinite(v).all()) for v in dense.values()):
-            return "not finite"
-        return weight, dense
+        reason = "wrong shape" if dense is None else self.door.admit(client, round, dense)
+        if dense is None or reason is not None:
+            return reason or "wrong shape"
+        weight = message.get(WEIGHT)
+        if weight is None or weight.numel() != 1 or not 0.0 <= float(weight) < float("inf"):
+            return "wrong weight"
+        reasons["not finite"] += int(message.get(BROKEN, torch.tensor(0)).sum())
+        return float(weight), OrderedDict((name, dense[name]) for name in self.names)
 
-    def _dense(self, message: Mapping[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor] | None:
-        """The upload in the broadcast's shapes; None when it does not fit them."""
-        plain: Mapping[str, torch.Tensor] = payload(message)
-        if ITEMS in message:
-            items, rows, layers = message[ITEMS], message.get(ROWS), message.get(LAYERS)
-            if rows is None or layers is None or plain or items.dtype != torch.int64 or items.dim() != 1:
-                return None
-            if rows.shape != (len(items), self.shape.row_width) or layers.shape != (self.shape.layer_width,):
-                return None
-            if len(items) and not (0 <= int(items.min()) and int(items.max()) < self.shape.n_items):
-                return None
-            if len(items.unique()) != len(items):
-                return None
-            whole = rows.new_zeros(self.shape.n_items, self.shape.row_width).index_copy(0, items, rows)
-            plain = self.shape.unflatten(whole, layers)
-        if set(plain) != set(self.like):
+    def _dense(self, message: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor] | None:
+        """The upload's tensors, of touched rows in the broadcast's shapes; None where those rows do not fit."""
+        plain = payload(message)
+        if ITEMS not in message:
+            return plain
+        items, rows, layers = message[ITEMS], message.get(ROWS), message.get(LAYERS)
+        if rows is None or layers is None or plain or items.dtype != torch.int64 or items.dim() != 1:
             return None
-        if any((tuple(v.shape), v.dtype) != self.like[n] for n, v in plain.items()):
+        if rows.shape != (len(items), self.shape.row_width) or layers.shape != (self.shape.layer_width,):
             return None
-        return OrderedDict((name, plain[name]) for name in self.like)
+        if len(items) and not (0 <= int(items.min()) and int(items.max()) < self.shape.n_items):
+            return None
+        if len(items.unique()) != len(items):
+            return None
+        whole = rows.new_zeros(self.shape.n_items, self.shape.row_width).index_copy(0, items, rows)
+        return self.shape.unflatten(whole, layers)
