@@ -1,5 +1,7 @@
 """The pair in one process: the same model as the sequential engine, whatever the backbone and the fusion."""
 
+import os
+
 import pytest
 import torch
 from federation_toy import ALL, cases
@@ -73,6 +75,27 @@ def test_ku_sized_data_merged_chunk_by_chunk(host, make_args, row):
     )
     driver.run()
     assert_same_model(driver, reference(driver))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FEDVLR_DATA" not in os.environ, reason="FEDVLR_DATA names no data root with the real data sets")
+@pytest.mark.parametrize("host", ["fedml"], indirect=True)
+@pytest.mark.parametrize("row", ["FedAvg+ours", "FedRAP+ours"])
+def test_the_real_ku_through_load_data(host, make_args, row):
+    """The released data, all users, three rounds: the model and every user's scores are the sequential engine's."""
+    settings = {"participation": 1.0, "local_epochs": 1, "batch_size": 2048}
+    args = make_args(fedvlr_row=row, dataset="ku", fedvlr_data_root=os.environ["FEDVLR_DATA"], settings=settings)
+    dataset, n_items = load_data(args)
+    model = load_model(args)
+    trainer, aggregator = host.Trainer(model, args), host.Aggregator(model, args)
+    driver = host.Driver(args, dataset, trainer, aggregator)
+    assert (len(driver.clients), n_items) == (204, 560)
+    driver.run()
+    federation = reference(driver)
+    assert_same_model(driver, federation)
+    everyone = torch.arange(204)
+    scores = trainer.engine_for(driver.clients[0]).score(aggregator.server.broadcast(), everyone)
+    assert torch.allclose(scores, federation.score(everyone), atol=1e-9, rtol=0)
 
 
 def test_uploads_hold_the_broadcasts_names_and_nothing_private(host, make_args):
