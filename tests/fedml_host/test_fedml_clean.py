@@ -20,6 +20,7 @@ def watched(command, folder):
     for place in places.values():
         place.mkdir()
     base = environment()
+    base.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torch sets it in this process once another test asked for the folder
     path = os.pathsep.join([str(WATCH), base["PYTHONPATH"]])
     more = {"FEDVLR_WATCH": str(folder / "log"), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     env = base | more | {"HOME": str(places["HOME"]), "TMPDIR": str(places["TMPDIR"])}
