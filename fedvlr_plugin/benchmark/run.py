@@ -27,6 +27,7 @@ from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
 from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
 from fedvlr_plugin.federation.own_rows import check_budget
+from fedvlr_plugin.federation.processes import Processes
 from fedvlr_plugin.federation.setup import DTYPES, make_backbone, make_fusion
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
@@ -162,11 +163,13 @@ def _run_federated(
     )
 
 
-def build_federation(row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData) -> Federation:
-    """The federation of a federated row, untrained."""
+def build_federation(
+    row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData, processes: Processes | None = None
+) -> Federation:
+    """The federation of a federated row, untrained; `processes` as in `Federation`."""
     if row.backbone is None or row.fusion is None:
         raise ConfigError(f"row '{row.name}' is not federated")
-    return Federation(spec, row.backbone, row.fusion, data, execution)
+    return Federation(spec, row.backbone, row.fusion, data, execution, processes)
 
 
 def _record(done: RoundReport) -> RoundRecord:

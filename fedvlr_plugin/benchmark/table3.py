@@ -28,6 +28,7 @@ from fedvlr_plugin.config import ExecutionConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.federation.processes import Processes
 
 WIDTH = 64
 OTHER_WIDTHS = (512, 32, 8)
@@ -103,12 +104,14 @@ def held(row: str, items: int) -> Held:
 def held_by(spec: RunSpec, items: int, modalities: Mapping[str, int]) -> Held:
     """Counts a live client of a run, with its own widths and views; `modalities` are widths by name.
 
+    The client is alone in a federation of this process, whatever torchrun announced.
+
     What sits on top of the method (noise, masks, faults) is left out: the tensors are those of the plain protocol.
     """
     once = TrainingConfig(rounds=1, local_epochs=1)
     spec = spec.model_copy(update={"training": once, "conditions": Conditions()})
     execution = ExecutionConfig(engine="sequential")
-    federation = build_federation(parse_row(spec.row), spec, execution, _minimal(items, modalities))
+    federation = build_federation(parse_row(spec.row), spec, execution, _minimal(items, modalities), Processes())
     broadcast = federation.server.broadcast()
     uplink = federation.round(1)
     client = federation.engine.clients[0]  # type: ignore[attr-defined]

@@ -23,7 +23,7 @@ from fedvlr_plugin.federation.aggregation import Cohort, Rule, Transform, make_a
 from fedvlr_plugin.federation.batched import BatchedEngine
 from fedvlr_plugin.federation.contract import Engine, Uplink
 from fedvlr_plugin.federation.faults import answers
-from fedvlr_plugin.federation.processes import join_processes, local_device
+from fedvlr_plugin.federation.processes import Processes, join_processes, local_device
 from fedvlr_plugin.federation.sequential import SequentialEngine
 from fedvlr_plugin.federation.server import Broadcast, Server
 from fedvlr_plugin.federation.setup import local_problem, make_backbone, make_fusion
@@ -47,6 +47,7 @@ class Federation:
         spec: the run. backbone, fusion: names, as parsed from the row.
         data: split interactions and item features.
         execution: engine, device, block size, memory budget.
+        processes: among whom clients are sharded; by default those that torchrun announced. `Processes()` is one alone.
 
     Raises:
         ConfigError: an unsupported fusion, unknown views or parameters, a budget that is too small.
@@ -59,11 +60,12 @@ class Federation:
         fusion: Fusion,
         data: PreparedData,
         execution: ExecutionConfig | None = None,
+        processes: Processes | None = None,
     ) -> None:
         execution = execution or ExecutionConfig()
         self.spec, self.data = spec, data
         self.device = local_device(torch.device(execution.device))
-        self.processes = join_processes(self.device)
+        self.processes = processes or join_processes(self.device)
         settings = make_fusion(fusion, spec.model)
         self.backbone = make_backbone(backbone, settings, spec.model)
         mine = self.processes.mine(data.interactions.n_users)
