@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 import fedvlr_plugin
+from fedvlr_plugin.command_names import NearestNames
 from fedvlr_plugin.errors import FedVLRError
 
 if TYPE_CHECKING:
     from fedvlr_plugin.benchmark.grids import Grid
 
 app = typer.Typer(
+    cls=NearestNames,
     help="Federated vision-language recommendation: tables, studies and data sets.",
     no_args_is_help=True,
     add_completion=False,
@@ -137,7 +139,7 @@ def _mount(name: str, module: str) -> None:
     """Adds the commands of another room under `name`, where that room has any."""
     parent, _, _ = module.rpartition(".")
     if find_spec(parent) is not None and find_spec(module) is not None:
-        app.add_typer(import_module(module).app, name=name)
+        app.add_typer(import_module(module).app, name=name, cls=NearestNames)
 
 
 _mount("data", "fedvlr_plugin.data.cli")

@@ -17,18 +17,31 @@ from fedvlr_plugin.errors import ConfigError, DataError, FedVLRError
 
 app = typer.Typer(help="Data sets: list, look at, prepare from raw files, verify, encode.", no_args_is_help=True)
 MaybePath = Optional[Path]  # noqa: UP045 (typer 0.9 does not know X | None)
-Root = Annotated[MaybePath, typer.Option("--data-root", help="Folder of data sets; else FEDVLR_DATA, else ./data.")]
+Root = Annotated[
+    MaybePath,
+    typer.Option("--data-root", show_default=False, help="Folder of data sets; else FEDVLR_DATA, else ./data."),
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder that gets a folder per data set.")]
 MaybeInt = Optional[int]  # noqa: UP045
 
 
+KEPT = "; what is done is kept, the same command goes on"
+Folder = Annotated[Path, typer.Argument(show_default=False, help="The folder of one data set.")]
+Name = Annotated[
+    str, typer.Argument(show_default=False, help="A data set, in any capitalisation; see: fedvlr data list.")
+]
+
+
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(when_stopped: str = "") -> Iterator[None]:
     try:
         yield
     except FedVLRError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"stopped by Ctrl-C{when_stopped}", err=True)
+        raise typer.Exit(130) from None
 
 
 @app.command("list")
@@ -55,14 +68,18 @@ def list_command(data_root: Root = None) -> None:
 
 @app.command()
 def info(
-    name: str,
+    name: Name,
     data_root: Root = None,
     png: Annotated[
-        MaybePath, typer.Option(help="Where the picture goes; default NAME.png in the working directory.")
+        MaybePath,
+        typer.Option(show_default=False, help="Where the picture goes; default NAME.png in the working directory."),
     ] = None,
     no_png: Annotated[bool, typer.Option("--no-png", help="Print only.")] = False,
 ) -> None:
-    """Table 1's row, activity, cold shares, modality coverage; and one PNG with those plots."""
+    """Table 1's row, activity, cold shares, modality coverage; and one PNG with those plots.
+
+    Example: fedvlr data info ku --png ku.png
+    """
     with _one_line_errors():
         from fedvlr_plugin.data.statistics import description, statistics
         from fedvlr_plugin.integrations.recbole.open import prepare
@@ -81,16 +98,20 @@ def info(
 
 @app.command("prepare")
 def prepare_command(
-    name: str,
+    name: Name,
     raw: Annotated[
-        MaybePath, typer.Option(help="Folder (or zip) of the publisher's files; default OUT/raw/NAME.")
+        MaybePath,
+        typer.Option(show_default=False, help="Folder (or zip) of the publisher's files; default OUT/raw/NAME."),
     ] = None,
     out: Out = Path("data"),
     download: Annotated[bool, typer.Option("--download", help="Fetch the raw files from the publisher first.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run made.")] = False,
 ) -> None:
-    """Make a data set of Table 1 from its publisher's raw files: atomic files, titles, manifest."""
-    with _one_line_errors():
+    """Make a data set of Table 1 from its publisher's raw files: atomic files, titles, manifest.
+
+    Example: fedvlr data prepare ml --raw ml-latest-small.zip --out data
+    """
+    with _one_line_errors(KEPT):
         from fedvlr_plugin.data.preparation.prepare import prepare_raw
         from fedvlr_plugin.data.preparation.recipes import find_recipe
 
@@ -100,13 +121,13 @@ def prepare_command(
         if download:
             if not recipe.downloads:
                 raise DataError(
-                    f"{recipe.name} cannot be fetched by a program: get {wanted} from {recipe.page}, put them into "
+                    f"{recipe.name} cannot be fetched by a program: get {wanted} from {recipe.publisher.page}, put them into "
                     f"'{folder}' and run again without --download"
                 )
             _download(recipe.name, folder)
         elif not folder.exists():
             raise DataError(
-                f"no raw files at '{folder}': put {wanted} from {recipe.page} there, or name their folder with --raw"
+                f"no raw files at '{folder}': put {wanted} from {recipe.publisher.page} there, or name their folder with --raw"
                 + (", or fetch them with --download" if recipe.downloads else "")
             )
         manifest = prepare_raw(name, folder, out, overwrite=overwrite)
@@ -119,8 +140,11 @@ def prepare_command(
 
 
 @app.command()
-def verify(name: str, data_root: Root = None) -> None:
-    """Compare a prepared data set with Table 1; exit with 1 and say exactly what differs if something does."""
+def verify(name: Name, data_root: Root = None) -> None:
+    """Compare a prepared data set with Table 1; exit with 1 and say exactly what differs if something does.
+
+    Example: fedvlr data verify ml
+    """
     with _one_line_errors():
         from fedvlr_plugin.data.statistics import comparison_table, differences, statistics, table1
         from fedvlr_plugin.integrations.recbole.open import prepare
@@ -138,25 +162,30 @@ def verify(name: str, data_root: Root = None) -> None:
 
 @app.command()
 def features(
-    name: str,
+    name: Name,
     modality: Annotated[list[str], typer.Option(help="vision, text, or both (give it twice).")] = ["text"],  # noqa: B006 (typer)
     images: Annotated[
-        MaybePath, typer.Option(help="Folder of images named by item token, e.g. B07J3GH1W1.jpg.")
+        MaybePath, typer.Option(show_default=False, help="Folder of images named by item token, e.g. B07J3GH1W1.jpg.")
     ] = None,
     encoder: Annotated[str, typer.Option(help="clip, tfidf, sentence-transformers, timm.")] = "clip",
     model: Annotated[str, typer.Option(help="Model of the encoder; default: the encoder's own.")] = "",
     pretrained: Annotated[str, typer.Option(help="clip: whose weights (a tag of open_clip).")] = "openai",
-    weights: Annotated[MaybePath, typer.Option(help="A local file with the weights; works offline.")] = None,
+    weights: Annotated[
+        MaybePath, typer.Option(show_default=False, help="A local file with the weights; works offline.")
+    ] = None,
     allow_random_weights: Annotated[
         bool, typer.Option("--allow-random-weights", help="Untrained weights, labelled so.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    batch_size: Annotated[MaybeInt, typer.Option(min=1)] = None,
+    batch_size: Annotated[MaybeInt, typer.Option(min=1, show_default=False, help="Rows at once; default: 64.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace feature files that are there.")] = False,
     data_root: Root = None,
 ) -> None:
-    """Encode titles and images of a data set; goes on where an interrupted run stopped."""
-    with _one_line_errors():
+    """Encode titles and images of a data set; goes on where an interrupted run stopped.
+
+    Example: fedvlr data features ml --modality text --modality vision --images POSTERS
+    """
+    with _one_line_errors(KEPT):
         from fedvlr_plugin.features.command import encode_dataset
 
         settings: dict[str, object] = {"device": device}
@@ -175,8 +204,11 @@ def features(
 
 
 @app.command("import")
-def import_command(folder: Path, out: Out = Path("data"), name: Annotated[str, typer.Option()] = "") -> None:
-    """Turn a folder in the paper's released layout into RecBole's atomic files, without loss."""
+def import_command(folder: Folder, out: Out = Path("data"), name: Annotated[str, typer.Option()] = "") -> None:
+    """Turn a folder in the paper's released layout into RecBole's atomic files, without loss.
+
+    Example: fedvlr data import released/ku --out data
+    """
     with _one_line_errors():
         from fedvlr_plugin.data.preparation.released_layout import import_released
 
@@ -184,8 +216,11 @@ def import_command(folder: Path, out: Out = Path("data"), name: Annotated[str, t
 
 
 @app.command("export")
-def export_command(folder: Path, out: Out) -> None:
-    """Turn a folder of atomic files into the paper's released layout, without loss."""
+def export_command(folder: Folder, out: Out) -> None:
+    """Turn a folder of atomic files into the paper's released layout, without loss.
+
+    Example: fedvlr data export data/ku --out released
+    """
     with _one_line_errors():
         from fedvlr_plugin.data.preparation.released_layout import export_released
 
@@ -194,18 +229,23 @@ def export_command(folder: Path, out: Out) -> None:
 
 @app.command()
 def peek(
-    name: str,
+    name: Name,
     images: Annotated[
-        MaybePath, typer.Option(help="Folder of images named by item token (or by the raw id in items.csv).")
+        MaybePath,
+        typer.Option(show_default=False, help="Folder of images named by item token (or by the raw id in items.csv)."),
     ] = None,
     html: Annotated[
-        MaybePath, typer.Option(help="Where the page goes; default NAME.html in the working directory.")
+        MaybePath,
+        typer.Option(show_default=False, help="Where the page goes; default NAME.html in the working directory."),
     ] = None,
     users: Annotated[int, typer.Option(min=1)] = 5,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     data_root: Root = None,
 ) -> None:
-    """A few users' histories with titles and posters as one HTML page."""
+    """A few users' histories with titles and posters as one HTML page.
+
+    Example: fedvlr data peek ml --images POSTERS --html ml.html
+    """
     with _one_line_errors():
         from fedvlr_plugin.data.describe import item_images, item_titles
         from fedvlr_plugin.data.peek import write_page
@@ -215,7 +255,8 @@ def peek(
         target = html or Path(f"{data.name}.html")
         pictures = item_images(data, images, data_root)
         shown = write_page(data, item_titles(data.name, data_root), target, images=pictures, users=users, seed=seed)
-        typer.echo(f"page: {target} ({shown} images)")
+        hint = "" if images is not None or shown else "; name their folder with --images DIR"
+        typer.echo(f"page: {target} ({shown} images{hint})")
 
 
 def _download(name: str, folder: Path) -> None:
@@ -232,14 +273,18 @@ def _download(name: str, folder: Path) -> None:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
+    files = find_recipe(name).downloads
+    missing = [one.url for one in files if not (folder / one.filename).is_file()]
+    by_hand = f"fetch {' and '.join(missing)} by hand into '{folder}' and run again without --download"
     with Progress(*columns, console=Console(file=sys.stderr)) as progress:
-        for one in find_recipe(name).downloads:
+        for one in files:
             task = progress.add_task(one.filename, total=None)
 
             def advance(done: int, total: int | None, task_id: int = int(task)) -> None:
                 progress.update(progress.tasks[task_id].id, completed=done, total=total)
 
-            fetch(one.url, folder / one.filename, sha256=one.sha256, on_bytes=advance)
+            advice = by_hand if len(missing) > 1 else ""
+            fetch(one.url, folder / one.filename, sha256=one.sha256, on_bytes=advance, by_hand=advice)
 
 
 def _counts(found: object) -> str:

@@ -56,9 +56,11 @@ def decode(path: Path | None, max_pixels: int = MAX_PIXELS) -> Decoded:
         return Decoded(None, "corrupt (no known image format)")
     except Image.DecompressionBombError:
         return Decoded(None, f"huge ({max_pixels:,} pixels are allowed)")
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 (a damaged GIF gives IndexError, a TIFF TypeError, and so on)
         truncated = "truncated" in str(error)
-        return Decoded(None, "truncated" if truncated else f"corrupt ({' '.join(str(error).split())[:80]})")
+        return Decoded(
+            None, "truncated" if truncated else f"corrupt ({' '.join(str(error).split())[:80] or type(error).__name__})"
+        )
 
 
 def _rgb(image: Image) -> Image:

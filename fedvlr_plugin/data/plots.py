@@ -36,6 +36,7 @@ def save_overview(data: PreparedData, path: Path) -> None:
     popularity.set(
         xscale="log", yscale="symlog", xlabel="rank of the item", ylabel="training users", title="Popularity of items"
     )
+    popularity.set_ylim(bottom=0)
     parts = (
         ("items", found.cold_items, found.items),
         ("validation\npositives", found.cold_valid, found.valid_positives),

@@ -3,11 +3,12 @@
 The paper uses ViT-B-32 with OpenAI's weights. Those were trained with the QuickGELU activation, which open_clip's
 plain `ViT-B-32` does not have: the tag says so and it is set here, else every vector would be off. A weights file may
 be a state dict, safetensors, or OpenAI's own TorchScript archive; `pretrained` then says whose weights they are.
-Random weights are made only on request and are labelled. Imports `encoder`; open_clip when called (extra `clip`).
+Random weights are made only on request and are labelled. Imports `encoder`, `hub`; open_clip when called (extra `clip`).
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, ClassVar
 from fedvlr_plugin.compat import prepare_torchvision
 from fedvlr_plugin.data.files import sha256_of
 from fedvlr_plugin.data.item_features import FloatMatrix
-from fedvlr_plugin.errors import ConfigError, DataError, did_you_mean, missing_extra, unknown_name
+from fedvlr_plugin.errors import ConfigError, DataError, missing_extra, unknown_name
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, pick_device
+from fedvlr_plugin.features.hub import cached, no_way_there, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -56,9 +58,10 @@ class OpenClipEncoder(Encoder):
         allow_random_weights: bool = False,
         device: str = "auto",
     ) -> None:
-        prepare_torchvision()
         try:
-            import open_clip
+            with quiet():  # it brings timm along, and that one wandb with warnings of its own
+                prepare_torchvision()
+                import open_clip
         except ImportError:
             raise missing_extra("open_clip_torch", "clip", "The CLIP encoder") from None
         if allow_random_weights and weights is not None:
@@ -71,8 +74,8 @@ class OpenClipEncoder(Encoder):
             open_clip.add_model_config(model)
             model = Path(model).stem
         if model not in open_clip.list_models():
-            near = did_you_mean(model, open_clip.list_models())
-            raise unknown_name("open_clip model", model, [], f"See open_clip.list_models().{near}")
+            near = difflib.get_close_matches(model, open_clip.list_models(), n=5, cutoff=0.5) or ["ViT-B-32"]
+            raise unknown_name("open_clip model", model, near, "All of them: open_clip.list_models().")
         tags = open_clip.list_pretrained_tags_by_model(model)
         tag = {} if allow_random_weights else open_clip.get_pretrained_cfg(model, pretrained) or {}
         if not tag and weights is None and not allow_random_weights:
@@ -159,11 +162,20 @@ def whose(path: Path, sha256: str, tag: Mapping[str, object], pretrained: str, g
 
 
 def _fetch(tag: dict[str, object], model: str, pretrained: str) -> Path:
-    """The weights of a tag from open_clip's cache or their publisher; raises `DataError` with the choices."""
+    """The weights of a tag from the local cache or their publisher; raises `DataError` with the choices."""
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     from open_clip.pretrained import download_pretrained
 
     try:
-        return Path(download_pretrained(tag))
+        with quiet():
+            if entry := str(tag.get("hf_hub", "")):
+                repository, _, name = entry.rpartition("/")
+                here = cached(repository, [name] if name else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME])
+                if here is not None:
+                    return here
+                if why := no_way_there():
+                    raise ConnectionError(why)
+            return Path(download_pretrained(tag))
     except Exception as error:  # noqa: BLE001 (hub, http, ssl, disk: each library has errors of its own)
         why = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"the weights '{pretrained}' of {model} cannot be had ({why}); {CHOICES}") from None
@@ -171,15 +183,11 @@ def _fetch(tag: dict[str, object], model: str, pretrained: str) -> Path:
 
 def _build(model: str, tag: dict[str, object], path: Path | None) -> tuple[CLIP, Callable[[Image], torch.Tensor]]:
     """The model with the tag's activation and preprocessing, and its weights."""
-    import logging
-
     import open_clip
     import torch
 
     options = {f"image_{key}": tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if tag.get(key)}
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # open_clip warns of random weights, which are meant or filled in below
-    try:
+    with quiet():  # open_clip warns of random weights, which are meant or filled in below
         with torch.random.fork_rng():
             torch.manual_seed(0)
             built, _, preprocess = open_clip.create_model_and_transforms(
@@ -187,12 +195,12 @@ def _build(model: str, tag: dict[str, object], path: Path | None) -> tuple[CLIP,
             )
         if path is not None:
             _load(built, path)
-    finally:
-        logging.disable(before)
     return built, preprocess
 
 
 def _load(built: CLIP, path: Path) -> None:
+    import pickle
+
     import torch
     from open_clip.factory import load_checkpoint
 
@@ -207,6 +215,10 @@ def _load(built: CLIP, path: Path) -> None:
             )
         else:
             load_checkpoint(built, str(path), strict=True)
+    except pickle.UnpicklingError:  # torch's text advises to load it unsafely, which would run what the file says
+        raise DataError(
+            f"the weights file '{path.name}' cannot be loaded into this model: it holds no plain weights; {CHOICES}"
+        ) from None
     except Exception as error:  # noqa: BLE001 (unpickling, zip, safetensors and shape errors have no common base)
         why = " ".join(str(error).split())[:200]
         raise DataError(f"the weights file '{path.name}' cannot be loaded into this model: {why}; {CHOICES}") from None

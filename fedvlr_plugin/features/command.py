@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
@@ -44,7 +45,13 @@ def items_of(name: str, data_root: Path | None) -> tuple[Path, tuple[str, ...], 
         return source.folder, tuple(str(i) for i in range(source.n_rows)), True
     if type(source) is AtomicSource:
         source.check(("user_id", "item_id", "timestamp"))
-        frame = pd.read_csv(source.folder / f"{source.name}.inter", sep="\t", usecols=["item_id:token"], dtype=str)
+        frame = pd.read_csv(
+            source.folder / f"{source.name}.inter",
+            sep="\t",
+            usecols=["item_id:token"],
+            dtype=str,
+            keep_default_na=False,
+        )
         return source.folder, tuple(dict.fromkeys(frame["item_id:token"].tolist())), False
     raise DataError(
         f"'{source.name}' brings its own features and has no folder of yours to write into; prepare a data set first"
@@ -96,7 +103,8 @@ def encode_dataset(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
+    with Progress(*columns, console=Console(file=sys.stderr)) as progress, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\..*")  # what is odd about an image is counted and told below
         task = progress.add_task(f"{name}: {', '.join(modalities)}", total=len(tokens) * len(modalities))
 
         def advance(rows: int) -> None:
@@ -119,11 +127,10 @@ def encode_dataset(
 
 def tell(found: Extraction) -> Iterator[str]:
     """What was made, how fast, and what was wrong, in a few lines."""
-    made_now = found.items - found.resumed
-    per_s = made_now / found.total_s if found.total_s else 0.0
+    per_s = found.encoded / found.total_s if found.total_s else 0.0
     yield f"{found.modality}: {found.rows:,} of {found.items:,} items, {found.width} columns, by {found.label}"
     yield (
-        f"  {found.total_s:.1f} s, {per_s:.1f} items/s; in the encoder {found.encoder_s:.1f} s, waiting for inputs "
+        f"  {found.total_s:.1f} s, {per_s:.1f} items encoded a second; in the encoder {found.encoder_s:.1f} s, waiting for inputs "
         f"{found.input_s:.1f} s" + (f"; {found.resumed:,} were there from an interrupted run" if found.resumed else "")
     )
     for title, entries in (("without usable input", found.problems), ("converted", found.notes)):

@@ -41,7 +41,7 @@ class Extraction:
 
     Attributes:
         rows: items that have a vector, of `items`. problems, notes: token to what was wrong, or unusual.
-        resumed: rows that an earlier run had made. total_s, encoder_s, input_s: seconds in all, inside the encoder, and
+        resumed: items that an earlier run had done. encoded: rows that this run made. total_s, encoder_s, input_s: seconds in all, inside the encoder, and
             waiting for decoded inputs (decoding runs in threads beside the encoder; only the wait costs time).
     """
 
@@ -50,6 +50,7 @@ class Extraction:
     rows: int = 0
     width: int = 0
     resumed: int = 0
+    encoded: int = 0
     problems: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     total_s: float = 0.0
@@ -185,6 +186,7 @@ class _Job:
             if not np.isfinite(rows).all():
                 raise DataError(f"the encoder {self.encoder.label} gave NaN or infinite values; nothing was written")
             self.found.width = int(rows.shape[1])
+            self.found.encoded += len(rows)
             with self.part.open("ab") as out:
                 out.write(rows.astype("<f2").tobytes())
                 out.flush()

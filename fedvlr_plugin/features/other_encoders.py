@@ -1,6 +1,6 @@
 """Further encoders behind the same interface: TF-IDF + SVD (built in), sentence-transformers, timm (when installed).
 
-Imports `encoder`, `tfidf`; the packages when an encoder is made.
+Imports `encoder`, `hub`, `tfidf`; the packages when an encoder is made.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ import numpy as np
 
 from fedvlr_plugin.data.files import sha256_of
 from fedvlr_plugin.data.item_features import FloatMatrix
-from fedvlr_plugin.errors import ConfigError, DataError, MissingExtraError
+from fedvlr_plugin.errors import ConfigError, DataError, MissingExtraError, did_you_mean
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, pick_device, unit_rows
+from fedvlr_plugin.features.hub import cached, no_way_there, quiet
 from fedvlr_plugin.features.tfidf import tfidf_svd
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 @ENCODERS.register("tfidf")
@@ -57,7 +60,8 @@ class SentenceEncoder(Encoder):
                 "the encoder sentence-transformers needs the package of that name: pip install sentence-transformers"
             ) from None
         try:
-            self._model = SentenceTransformer(model, device=pick_device(device))
+            with quiet():
+                self._model = SentenceTransformer(model, device=pick_device(device))
         except OSError as error:
             raise DataError(f"the model '{model}' cannot be had ({' '.join(str(error).split())[:160]})") from None
         self._name = Path(model).name
@@ -95,21 +99,27 @@ class TimmEncoder(Encoder):
     ) -> None:
         from fedvlr_plugin.compat import prepare_torchvision
 
-        prepare_torchvision()
         try:
-            import timm
+            with quiet():
+                prepare_torchvision()
+                import timm
         except ImportError:
             raise MissingExtraError("the encoder timm needs the package of that name: pip install timm") from None
         if not timm.is_model(model):
-            raise ConfigError(f"timm has no model '{model}'; timm.list_models('*{model[:4]}*') may help")
+            near = did_you_mean(model, timm.list_models())
+            raise ConfigError(f"timm has no model '{model}'.{near} See timm.list_models('*{model[:4]}*')")
         import torch
 
         if weights is not None and not weights.is_file():
             raise DataError(f"the weights file '{weights}' is not there")
         try:
-            with torch.random.fork_rng():
+            wanted = weights is None and not allow_random_weights
+            with quiet(), torch.random.fork_rng():
                 torch.manual_seed(0)
-                wanted = weights is None and not allow_random_weights
+                entry = timm.get_pretrained_cfg(model)
+                repository = entry.hf_hub_id if entry is not None and wanted else None
+                if repository and cached(repository, TIMM_FILES) is None and (missing := no_way_there()):
+                    raise ConnectionError(missing)
                 file = "" if weights is None else str(weights)
                 self._model = timm.create_model(model, pretrained=wanted, num_classes=0, checkpoint_path=file)
         except Exception as error:  # noqa: BLE001 (hub, http and unpickling errors have no common base)

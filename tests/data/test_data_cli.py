@@ -82,12 +82,29 @@ def test_download_by_hand_or_by_program(tmp_path, monkeypatch):
     output = call("prepare", "beauty", "--out", tmp_path, code=2)
     assert "no raw files at" in output and "All_Beauty.csv" in output and "or fetch them with --download" in output
     monkeypatch.setattr("fedvlr_plugin.data.preparation.download.time.sleep", lambda _: None)
-    nowhere = recipes.Recipe(
-        "ml", recipes.MovieLens(), (recipes.Download("http://127.0.0.1:9/ml.zip", "ml.zip"),), "page"
-    )
+    nowhere = recipes.Recipe("ml", recipes.MovieLens(), (recipes.Download("http://127.0.0.1:9/ml.zip", "ml.zip"),))
     monkeypatch.setitem(recipes.RECIPES, "ml", nowhere)
     output = call("prepare", "ml", "--download", "--out", tmp_path, code=2)
     assert "error: http://127.0.0.1:9/ml.zip: cannot be reached" in output and "put it as 'ml.zip' into" in output
+    two = tuple(recipes.Download(f"http://127.0.0.1:9/{name}", name) for name in ("a.csv", "b.jsonl"))
+    monkeypatch.setitem(recipes.RECIPES, "cards", recipes.Recipe("cards", recipes.Amazon("Gift_Cards"), two))
+    output = call("prepare", "cards", "--download", "--out", tmp_path, code=2)
+    assert "fetch http://127.0.0.1:9/a.csv and http://127.0.0.1:9/b.jsonl by hand into" in output
+
+
+def test_a_misspelt_command_is_told_the_nearest_and_help_has_an_example():
+    assert "No such command 'prepar'. Did you mean 'prepare'?" in call("prepar", code=2)
+    assert "Did you mean 'data'?" in RUNNER.invoke(app, ["dta"]).output
+    assert "Example: fedvlr data prepare ml" in call("prepare", "--help")
+
+
+def test_ctrl_c_is_one_line(monkeypatch, tmp_path):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fedvlr_plugin.features.command.encode_dataset", stop)
+    output = call("features", "ku", "--data-root", tmp_path, code=130)
+    assert output == "stopped by Ctrl-C; what is done is kept, the same command goes on\n"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.reply(404, b"no")
         if self.path == "/busy":
             return self.reply(503, b"no")
+        if self.path == "/round":
+            self.send_response(302)
+            self.send_header("Location", "/round")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if self.path == "/moved":
             self.send_response(302)
             self.send_header("Location", "/file")
@@ -147,6 +152,12 @@ def test_a_silent_server_is_given_up(server, tmp_path):
 def test_redirects_are_followed(server, tmp_path):
     fetch(f"{server}/moved", tmp_path / "f", sha256=SHA)
     assert [path for path, _ in Handler.seen] == ["/moved", "/file"]
+
+
+def test_a_redirect_that_goes_round_is_one_line(server, tmp_path):
+    with pytest.raises(DataError, match="answers 302 .*infinite loop.*fetch it by hand") as caught:
+        fetch(f"{server}/round", tmp_path / "f")
+    assert "\n" not in str(caught.value)
 
 
 def test_no_network_names_address_and_place(tmp_path):

@@ -76,7 +76,11 @@ def test_amazon_jsonl_gzip_titles_and_images(tmp_path):
     with gzip.open(raw / "Gift_Cards.csv.gz", "wt") as file:
         file.write("user_id,parent_asin,rating,timestamp\n" + "\n".join(lines) + "\n")
     entries = [
-        {"parent_asin": "B0", "title": " A\ttitle \n", "images": [{"thumb": "t", "large": "l", "hi_res": None}]},
+        {
+            "parent_asin": "B0",
+            "title": " A\ttitle \n",
+            "images": [{"variant": "PT01", "hi_res": "back"}, {"variant": "MAIN", "large": "l", "hi_res": None}],
+        },
         {"parent_asin": "B1", "title": None, "images": []},
         {"parent_asin": "X", "title": "of no item", "images": [{"hi_res": "h"}]},
     ]
@@ -87,6 +91,49 @@ def test_amazon_jsonl_gzip_titles_and_images(tmp_path):
     assert manifest["titles"] == 1 and manifest["image_urls"] == 1
     assert (tmp_path / "out/cards/image_urls.csv").read_text() == "item_id,url\nB0,l\n"
     assert "1000\n" in (tmp_path / "out/cards/cards.inter").read_text()
+
+
+@pytest.mark.parametrize("write", [repr, json.dumps, lambda images: images[0]["large"]])
+def test_amazon_csv_titles_and_images(tmp_path, write):
+    """A csv holds the list of images as text, Python's or JSON's, or one address."""
+    (tmp_path / "Gift_Cards.csv").write_text("user_id,parent_asin,rating,timestamp\nu,0594,5.0,1\nu,B1,5.0,2\n")
+    images = [{"variant": "MAIN", "large": "https://m/l", "hi_res": None}]
+    frame = pd.DataFrame({"parent_asin": ["0594", "B1"], "title": ["A", "B"], "images": [write(images), "[oops"]})
+    frame.to_csv(tmp_path / "meta_Gift_Cards.csv", index=False)
+    read = Amazon("Gift_Cards").read(tmp_path)
+    assert read.image_urls == {"0594": "https://m/l"} and read.titles == {"0594": "A", "B1": "B"}
+
+
+def test_a_damaged_line_of_the_metadata_is_named(tmp_path):
+    (tmp_path / "Gift_Cards.csv").write_text("user_id,parent_asin,rating,timestamp\nu,B1,5.0,2\n")
+    (tmp_path / "meta_Gift_Cards.jsonl").write_text('{"parent_asin": "B1", "title": "A"}\n\n{"parent_asin": "B2", "ti')
+    with pytest.raises(DataError, match="'meta_Gift_Cards.jsonl' cannot be read as a table: line 3 is no JSON"):
+        Amazon("Gift_Cards").read(tmp_path)
+
+
+def test_ninerec_titles_with_a_tab_or_a_further_column(tmp_path):
+    (tmp_path / "KU_pair.csv").write_text("0,u,1\n1,u,2\n")
+    (tmp_path / "KU_item.csv").write_text("0,with\ttab,first,more\n1,x,second,more\n")
+    assert NineRec("KU").read(tmp_path).titles == {"0": "first", "1": "second"}
+
+
+@pytest.mark.parametrize("kind", ["zip", "gz"])
+def test_a_damaged_archive_is_one_line_that_says_to_delete_it(tmp_path, kind):
+    text = "userId,movieId,rating,timestamp\n" + "".join(f"{k % 50},{k * 7 % 300},4.0,{k}\n" for k in range(3000))
+    file = tmp_path / {"zip": "ml.zip", "gz": "ratings.csv.gz"}[kind]
+    if kind == "zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("ratings.csv", text)
+    else:
+        file.write_bytes(gzip.compress(text.encode()))
+    (tmp_path / "movies.csv").write_text("movieId,title,genres\n1,a,b\n")
+    whole = file.read_bytes()
+    for where in range(60, len(whole) - 120, len(whole) // 40):
+        file.write_bytes(whole[:where] + bytes([whole[where] ^ 0x55]) + whole[where + 1 :])
+        with pytest.raises(
+            DataError, match=f"'{file.name}' is damaged .*delete it and fetch|cannot be read as a table"
+        ):
+            MovieLens().read(tmp_path)
 
 
 def test_movielens_from_a_zip(tmp_path):
@@ -183,7 +230,9 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
     with pytest.raises(DataError, match="is not there; name the folder"):
         prepare_raw("ku", raw, tmp_path / "out")
     raw.mkdir()
-    with pytest.raises(DataError, match="no KU_pair.csv .plain, .gz or in a zip. under"):
+    with pytest.raises(
+        DataError, match="no KU_pair.csv .plain, .gz or in a zip. under .*get it from https://github.com"
+    ):
         prepare_raw("ku", raw, tmp_path / "out")
     (raw / "ratings.csv").write_text("user,movieId\n1,2\n")
     (raw / "movies.csv").write_text("movieId,title,genres\n")

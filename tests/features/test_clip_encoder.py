@@ -133,14 +133,36 @@ def test_weights_that_cannot_be_fetched_are_never_replaced_by_random_ones(monkey
         raise OSError("no route to host")
 
     monkeypatch.setattr("open_clip.pretrained.download_pretrained", refuse)
+    monkeypatch.setattr(clip_module, "cached", lambda *_: None)
+    monkeypatch.setattr(clip_module, "no_way_there", lambda: None)
     with pytest.raises(
         DataError, match=r"weights 'openai' of ViT-B-32 cannot be had \(no route to host\); give a local file"
     ):
         OpenClipEncoder(device="cpu")
 
 
+def test_without_a_way_to_the_hub_it_is_not_asked_and_its_cache_is_used(monkeypatch, tmp_path, capfd):
+    asked = []
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda *_: asked.append(1))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(clip_module, "cached", lambda *_: None)
+    with pytest.raises(DataError, match=r"cannot be had \(http://127.0.0.1:9 cannot be reached: .*--encoder tfidf"):
+        OpenClipEncoder(device="cpu")
+    assert not asked and capfd.readouterr().err == ""
+    monkeypatch.setattr(clip_module, "cached", lambda repository, names: tmp_path / f"{repository}-{names[0]}")
+    here = clip_module._fetch({"hf_hub": "timm/vit/"}, "m", "p")
+    assert here.name == "vit-open_clip_model.safetensors" and not asked
+
+
+def test_a_weights_file_is_never_advised_to_be_loaded_unsafely(tmp_path):
+    (tmp_path / "evil.pt").write_text("movieId,title\n")
+    with pytest.raises(DataError, match="'evil.pt' cannot be loaded .*it holds no plain weights") as caught:
+        OpenClipEncoder(TINY, "mine", tmp_path / "evil.pt", device="cpu")
+    assert "weights_only" not in str(caught.value)
+
+
 def test_names_are_checked(tmp_path):
-    with pytest.raises(UnknownNameError, match="unknown open_clip model 'ViT-B-33'.*Did you mean 'ViT-"):
+    with pytest.raises(UnknownNameError, match="'ViT-B-33'.*Did you mean 'ViT-.*Known: ViT-"):
         OpenClipEncoder("ViT-B-33")
     with pytest.raises(UnknownNameError, match="unknown set of weights for ViT-B-32 'openaii'.*Did you mean 'openai'"):
         OpenClipEncoder("ViT-B-32", "openaii")

@@ -69,6 +69,29 @@ def test_unreadable_images_are_named(tmp_path):
     assert decode(tmp_path).problem == "missing"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_no_damage_to_a_file_is_fatal(tmp_path):
+    """Pillow's readers let IndexError (GIF), TypeError (TIFF) and others through."""
+    source = np.random.default_rng(2)
+    frames = {"save_all": True, "append_images": [photo(seed=1).convert("P")]}
+    plain = []
+    for kind, image, options in (("GIF", photo().convert("P"), frames), ("TIFF", photo(), {})):
+        buffer = io.BytesIO()
+        image.save(buffer, format=kind, **options)
+        plain.append(buffer.getvalue())
+    file, problems = tmp_path / "x", set()
+    for k in range(600):
+        content = np.frombuffer(plain[k % 2], dtype=np.uint8).copy()
+        head = min(len(content), 200 if k % 4 < 3 else len(content))
+        where = source.integers(0, head, 5)
+        content[where] = source.integers(0, 256, 5)
+        file.write_bytes(content.tobytes())
+        found = decode(file)
+        assert (found.image is None) == (found.problem is not None)
+        problems.add(found.problem)
+    assert {"corrupt (index out of range)", "corrupt (Missing dimensions)"} & problems
+
+
 def test_images_are_found_by_token(tmp_path):
     for name in ("a.jpg", "b.PNG", "a.txt", "1.5.webp"):
         (tmp_path / name).write_bytes(b"x")

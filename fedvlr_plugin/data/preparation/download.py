@@ -36,13 +36,15 @@ def fetch(
     timeout_s: float = 30.0,
     attempts: int = 4,
     pause_s: float = 1.0,
+    by_hand: str = "",
 ) -> bool:
     """Brings `url` to `target`.
 
     Args:
         sha256: what the file must have; None = only the length is checked. on_bytes: called with (bytes here, bytes in
             all or None). timeout_s: longest silence of the server. attempts: transfers at most, each goes on where the
-            last one stopped, with `pause_s`, then twice as long, between them.
+            last one stopped, with `pause_s`, then twice as long, between them. by_hand: what an error advises; default:
+            to fetch this file by hand.
 
     Returns:
         False when `target` was there already with the right checksum (or there is none to check), else True.
@@ -59,15 +61,18 @@ def fetch(
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot create '{target.parent}': {error.strerror}; name another folder with --raw") from None
-    by_hand = f"fetch it by hand, put it as '{target.name}' into '{target.parent}' and run again without --download"
+    by_hand = (
+        by_hand
+        or f"fetch it by hand, put it as '{target.name}' into '{target.parent}' and run again without --download"
+    )
     for attempt in range(1, attempts + 1):
         try:
             _transfer(url, part, mark, on_bytes, timeout_s)
             break
         except urllib.error.HTTPError as error:
+            reason = f"the server answers {error.code} {' '.join(str(error.reason).split())}"  # loops give three lines
             if error.code < 500 and error.code not in (408, 429):
-                raise DataError(f"{url}: the server answers {error.code} {error.reason}; {by_hand}") from None
-            reason = f"the server answers {error.code} {error.reason}"
+                raise DataError(f"{url}: {reason}; {by_hand}") from None
         except urllib.error.URLError as error:
             reason = f"cannot be reached ({error.reason})"
         except (_Interrupted, TimeoutError, http.client.HTTPException, ConnectionError) as error:

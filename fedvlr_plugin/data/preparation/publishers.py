@@ -1,7 +1,7 @@
 """How each publisher's files are read: rows, titles and image addresses. One class per publisher.
 
 * Amazon Reviews 2023 (Hou et al. 2024): `<Category>.csv` of the official 5-core, `meta_<Category>.jsonl` for titles
-  and images (or a csv with `parent_asin, title`). The publisher has filtered and de-duplicated.
+  and images (or a csv with `parent_asin, title, images`). The publisher has filtered and de-duplicated.
 * MovieLens latest-small (Harper & Konstan 2015): `ratings.csv`, `movies.csv`; items with fewer than 5 ratings dropped.
 * NineRec (Zhang et al. 2024): `<Name>_pair.csv` without heading (item, user, timestamp), `<Name>_item.csv` (item,
   Chinese title, English title), covers as `<item>.jpg`; iterative 5-core on users and items.
@@ -11,6 +11,8 @@ Users with fewer than 5 interactions are dropped everywhere (the paper's rule). 
 
 from __future__ import annotations
 
+import ast
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,7 @@ from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
 from fedvlr_plugin.errors import DataError
 
 LEAST = 5
+IMAGE_COLUMNS = ("images", "image_url", "image")
 COLUMNS = [USER, ITEM, RATING, TIME]
 
 
@@ -47,6 +50,7 @@ class Publisher(ABC):
     """Reads one publisher's layout and applies its rules."""
 
     citation: str
+    page: str
     filters: tuple[str, ...]
     filenames: tuple[str, ...]
 
@@ -62,7 +66,10 @@ class Publisher(ABC):
         """A file that must be there."""
         found = find(folder, names)
         if found is None:
-            raise DataError(f"no {' or '.join(names)} (plain, .gz or in a zip) under the raw folder '{folder.name}'")
+            raise DataError(
+                f"no {' or '.join(names)} (plain, .gz or in a zip) under the raw folder '{folder.name}'; get it from "
+                f"{self.page} and put it there, or name another folder with --raw"
+            )
         return found
 
 
@@ -70,6 +77,7 @@ class Amazon(Publisher):
     """One category of Amazon Reviews 2023."""
 
     citation = "Hou et al. 2024, Amazon Reviews 2023, official 5-core (rating only)"
+    page = "https://amazon-reviews-2023.github.io/"
     filters = ("distinct pairs", f"users with {LEAST} interactions or more")
 
     def __init__(self, category: str) -> None:
@@ -90,14 +98,14 @@ class Amazon(Publisher):
         described = find(folder, (self.filenames[1], f"meta_{self.category}.csv", "meta_items.csv"))
         if described is None:
             return Raw(rows, files=(file,))
-        meta = table(described, ("parent_asin", "title"))
+        meta = table(described, ("parent_asin", "title"), optional=IMAGE_COLUMNS)
         meta = meta[meta["parent_asin"].isin(rows[ITEM].unique())].drop_duplicates("parent_asin")
         titles = _texts(meta, "parent_asin", "title")
         urls: dict[str, str] = {}
-        if "images" in meta:
-            urls = {
-                str(k): url for k, v in zip(meta["parent_asin"], meta["images"], strict=True) if (url := _image_url(v))
-            }
+        column = next((name for name in IMAGE_COLUMNS if name in meta), None)
+        if column is not None:
+            pairs = zip(meta["parent_asin"], meta[column], strict=True)
+            urls = {str(token): url for token, entry in pairs if (url := _image_url(entry))}
         return Raw(rows, titles, urls, files=(file, described))
 
     def filter(self, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -109,6 +117,7 @@ class MovieLens(Publisher):
     """MovieLens latest-small."""
 
     citation = "Harper & Konstan 2015, MovieLens latest-small"
+    page = "https://grouplens.org/datasets/movielens/latest/"
     filters = ("distinct pairs", f"items with {LEAST} ratings or more", f"users with {LEAST} interactions or more")
     filenames = ("ratings.csv", "movies.csv")
 
@@ -138,6 +147,7 @@ class NineRec(Publisher):
     """One downstream set of NineRec."""
 
     citation = "Zhang et al. 2024, NineRec"
+    page = "https://github.com/westlake-repl/NineRec (section Dataset, the Google Drive link)"
     filters = ("distinct pairs", f"iterative {LEAST}-core on users and items")
 
     def __init__(self, stem: str) -> None:
@@ -179,10 +189,25 @@ def _texts(frame: pd.DataFrame, key: str, column: str) -> dict[str, str]:
     return out
 
 
-def _image_url(images: object) -> str | None:
-    """The address of the main image, the largest there is, from a metadata entry."""
-    for image in images if isinstance(images, list) else []:
+def _image_url(entry: object) -> str | None:
+    """The address of the main image, the largest there is, from a metadata entry; None where there is none.
+
+    In jsonl an entry is a list of images. A csv holds that list as text, or the address itself.
+    """
+    if isinstance(entry, str):
+        if not entry.lstrip().startswith("["):
+            return entry.strip() or None
+        text = entry.strip()
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            try:
+                entry = ast.literal_eval(text)  # as Python's csv writer puts a list
+            except (ValueError, SyntaxError):
+                return None
+    images = [image for image in entry if isinstance(image, dict)] if isinstance(entry, list) else []
+    for image in sorted(images, key=lambda one: one.get("variant") != "MAIN"):
         for size in ("hi_res", "large", "thumb"):
-            if isinstance(image, dict) and isinstance(image.get(size), str):
+            if isinstance(image.get(size), str):
                 return str(image[size])
     return None

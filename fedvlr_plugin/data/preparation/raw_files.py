@@ -8,7 +8,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -72,7 +74,9 @@ def find(folder: Path, names: tuple[str, ...]) -> RawFile | None:
                 with zipfile.ZipFile(path) as archive:
                     members = archive.namelist()
             except zipfile.BadZipFile:
-                raise DataError(f"'{path.name}' is no readable zip (cut off while loading?); fetch it again") from None
+                raise DataError(
+                    f"'{path.name}' is no readable zip (cut off while loading?); delete it and fetch it again"
+                ) from None
             for name in names:
                 for member in members:
                     if member.rpartition("/")[2].casefold() in (name.casefold(), f"{name.casefold()}.gz"):
@@ -80,12 +84,14 @@ def find(folder: Path, names: tuple[str, ...]) -> RawFile | None:
     return None
 
 
-def table(file: RawFile, needed: tuple[str, ...], names: list[str] | None = None) -> pd.DataFrame:
-    """A csv (or jsonl) as strings, with the `needed` columns.
+def table(
+    file: RawFile, needed: tuple[str, ...], names: list[str] | None = None, optional: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """A csv as strings, or the `needed` and `optional` columns of a jsonl.
 
     Args:
         file: what to read; jsonl is told by its name. needed: columns that must be there. names: the columns of a
-            file without a heading; a heading that a user put in is told by its third field and skipped.
+            file without a heading; a heading that a user put in is told by its third field and skipped. optional: what a jsonl is read for, too (the rest may be gigabytes).
 
     Raises:
         DataError: it cannot be read, is empty, or lacks a column.
@@ -94,9 +100,9 @@ def table(file: RawFile, needed: tuple[str, ...], names: list[str] | None = None
     try:
         with file.open() as stream:
             if plain.endswith((".jsonl", ".json")):
-                frame = pd.read_json(stream, lines=True, dtype=False)
+                frame = _json_lines(stream, (*needed, *optional))
             else:
-                tabs = b"\t" in stream.readline()
+                tabs = stream.readline().count(b"\t") >= len(names or needed) - 1  # a title may hold a tab, too
                 with file.open() as again:
                     frame = pd.read_csv(
                         again,
@@ -105,9 +111,13 @@ def table(file: RawFile, needed: tuple[str, ...], names: list[str] | None = None
                         keep_default_na=False,
                         header=None if names else 0,
                         names=names,
+                        usecols=range(len(names)) if names else None,  # else a further column would move all of them
                         encoding="utf-8-sig",
                     )
-    except (ValueError, OSError, EOFError, pd.errors.ParserError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, NotImplementedError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise DataError(f"'{file.path.name}' is damaged ({why}); delete it and fetch it again") from None
+    except (ValueError, OSError, pd.errors.ParserError) as error:
         raise DataError(f"'{file.name}' cannot be read as a table: {' '.join(str(error).split())[:200]}") from None
     if missing := [column for column in needed if column not in frame.columns]:
         raise DataError(
@@ -117,6 +127,25 @@ def table(file: RawFile, needed: tuple[str, ...], names: list[str] | None = None
     if frame.empty:
         raise DataError(f"'{file.name}' has no rows")
     return frame
+
+
+def _json_lines(stream: IO[bytes], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Those of the `columns` that some line has; raises `ValueError` naming the line that is no JSON object."""
+    rows: list[list[object]] = []
+    seen: set[str] = set()
+    for number, line in enumerate(stream, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is no JSON: {error}") from None
+        if not isinstance(entry, dict):
+            raise ValueError(f"line {number} is no JSON object")
+        seen.update(entry)
+        rows.append([entry.get(column) for column in columns])
+    frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
+    return frame[[column for column in columns if column in seen]] if rows else frame
 
 
 def numbers(frame: pd.DataFrame, column: str, where: str) -> pd.Series[float]:

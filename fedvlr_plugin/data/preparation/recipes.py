@@ -13,7 +13,6 @@ from fedvlr_plugin.errors import unknown_name
 VERSION = 1
 AMAZON = "https://huggingface.co/datasets/McAuley-Lab/Amazon-Reviews-2023/resolve/main"
 MOVIELENS = "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
-NINEREC_PAGE = "https://github.com/westlake-repl/NineRec (section Dataset, the Google Drive link)"
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,11 @@ class Recipe:
 
     Attributes:
         name: as in Table 1, lower case. publisher: reads and filters. downloads: files to fetch; empty = by hand.
-        page: where a person finds the files.
     """
 
     name: str
     publisher: Publisher
     downloads: tuple[Download, ...]
-    page: str
 
 
 def _amazon(name: str, category: str, sha256: str) -> Recipe:
@@ -45,7 +42,7 @@ def _amazon(name: str, category: str, sha256: str) -> Recipe:
         Download(f"{AMAZON}/benchmark/5core/rating_only/{category}.csv", f"{category}.csv", sha256),
         Download(f"{AMAZON}/raw/meta_categories/meta_{category}.jsonl", f"meta_{category}.jsonl"),
     )
-    return Recipe(name, Amazon(category), downloads, "https://amazon-reviews-2023.github.io/")
+    return Recipe(name, Amazon(category), downloads)
 
 
 RECIPES = {
@@ -53,16 +50,11 @@ RECIPES = {
     for recipe in (
         _amazon("beauty", "All_Beauty", "502c64beaf441afa39f2897b0e7af3f5f361d9e77021011e365a154f0e5afb3a"),
         _amazon("cards", "Gift_Cards", "7058a1488f6120bdeacc7be8fd4e8588f390db5dc2d6532567f30d1c0601c11b"),
-        Recipe(
-            "ml",
-            MovieLens(),
-            (Download(MOVIELENS, "ml-latest-small.zip"),),
-            "https://grouplens.org/datasets/movielens/latest/",
-        ),
-        Recipe("ku", NineRec("KU"), (), NINEREC_PAGE),
-        Recipe("dance", NineRec("Bili_Dance"), (), NINEREC_PAGE),
-        Recipe("food", NineRec("Bili_Food"), (), NINEREC_PAGE),
-        Recipe("movie", NineRec("Bili_Movie"), (), NINEREC_PAGE),
+        Recipe("ml", MovieLens(), (Download(MOVIELENS, "ml-latest-small.zip"),)),
+        Recipe("ku", NineRec("KU"), ()),
+        Recipe("dance", NineRec("Bili_Dance"), ()),
+        Recipe("food", NineRec("Bili_Food"), ()),
+        Recipe("movie", NineRec("Bili_Movie"), ()),
     )
 }
 
