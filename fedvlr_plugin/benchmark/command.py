@@ -88,6 +88,11 @@ def main(
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (torchrun: rank 0 speaks)
     say(f"{TITLES[product]}, profile {options.profile}, protocol {options.protocol}: checking the request ...")
     try:
+        if options.stored:
+            from fedvlr_plugin.benchmark.stored_product import draw_stored
+
+            draw_stored(options, product, say)
+            return OK
         return _work(options, product, sources or default_sources(), runner)
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -218,9 +223,13 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
         table += [spec for tuned in searched.selections() for spec in tuned.specs()]
         failures += do(make_plan(wanted.more(table, job.data), job.store, job.data, execution=job.execution))
     suffix = f"{options.profile}-{options.protocol}" + fault_suffix(options.dropout, options.stragglers)
+    fingerprints = {name: data.fingerprint for name, data in job.data.items()}
+    modalities = {name: list(data.features) for name, data in job.data.items()}
     wanted.finish(
-        Finished(table, job.rows, job.datasets, job.data, job.store, options.profile, suffix, console, say)
-    )  # fmt: skip
+        Finished(
+            table, job.rows, job.datasets, fingerprints, modalities, job.store, options.profile, suffix, console, say
+        )
+    )
     for failure in failures:
         spec = failure.spec
         print(f"error: {spec.dataset} {spec.row}, seed {spec.seed}: {failure.message}", file=sys.stderr)
