@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fedvlr_plugin.benchmark.ablation import FULL, ablation, ablation_grid, all_variants
+from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
@@ -79,6 +80,10 @@ def _table2(done: Finished) -> None:
     pictures = draw(done, lambda: table_picture(table), stem)
     kinds = ", ".join(f"'{kind}'" for kind in (".csv", ".tex", *(path.suffix for path in pictures)))
     done.say(f"Written: '{stem}.md', {kinds}.")
+    found = findings(done.store, table)
+    if found:
+        claims = write_grid(claims_grid(found), stem.with_name(f"claims-{done.suffix}"))
+        done.say(f"What the runs say of the paper's claims: '{claims[0]}'.")
     _cost_accuracy(done, table)
 
 
