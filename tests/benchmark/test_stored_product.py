@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.command import OK, USAGE, Sources, main
+from fedvlr_plugin.benchmark.command import OK, USAGE, main
 from fedvlr_plugin.benchmark.rebuild import largest_searches, stored_table
 from fedvlr_plugin.benchmark.selection import all_tuned
+from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
