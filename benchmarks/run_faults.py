@@ -13,14 +13,16 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from fedvlr_plugin.benchmark.command import default_sources, prepare, say
+from fedvlr_plugin.benchmark.command import say
 from fedvlr_plugin.benchmark.experiment import execute, make_plan
 from fedvlr_plugin.benchmark.fault_labels import with_faults
 from fedvlr_plugin.benchmark.fault_table import LEVELS, fault_table
 from fedvlr_plugin.benchmark.options import parse_options
 from fedvlr_plugin.benchmark.profiles import get_profile
 from fedvlr_plugin.benchmark.progress import make_progress
+from fedvlr_plugin.benchmark.request import prepare
 from fedvlr_plugin.benchmark.run import run
+from fedvlr_plugin.benchmark.sources import default_sources
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.files import write_atomic
 
@@ -35,7 +37,7 @@ def main(argv: list[str]) -> int:
         print("error: give one data set with --datasets, and no --dropout or --stragglers", file=sys.stderr)
         return 2
     try:
-        job = prepare(options, default_sources())
+        job = prepare(options, default_sources(), "table2", say)
         specs = [with_faults(spec, *level) for level in LEVELS for spec in job.specs]
         plan = make_plan(specs, job.store, job.data, options.overwrite, job.execution)
         say(f"{len(plan.todo)} runs to do, {plan.stored} stored in '{options.results}'.")

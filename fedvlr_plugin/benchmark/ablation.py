@@ -14,7 +14,6 @@ from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, build_table
 from fedvlr_plugin.config import RunSpec
-from fedvlr_plugin.data.prepared import PreparedData
 
 FULL = "full"
 
@@ -44,19 +43,23 @@ def leave_one_out(spec: RunSpec, modalities: Sequence[str]) -> dict[str, RunSpec
     return variants
 
 
-def all_variants(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> dict[str, list[RunSpec]]:
-    """Variant name -> the runs of all rows, data sets and seeds that have it."""
+def all_variants(specs: Sequence[RunSpec], modalities: Mapping[str, Sequence[str]]) -> dict[str, list[RunSpec]]:
+    """Variant name -> the runs of all rows, data sets and seeds that have it; `modalities` by data set."""
     found: dict[str, list[RunSpec]] = {}
     for spec in specs:
-        for name, variant in leave_one_out(spec, list(data[spec.dataset].features)).items():
+        for name, variant in leave_one_out(spec, modalities[spec.dataset]).items():
             found.setdefault(name, []).append(variant)
     return found
 
 
-def ablation(store: ResultsStore, specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> list[Variant]:
-    """All variants with their numbers, by data set and row, `full` first."""
-    fingerprints = {name: prepared.fingerprint for name, prepared in data.items()}
-    tables = {name: build_table(store, runs, fingerprints) for name, runs in all_variants(specs, data).items()}
+def ablation(
+    store: ResultsStore,
+    specs: Sequence[RunSpec],
+    modalities: Mapping[str, Sequence[str]],
+    fingerprints: Mapping[str, str],
+) -> list[Variant]:
+    """All variants with their numbers, by data set and row, `full` first; what is known of the data by data set."""
+    tables = {name: build_table(store, runs, fingerprints) for name, runs in all_variants(specs, modalities).items()}
     return [
         Variant(dataset, row, name, table.figure(row, dataset, "hr@50"), table.figure(row, dataset, "ndcg@50"))
         for dataset in dict.fromkeys(spec.dataset for spec in specs)

@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from fedvlr_plugin.benchmark.estimate import estimate_seconds
-from fedvlr_plugin.benchmark.experiment import Failure, Runner, run_and_store
+from fedvlr_plugin.benchmark.experiment import Failure, Runner, complete, run_and_store
 from fedvlr_plugin.benchmark.profiles import Profile, merge, spec_for
 from fedvlr_plugin.benchmark.progress import Progress, describe, outcome_of
 from fedvlr_plugin.benchmark.search_space import space_of
@@ -163,7 +163,7 @@ class Campaign:
         return True
 
     def _final(self, tuned: Tuned, progress: Progress, failures: list[Failure]) -> bool:
-        """Runs the chosen point with every seed that is not stored; true when all are stored or have failed."""
+        """Runs the chosen point with every seed that is not stored whole; true when all are stored or have failed."""
         data = self.data[tuned.base.dataset]
         missing = self._missing(tuned, data)
         if not missing:
@@ -172,7 +172,7 @@ class Campaign:
         while (claim := queue.claim()) is not None:
             with claim:
                 spec = tuned.specs()[claim.slot]
-                if self.store.has(spec, data.fingerprint):
+                if complete(spec, self.store, data.fingerprint, self._execution):
                     claim.done(self.store.load(spec, data.fingerprint).valid["ndcg@50"])
                     continue
                 failure = self._store_run(spec, data, progress)
@@ -208,7 +208,7 @@ class Campaign:
         return record.valid["ndcg@50"]
 
     def _missing(self, tuned: Tuned, data: PreparedData) -> list[RunSpec]:
-        return [spec for spec in tuned.specs() if not self.store.has(spec, data.fingerprint)]
+        return [s for s in tuned.specs() if not complete(s, self.store, data.fingerprint, self._execution)]
 
     def _tuned(self, cell: Cell) -> Tuned | None:
         """The stored selection with the cell's number of seeds."""

@@ -1,27 +1,26 @@
 """`run_table2.py`, `run_table4.py`, `run_figure2.py`, `run_figure3.py`: options in, runs done, product out. Returns the exit status.
 
-Everything that can be checked is checked before any work: names, settings, device, results folder, data. Heavy
-modules are imported after the options are parsed, behind the first line of output. Imports its neighbours.
+Heavy modules are imported after the options are parsed, behind the first line of output. What is checked before any
+work is in `request`. Imports its neighbours.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedvlr_plugin.benchmark.options import Options, parse_options
+from fedvlr_plugin.benchmark.sources import Sources, default_sources
 from fedvlr_plugin.errors import FedVLRError
 
 if TYPE_CHECKING:
-    from fedvlr_plugin.benchmark.campaign import Campaign, Cell
+    from fedvlr_plugin.benchmark.campaign import Campaign
     from fedvlr_plugin.benchmark.experiment import Failure, Plan, Runner
+    from fedvlr_plugin.benchmark.request import Job
     from fedvlr_plugin.benchmark.store import ResultsStore
-    from fedvlr_plugin.config import ExecutionConfig, RunSpec
-    from fedvlr_plugin.data.prepared import PreparedData
 
 PLAIN_WIDTH = 160
 TITLES = {
@@ -31,39 +30,6 @@ TITLES = {
     "figure3": "Figure 3 (parts left out)",
 }
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where data sets come from; tests put their own in place.
-
-    Attributes:
-        default: names to use when the user gives none. check: canonical name, raises for an unknown one.
-        load: reads and prepares one.
-    """
-
-    default: Callable[[Path | None], list[str]]
-    check: Callable[[str, Path | None], str]
-    load: Callable[[str, Path | None], PreparedData]
-
-
-@dataclass(frozen=True)
-class Job:
-    """A checked request.
-
-    Attributes:
-        rows, datasets: canonical names, in the table's order.
-        specs: runs without a search (all of them, or the floors). cells: what is searched first.
-        data: by name. store: where results go. execution: how runs are executed.
-    """
-
-    rows: tuple[str, ...]
-    datasets: tuple[str, ...]
-    specs: tuple[RunSpec, ...]
-    cells: tuple[Cell, ...]
-    data: Mapping[str, PreparedData]
-    store: ResultsStore
-    execution: ExecutionConfig
 
 
 def main(
@@ -88,6 +54,11 @@ def main(
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (torchrun: rank 0 speaks)
     say(f"{TITLES[product]}, profile {options.profile}, protocol {options.protocol}: checking the request ...")
     try:
+        if options.stored:
+            from fedvlr_plugin.benchmark.stored_product import draw_stored
+
+            draw_stored(options, product, say)
+            return OK
         return _work(options, product, sources or default_sources(), runner)
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -105,86 +76,6 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def default_sources() -> Sources:
-    """The catalogue of data sets."""
-    from fedvlr_plugin.benchmark.datasets import check, default, load
-
-    return Sources(default, check, load)
-
-
-def prepare(options: Options, sources: Sources, product: str = "table2") -> Job:
-    """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
-    from dataclasses import replace
-
-    from fedvlr_plugin.benchmark.fault_labels import with_faults
-    from fedvlr_plugin.benchmark.names import check_rows
-    from fedvlr_plugin.benchmark.products import get_product
-    from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
-    from fedvlr_plugin.benchmark.rows import FLOORS
-    from fedvlr_plugin.benchmark.run import check_device, check_spec
-    from fedvlr_plugin.benchmark.search_options import check_search, searches
-    from fedvlr_plugin.benchmark.store import ResultsStore
-    from fedvlr_plugin.config import ExecutionConfig, build_config
-
-    profile = get_profile(options.profile)
-    wanted = get_product(product, options)
-    rows = check_rows(options.rows or wanted.rows())
-    wanted.check(rows)
-    names = options.datasets or profile.datasets or wanted.datasets or tuple(sources.default(options.data_root))
-    datasets = list(dict.fromkeys(sources.check(name, options.data_root) for name in names))
-    check_search(options, profile)
-    searched = [r for r in rows if r not in FLOORS] if searches(options, profile) else []
-    plain = [row for row in rows if row not in searched]
-    seeds = options.seeds or profile.seeds
-    specs = specs_for(profile, datasets, plain, seeds, options.protocol, options.settings)
-    cells: list[Cell] = []
-    if searched:
-        from fedvlr_plugin.benchmark.campaign import cells_for
-
-        cells = cells_for(
-            profile, datasets, searched, options.protocol, options.settings,
-            options.seeds, options.search, options.trials, options.pruning,
-        )  # fmt: skip
-    check_device(options.device)
-    specs = [with_faults(spec, options.dropout, options.stragglers) for spec in specs]
-    cells = [
-        replace(cell, study=replace(cell.study, base=with_faults(cell.study.base, options.dropout, options.stragglers)))
-        for cell in cells
-    ]
-    budget = {} if options.memory_budget is None else {"memory_budget": options.memory_budget}
-    if options.checkpoint_every is not None:
-        budget["checkpoint_every"] = options.checkpoint_every
-    keep = tuple(dict.fromkeys([*options.keep, *wanted.keep]))
-    execution = build_config(
-        ExecutionConfig, {"engine": options.engine, "device": options.device, "keep": keep, **budget}
-    )
-    store = ResultsStore(options.results)
-    store.check_writable()
-    data = {}
-    for name in datasets:
-        data[name] = sources.load(name, options.data_root)
-        say(f"  {summary_line(data[name])}")
-    for spec in specs:
-        check_spec(spec, execution, data[spec.dataset].interactions.n_items)
-    return Job(tuple(rows), tuple(datasets), tuple(specs), tuple(cells), data, store, execution)
-
-
-def summary_line(data: PreparedData) -> str:
-    """`ku: 204 users, 560 items, 3489 interactions (as Table 1); text 512, image 512`."""
-    from fedvlr_plugin.benchmark.paper import display_name, published
-
-    x = data.interactions
-    found = {line["dataset"]: line for line in published(1)}.get(display_name(data.name))
-    beside = ""
-    if found is not None:
-        theirs = tuple(int(found[key]) for key in ("users", "items", "ratings"))
-        equal = theirs == (x.n_users, x.n_items, x.n_interactions)
-        beside = " (as Table 1)" if equal else " (Table 1: {:,} users, {:,} items, {:,} ratings)".format(*theirs)
-    modalities = ", ".join(f"{m.name} {m.dim}" for m in data.features.values()) or "no item features"
-    size = f"{x.n_users:,} users, {x.n_items:,} items, {x.n_interactions:,} interactions"
-    return f"{data.name}: {size}{beside}; {modalities}"
-
-
 def _work(options: Options, product: str, sources: Sources, runner: Runner | None) -> int:
     from rich.console import Console
 
@@ -192,9 +83,10 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
     from fedvlr_plugin.benchmark.fault_labels import fault_suffix
     from fedvlr_plugin.benchmark.products import Finished, get_product
     from fedvlr_plugin.benchmark.progress import make_progress
+    from fedvlr_plugin.benchmark.request import prepare
     from fedvlr_plugin.benchmark.run import run
 
-    job = prepare(options, sources, product)
+    job = prepare(options, sources, product, say)
     searched = _campaign(options, job, runner or run) if job.cells else None
     wanted = get_product(product, options)
     specs = [*job.specs, *([] if searched else wanted.more(job.specs, job.data))]
@@ -218,9 +110,13 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
         table += [spec for tuned in searched.selections() for spec in tuned.specs()]
         failures += do(make_plan(wanted.more(table, job.data), job.store, job.data, execution=job.execution))
     suffix = f"{options.profile}-{options.protocol}" + fault_suffix(options.dropout, options.stragglers)
+    fingerprints = {name: data.fingerprint for name, data in job.data.items()}
+    modalities = {name: list(data.features) for name, data in job.data.items()}
     wanted.finish(
-        Finished(table, job.rows, job.datasets, job.data, job.store, options.profile, suffix, console, say)
-    )  # fmt: skip
+        Finished(
+            table, job.rows, job.datasets, fingerprints, modalities, job.store, options.profile, suffix, console, say
+        )
+    )
     for failure in failures:
         spec = failure.spec
         print(f"error: {spec.dataset} {spec.row}, seed {spec.seed}: {failure.message}", file=sys.stderr)

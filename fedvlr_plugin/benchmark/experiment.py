@@ -72,7 +72,7 @@ def make_plan(
     if overwrite not in OVERWRITE:
         raise unknown_name("overwrite policy", overwrite, OVERWRITE)
     specs = tuple({spec.spec_hash: spec for spec in specs}.values())
-    stored = {spec.spec_hash for spec in specs if _complete(spec, store, data[spec.dataset].fingerprint, execution)}
+    stored = {spec.spec_hash for spec in specs if complete(spec, store, data[spec.dataset].fingerprint, execution)}
     if overwrite == "never" and stored:
         raise ResultsError(
             f"{len(stored)} of the {len(specs)} runs are stored already in '{store.root}', which --overwrite never "
@@ -146,7 +146,7 @@ def _outputs(spec: RunSpec, execution: ExecutionConfig | None) -> tuple[str, ...
     return () if execution is None or not routed else execution.keep
 
 
-def _complete(spec: RunSpec, store: ResultsStore, fingerprint: str, execution: ExecutionConfig | None) -> bool:
+def complete(spec: RunSpec, store: ResultsStore, fingerprint: str, execution: ExecutionConfig | None) -> bool:
     """Whether a run is stored with everything that was asked for."""
     if not store.has(spec, fingerprint):
         return False

@@ -42,6 +42,7 @@ class Options:
     stragglers: float
     settings: dict[str, object]
     dry_run: bool
+    stored: bool
     search: str | None
     trials: int | None
     storage: str | None
@@ -114,6 +115,11 @@ def parse_options(
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings over the profile's, e.g. client_lr=0.01")
     add("--dry-run", action="store_true", help="say what would be done and what it would cost, and stop")
     add(
+        "--stored",
+        action="store_true",
+        help="run nothing: show what the results store holds of this profile and protocol (needs no data)",
+    )
+    add(
         "--search",
         choices=("none", "grid", "tpe"),
         help="how each cell's parameters are chosen, by validation NDCG@50; default: the profile's (paper: grid for the "
@@ -152,6 +158,7 @@ def parse_options(
         stragglers=found.stragglers,
         settings=settings,
         dry_run=found.dry_run,
+        stored=found.stored,
         search=found.search,
         trials=found.trials,
         storage=found.storage,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fedvlr_plugin.benchmark.ablation import FULL, ablation, ablation_grid, all_variants
+from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
@@ -39,22 +40,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """Finished runs and where to show them. `suffix` is the profile and the protocol, for file names."""
+    """Finished runs and where to show them.
+
+    Attributes:
+        fingerprints, modalities: of the data the runs were made on, by data set.
+        suffix: the profile and the protocol, for file names.
+    """
 
     specs: Sequence[RunSpec]
     rows: Sequence[str]
     datasets: Sequence[str]
-    data: Mapping[str, PreparedData]
+    fingerprints: Mapping[str, str]
+    modalities: Mapping[str, Sequence[str]]
     store: ResultsStore
     profile: str
     suffix: str
     console: Console
     say: Callable[[str], None]
-
-    @property
-    def fingerprints(self) -> dict[str, str]:
-        """Of the data in hand, by data set."""
-        return {name: data.fingerprint for name, data in self.data.items()}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ def _table2(done: Finished) -> None:
     pictures = draw(done, lambda: table_picture(table), stem)
     kinds = ", ".join(f"'{kind}'" for kind in (".csv", ".tex", *(path.suffix for path in pictures)))
     done.say(f"Written: '{stem}.md', {kinds}.")
+    found = findings(done.store, table)
+    if found:
+        claims = write_grid(claims_grid(found), stem.with_name(f"claims-{done.suffix}"))
+        done.say(f"What the runs say of the paper's claims: '{claims[0]}'.")
     _cost_accuracy(done, table)
 
 
@@ -108,7 +114,7 @@ def _figure2(done: Finished) -> None:
 
 
 def _figure3(done: Finished) -> None:
-    variants = ablation(done.store, done.specs, done.data)
+    variants = ablation(done.store, done.specs, done.modalities, done.fingerprints)
     stem = done.store.root / "figures" / f"figure3-{done.suffix}"
     grid = ablation_grid(variants)
     print_grid(grid, done.console)
@@ -147,7 +153,8 @@ def draw(done: Finished, picture: Callable[[], Picture], stem: Path) -> list[Pat
 
 def _variants_only(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> list[RunSpec]:
     """The runs of Figure 3 beyond the full rows."""
-    return [spec for name, runs in all_variants(specs, data).items() if name != FULL for spec in runs]
+    modalities = {name: list(prepared.features) for name, prepared in data.items()}
+    return [spec for name, runs in all_variants(specs, modalities).items() if name != FULL for spec in runs]
 
 
 def _with_router() -> list[str]:

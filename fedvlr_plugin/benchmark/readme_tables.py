@@ -6,24 +6,30 @@ A table stands between two comments; what is between them is replaced as a whole
     <!-- end of table -->
 
 `profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
-is the table of faults (`fault_table`). Imports `rebuild`, `table`, `layouts`, `fault_table`.
+is the table of faults (`fault_table`), with `show=claims` what the runs say of the paper's claims (`claims`). Imports
+`rebuild`, `table`, `layouts`, `fault_table`, `claims`.
 """
 
 from __future__ import annotations
 
 import re
 
+from tabulate import tabulate
+
+from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.fault_table import fault_table
+from fedvlr_plugin.benchmark.grids import shown
 from fedvlr_plugin.benchmark.layouts import table_and_caption
 from fedvlr_plugin.benchmark.rebuild import stored_specs
 from fedvlr_plugin.benchmark.rows import known_rows
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table import build_table
-from fedvlr_plugin.errors import ConfigError, did_you_mean
+from fedvlr_plugin.benchmark.table import Table, build_table
+from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
 
 END = "<!-- end of table -->"
 BLOCK = re.compile(r"<!-- table2 (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL)
-KEYS = ("profile", "protocol", "datasets", "rows", "seeds")
+KEYS = ("profile", "protocol", "datasets", "rows", "seeds", "show")
+SHOW = ("table", "claims")
 
 
 def refresh(text: str, store: ResultsStore) -> str:
@@ -50,6 +56,8 @@ def _make(options: str, store: ResultsStore) -> str:
     for key in ("profile", "datasets"):
         if key not in given:
             raise ConfigError(f"a table needs {key}=..., got '{options}'")
+    if given.get("show", "table") not in SHOW:
+        raise unknown_name("show", given["show"], SHOW)
     datasets = given["datasets"].split(",")
     wanted = given["rows"].split(",") if "rows" in given else None
     if "seeds" in given:
@@ -65,4 +73,11 @@ def _make(options: str, store: ResultsStore) -> str:
     there = {spec.row for spec in specs}
     rows = [row for row in known_rows() if row in there] + sorted(there - set(known_rows()))
     table = build_table(store, specs, None, given["profile"], rows, datasets)
-    return table_and_caption(table)
+    return _claims(store, table) if given.get("show") == "claims" else table_and_caption(table)
+
+
+def _claims(store: ResultsStore, table: Table) -> str:
+    grid = claims_grid(findings(store, table))
+    body = [[shown(value) for value in line] for line in grid.lines]
+    pipe = tabulate(body, grid.headings, tablefmt="pipe", disable_numparse=True)
+    return f"\n{pipe}\n\n" + "\n".join(grid.notes) + "\n\n"

@@ -1,16 +1,17 @@
 """Which runs make up a table, found out from the results folder alone (no data, no study database).
 
 A profile that searched left its selections; for another one the present settings of the profile say which stored
-runs belong to it. Imports `selection`, `profiles`, `store`.
+runs belong to it. Where a cell was searched more than once the largest search counts (trials, then rounds at most,
+then patience): a table never mixes two. Imports `selection`, `profiles`, `store`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
 from fedvlr_plugin.benchmark.rows import FLOORS, known_rows
-from fedvlr_plugin.benchmark.selection import all_tuned
+from fedvlr_plugin.benchmark.selection import Tuned, all_tuned
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table, build_table
 from fedvlr_plugin.config import RunSpec
@@ -30,13 +31,13 @@ def stored_specs(
     """
     everything = store.records()
     records = [r for r in everything if r.protocol == protocol and r.profile in (profile, None)]
-    tuned = all_tuned(store.root, profile, protocol)
+    tuned = largest_searches(all_tuned(store.root, profile, protocol))
     datasets = sorted({r.dataset for r in records} | {t.base.dataset for t in tuned})
     floors = [row for row in FLOORS if any(r.row == row for r in everything)]
     if tuned:
         chosen = [spec for each in tuned for spec in each.specs()]
         return [*specs_for(get_profile(profile), datasets, floors, 1, protocol), *chosen]
-    rows = _in_order({r.row for r in records} - set(FLOORS))
+    rows = in_order({r.row for r in records} - set(FLOORS))
     seeds = max((r.spec.seed for r in records), default=0) + 1
     return specs_for(get_profile(profile), datasets, [*floors, *rows], seeds, protocol, settings)
 
@@ -46,11 +47,27 @@ def stored_table(
 ) -> Table:
     """The table of a profile as far as it is stored."""
     specs = stored_specs(store, profile, protocol, settings)
-    rows = _in_order({spec.row for spec in specs})
+    rows = in_order({spec.row for spec in specs})
     return build_table(store, specs, None, profile, rows, sorted({spec.dataset for spec in specs}))
 
 
-def _in_order(rows: set[str]) -> list[str]:
+def largest_searches(tuned: Sequence[Tuned]) -> list[Tuned]:
+    """One selection for each cell (row, data set, conditions), in the order of first appearance."""
+    best: dict[tuple[str, str, str], Tuned] = {}
+    for each in tuned:
+        cell = (each.base.dataset, each.base.row, each.base.conditions.model_dump_json())
+        if cell not in best or _size(each) > _size(best[cell]):
+            best[cell] = each
+    return list(best.values())
+
+
+def _size(tuned: Tuned) -> tuple[int, int, int]:
+    training = tuned.base.training
+    patience = training.rounds if training.patience is None else training.patience
+    return tuned.tried + tuned.failed + tuned.pruned, training.rounds, patience
+
+
+def in_order(rows: set[str]) -> list[str]:
     """In the order of the paper's table, rows that it does not have last."""
     known = known_rows()
     return [row for row in known if row in rows] + sorted(rows - set(known))

@@ -1,8 +1,8 @@
 """One self-contained HTML page about everything in a results folder; opens from disk, asks nothing of the network.
 
 Tables (sortable; hover a number for its interval, seeds, parameters and p values, click it for the manifests of its
-runs), verdicts, learning curves, bytes sent, router weights, cost per cell, and the manifest of every run. Imports its neighbours; the pictures need
-the extra [report].
+runs), verdicts, claims, learning curves, bytes sent, router weights, cost per cell, and the manifest of every run.
+Imports its neighbours; the pictures need the extra [report].
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.grids import Grid
@@ -67,6 +68,9 @@ def _section(store: ResultsStore, table: Table, prefix: str) -> str:
     ):
         if kind:
             parts.append(details(title, block_table(table.rows, kind, group_ends(table.rows))))
+    found = findings(store, table)
+    if found:
+        parts.append(details("The paper's claims", grid_table(claims_grid(found))))
     curves = ""
     for dataset in table.datasets:
         chosen = {

@@ -68,7 +68,7 @@ def per_user(store: ResultsStore, records: Sequence[RunRecord]) -> PerUser:
 
 def interval(cell: PerUser, metric: Metric, key: CellKey) -> Interval:
     """The 95 % bootstrap interval of a cell's mean, in percent."""
-    return mean_interval(cell.values[metric], _rng("interval", *key, metric))
+    return mean_interval(cell.values[metric], rng_for("interval", *key, metric))
 
 
 def compare_rows(cells: Mapping[CellKey, PerUser]) -> list[Pair]:
@@ -84,12 +84,13 @@ def compare_rows(cells: Mapping[CellKey, PerUser]) -> list[Pair]:
             if not np.array_equal(theirs.users, cell.users):
                 raise ResultsError(f"{row} and {other} on {dataset} were evaluated on different users")
             for metric in METRICS:
-                rng = _rng("pair", row, other, dataset, metric)
+                rng = rng_for("pair", row, other, dataset, metric)
                 found.append((dataset, metric, row, other, compare(cell.values[metric], theirs.values[metric], rng)))
     adjusted = holm([comparison.p for *_, comparison in found])
     return [Pair(*each, p) for each, p in zip(found, adjusted, strict=True)]
 
 
-def _rng(*names: str) -> np.random.Generator:
+def rng_for(*names: str) -> np.random.Generator:
+    """A generator seeded by names, the same each time."""
     digest = hashlib.sha256("\x1f".join(names).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark.command import OK, Sources, main
+from fedvlr_plugin.benchmark.command import OK, main
 from fedvlr_plugin.benchmark.cost_accuracy import Level, Point, cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.plots import apart
+from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, build_table
 from fedvlr_plugin.benchmark.table3 import held_by

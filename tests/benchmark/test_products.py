@@ -14,9 +14,10 @@ import pytest
 
 from fedvlr_plugin.benchmark import report_command
 from fedvlr_plugin.benchmark.ablation import leave_one_out
-from fedvlr_plugin.benchmark.command import OK, USAGE, Sources, main
+from fedvlr_plugin.benchmark.command import OK, USAGE, main
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
 from fedvlr_plugin.benchmark.router_figure import router_groups
+from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality

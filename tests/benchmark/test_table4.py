@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from fedvlr_plugin.benchmark import report_command
-from fedvlr_plugin.benchmark.command import OK, USAGE, Sources, main
+from fedvlr_plugin.benchmark.command import OK, USAGE, main
 from fedvlr_plugin.benchmark.options import parse_options
+from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.table4 import at_level, levels, published4

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedvlr_plugin.benchmark.command import FAILED, INTERRUPTED, OK, USAGE, Sources, main
+from fedvlr_plugin.benchmark.command import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.benchmark.layouts import csv_text, group_ends, markdown, print_table
 from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.result import RunResult
+from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.config import RunSpec

@@ -1,0 +1,80 @@
+"""Claims are judged by the test's direction and p, and the best rows are chosen by validation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from fedvlr_plugin.benchmark.claims import Finding, claims_grid, findings
+from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
+from fedvlr_plugin.benchmark.readme_tables import END, refresh
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import build_table
+from fedvlr_plugin.errors import UnknownNameError
+
+ROWS = ["cold-first", "VBPR", "BM3", "FedAvg", "FedAvg+MLP", "FedAvg+ours", "FCF", "FCF+ours"]
+
+
+@pytest.fixture
+def stored(tmp_path, tiny, fake):
+    """Test ranks that leave no doubt: FedAvg+ours first, FCF+ours last; by validation VBPR and FCF+ours are best."""
+    store = ResultsStore(tmp_path)
+    specs = specs_for(PROFILES["smoke"], ["tiny"], ROWS, 1)
+    test_rank = {"FedAvg+ours": 0, "FCF+ours": 60, "FCF": 10, "VBPR": 5, "BM3": 1}
+    for spec in specs:
+        result = fake(spec, data=tiny)
+        held = 0 * result.test.above
+        above = test_rank.get(spec.row, 30)
+        valid = 0 if spec.row in ("VBPR", "FCF+ours") else 40
+        result = dataclasses.replace(
+            result,
+            test=dataclasses.replace(result.test, above=held + above, tied=held),
+            valid=dataclasses.replace(result.valid, above=0 * result.valid.above + valid, tied=0 * result.valid.tied),
+        )
+        store.append(result, tiny, "smoke")
+    return store, build_table(store, specs)
+
+
+def test_every_pair_is_judged_in_its_direction(stored) -> None:
+    store, table = stored
+    words = {(f.claim, f.better, f.worse): f.word for f in findings(store, table) if f.metric == "ndcg@50"}
+    assert words == {
+        ("+ours beats the vanilla row", "FedAvg+ours", "FedAvg"): "holds",
+        ("+ours beats +MLP", "FedAvg+ours", "FedAvg+MLP"): "holds",
+        ("+ours beats the vanilla row", "FCF+ours", "FCF"): "does not hold",
+        ("the best +ours row beats the best centralized row", "FCF+ours", "VBPR"): "does not hold",
+        ("the best federated row beats cold-first", "FCF+ours", "cold-first"): "does not hold",
+    }
+
+
+def test_what_the_test_cannot_tell_is_undecided() -> None:
+    finding = Finding("c", "ku", "hr@50", "FCF+ours", "FCF", 3.0, 0.06, True)
+    assert finding.word == "undecided" and dataclasses.replace(finding, p=0.04).word == "holds"
+    assert dataclasses.replace(finding, p=0.04, difference=-3.0).word == "does not hold"
+    against = dataclasses.replace(finding, better="FedAvg+ours", worse="VBPR", p=0.01, difference=-1.0, paper=False)
+    grid = claims_grid([finding, against])
+    assert grid.lines == (("c", "KU", "HR@50", "1 of 2", "", "FedAvg+ours over VBPR -1.00", "FCF +3.00"),)
+
+
+def test_the_papers_direction_comes_from_its_table(stored) -> None:
+    store, table = stored
+    assert {f.paper for f in findings(store, table)} == {None}, "the paper has no data set of that name"
+    ku = dataclasses.replace(
+        table,
+        datasets=("ku",),
+        cells={(row, "ku"): dataclasses.replace(cell, dataset="ku") for (row, _), cell in table.cells.items()},
+        pairs=tuple(dataclasses.replace(pair, dataset="ku") for pair in table.pairs),
+    )
+    paper = {(f.better, f.worse, f.metric): f.paper for f in findings(store, ku)}
+    assert paper["FedAvg+ours", "FedAvg", "hr@50"] is True  # 54.90 over 11.27
+    assert paper["FCF+ours", "VBPR", "ndcg@50"] is True  # 15.97 over 15.47
+    assert paper["FCF+ours", "cold-first", "hr@50"] is None
+
+
+def test_the_readme_can_show_claims(stored) -> None:
+    store, _ = stored
+    text = refresh(f"<!-- table2 profile=smoke datasets=tiny show=claims -->\n{END}", store)
+    assert "| +ours beats the vanilla row  " in text and "| tiny " in text and "does not hold" in text
+    with pytest.raises(UnknownNameError, match="Did you mean 'claims'"):
+        refresh(f"<!-- table2 profile=smoke datasets=tiny show=claim -->\n{END}", store)

@@ -1,0 +1,98 @@
+"""`--stored` shows what the results folder holds: no run, no data, no mixing of two searches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fedvlr_plugin.benchmark.command import OK, USAGE, main
+from fedvlr_plugin.benchmark.rebuild import largest_searches, stored_table
+from fedvlr_plugin.benchmark.selection import all_tuned
+from fedvlr_plugin.benchmark.sources import Sources
+from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.data.prepared import PreparedData
+
+
+@pytest.fixture
+def call(tmp_path: Path, tiny: PreparedData, fake):
+    specs: list[RunSpec] = []
+    loaded: list[str] = []
+
+    def load(name: str, root: Path | None) -> PreparedData:
+        loaded.append(name)
+        return tiny
+
+    def runner(spec, *args, **kwargs):
+        specs.append(spec)
+        return fake(spec, *args, **kwargs)
+
+    def call(*options: str, product: str = "table2") -> int:
+        sources = Sources(lambda root: ["tiny"], lambda name, root: name, load)
+        return main(["--results", str(tmp_path / "r"), *options], product=product, sources=sources, runner=runner)
+
+    call.specs, call.loaded, call.root = specs, loaded, tmp_path / "r"
+    return call
+
+
+ROWS = ("--rows", "popularity", "VBPR", "FedAvg", "FedAvg+ours")
+SEARCH = ("--search", "tpe", "--seeds", "2", "--rows", "FedAvg+ours", "--trials")
+
+
+def test_a_table_is_drawn_again_without_runs_or_data(call, capsys) -> None:
+    assert call(*ROWS) == OK
+    first = (call.root / "tables" / "table2-quick-corrected.csv").read_text()
+    (call.root / "tables" / "table2-quick-corrected.csv").unlink()
+    call.specs.clear(), call.loaded.clear()
+    assert call("--stored") == OK and not call.specs and not call.loaded
+    assert (call.root / "tables" / "table2-quick-corrected.csv").read_text() == first
+    assert call("--stored", "--rows", "FedAvg") == OK
+    assert "VBPR" not in (call.root / "tables" / "table2-quick-corrected.csv").read_text()
+
+
+def test_figure_3_is_drawn_again_too(call) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra [report]")
+    assert call("--rows", "FCF+ours", product="figure3") == OK
+    path = call.root / "figures" / "figure3-quick-corrected.csv"
+    first = path.read_text()
+    path.unlink()
+    assert "w/o text" in first
+    assert call("--stored", "--rows", "FCF+ours", product="figure3") == OK and path.read_text() == first
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--stored", "--profile", "paper"), "holds no run of profile paper"),
+        (("--stored", "--datasets", "nowhere"), "holds no run"),
+        (("--stored", "--seeds", "3"), "--seeds is about runs"),
+        (("--stored", "--dropout", "0.5"), "--dropout is about runs"),
+        (("--stored", "--rows", "FedAvgg"), "Did you mean 'FedAvg'"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(call, capsys, options, message) -> None:
+    assert call(*ROWS) == OK
+    assert call(*options) == USAGE
+    assert message in capsys.readouterr().err
+
+
+def test_router_weights_are_made_for_a_searched_row_that_was_stored_without(call) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra [report]")
+    assert call(*SEARCH, "3") == OK
+    before = len(call.specs)
+    assert call(*SEARCH, "3", product="figure2") == OK
+    assert len(call.specs) == before + 2, "both seeds again, with their weights; the search is not repeated"
+    assert "FedAvg+ours" in (call.root / "figures" / "figure2-quick-corrected.csv").read_text()
+    assert call(*SEARCH, "3", product="figure2") == OK and len(call.specs) == before + 2
+
+
+def test_the_largest_search_of_a_cell_counts(call) -> None:
+    assert call(*SEARCH, "4") == OK and call(*SEARCH, "3") == OK
+    tuned = all_tuned(call.root, "quick", "corrected")
+    assert sorted(t.tried for t in tuned) == [3, 4]
+    for order in (tuned, tuned[::-1]):
+        assert [t.tried for t in largest_searches(order)] == [4]
+    cell = stored_table(ResultsStore(call.root), "quick", "corrected").cells["FedAvg+ours", "tiny"]
+    chosen = next(t for t in tuned if t.tried == 4)
+    assert [r.spec_hash for r in cell.records] == [spec.spec_hash for spec in chosen.specs()]
