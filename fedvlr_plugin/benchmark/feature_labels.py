@@ -1,9 +1,11 @@
-"""Where item features come from, for captions: what a manifest names, random weights above all. Imports `record`."""
+"""Where item features come from, for captions: what a manifest names, random weights above all. Imports `record`, `grids`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.record import RunRecord
 
 
@@ -18,3 +20,13 @@ def feature_lines(records: Sequence[RunRecord]) -> list[str]:
         f"Features of {dataset}: {'; '.join(f'{name}: {source}' for name, source in sources.items())}."
         for dataset, sources in sorted(found.items())
     ]
+
+
+def random_lines(records: Sequence[RunRecord]) -> list[str]:
+    """Those of the lines that a result may never be without: of data sets with features of random weights."""
+    return [line for line in feature_lines(records) if "RANDOM WEIGHTS" in line]
+
+
+def warned(grid: Grid, records: Sequence[RunRecord]) -> Grid:
+    """The grid with `random_lines` among its notes."""
+    return replace(grid, notes=(*grid.notes, *random_lines(records)))

@@ -18,12 +18,14 @@ from fedvlr_plugin.benchmark.ablation import FULL, ablation, ablation_grid, all_
 from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
+from fedvlr_plugin.benchmark.feature_labels import random_lines, warned
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
 from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
+from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.router_figure import router_grid, table_groups, weight_bars
 from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -82,7 +84,7 @@ def _table2(done: Finished) -> None:
     done.say(f"Written: '{stem}.md', {kinds}.")
     found = findings(done.store, table)
     if found:
-        claims = write_grid(claims_grid(found), stem.with_name(f"claims-{done.suffix}"))
+        claims = write_grid(warned(claims_grid(found), records_of(done)), stem.with_name(f"claims-{done.suffix}"))
         done.say(f"What the runs say of the paper's claims: '{claims[0]}'.")
     _cost_accuracy(done, table)
 
@@ -93,8 +95,8 @@ def _cost_accuracy(done: Finished, table: Table) -> None:
     if not points:
         return
     stem = done.store.root / "figures" / f"cost-accuracy-{done.suffix}"
-    paths = write_grid(cost_accuracy_grid(points), stem)
-    paths += draw(done, lambda: cost_accuracy_picture(points, levels(table)), stem)
+    paths = write_grid(warned(cost_accuracy_grid(points), records_of(done)), stem)
+    paths += draw(done, lambda: stamped(done, cost_accuracy_picture(points, levels(table))), stem)
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
 
 
@@ -102,7 +104,7 @@ def _figure2(done: Finished) -> None:
     table = build_table(done.store, done.specs, done.fingerprints, done.profile, done.rows, done.datasets)
     groups = table_groups(done.store, table)
     stem = done.store.root / "figures" / f"figure2-{done.suffix}"
-    grid = router_grid(groups)
+    grid = warned(router_grid(groups), records_of(done))
     print_grid(grid, done.console)
     paths = write_grid(grid, stem)
     for dataset, row in dict.fromkeys((g.dataset, g.row) for g in groups):
@@ -116,7 +118,7 @@ def _figure2(done: Finished) -> None:
 def _figure3(done: Finished) -> None:
     variants = ablation(done.store, done.specs, done.modalities, done.fingerprints)
     stem = done.store.root / "figures" / f"figure3-{done.suffix}"
-    grid = ablation_grid(variants)
+    grid = warned(ablation_grid(variants), records_of(done))
     print_grid(grid, done.console)
     paths = write_grid(grid, stem)
     for dataset in done.datasets:
@@ -139,7 +141,23 @@ def _bar(figure: Figure | None) -> Bar:
 def _draw(
     done: Finished, groups: Sequence[str], series: Mapping[str, Sequence[Bar]], label: str, stem: Path, *names: str
 ) -> list[Path]:
-    return draw(done, lambda: bars(groups, series, label), stem.with_name("-".join([stem.name, *names])))
+    return draw(done, lambda: stamped(done, bars(groups, series, label)), stem.with_name("-".join([stem.name, *names])))
+
+
+def records_of(done: Finished) -> list[RunRecord]:
+    """The stored records of the runs."""
+    return done.store.records({spec.spec_hash for spec in done.specs})
+
+
+def stamped(done: Finished, picture: Picture) -> Picture:
+    """A picture has no notes, so features of random weights are named above it."""
+    lines = random_lines(records_of(done))
+    if lines:
+        names = ", ".join(line.removeprefix("Features of ").partition(":")[0] for line in lines)
+        picture.suptitle(
+            f"RANDOM WEIGHTS, not a trained encoder, made features of {names}", color="#b5543c", fontsize=9
+        )
+    return picture
 
 
 def draw(done: Finished, picture: Callable[[], Picture], stem: Path) -> list[Path]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedvlr_plugin.backbones import BACKBONES
+from fedvlr_plugin.benchmark.feature_labels import warned
 from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
-from fedvlr_plugin.benchmark.paper import METRICS, display_name
-from fedvlr_plugin.benchmark.products import Finished, Product, draw
+from fedvlr_plugin.benchmark.paper import METRICS, Metric, display_name
+from fedvlr_plugin.benchmark.products import Finished, Product, draw, records_of, stamped
 from fedvlr_plugin.benchmark.rows import FLOORS, parse_row
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Level, Line, levels, noisy_runs, table4_lines
 from fedvlr_plugin.benchmark.table4_curve import curve
@@ -26,6 +28,9 @@ from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.privacy.promise import promise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
 
 
 def table4(options: NoiseOptions) -> Product:
@@ -63,16 +68,17 @@ def _finish(done: Finished, wanted: Sequence[Level]) -> None:
     every = table4_lines(done.store, done.specs, wanted, done.fingerprints)
     for dataset in done.datasets:
         lines = [line for line in every if line.dataset == dataset]
-        grid = noise_grid(lines)
+        mine = [record for record in records_of(done) if record.dataset == dataset]
+        grid = warned(noise_grid(lines), mine)
         print_grid(grid, done.console)
         paths += _write(done, grid, tables / f"table4-{done.suffix}-{dataset}")
         if dataset == PAPER_DATASET and any(line.level.name == "paper" for line in lines):
-            beside = paper_grid(lines)
+            beside = warned(paper_grid(lines), mine)
             print_grid(beside, done.console)
             paths += _write(done, beside, tables / f"table4-{done.suffix}-{dataset}-paper")
         if any(is_accounted(line) for line in lines):
             stem = figures / f"privacy-curve-{done.suffix}-{dataset}"
-            paths += write_grid(curve_grid(lines), stem)
+            paths += write_grid(warned(curve_grid(lines), mine), stem)
             paths += _pictures(done, lines, stem, display_name(dataset))
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{tables}' and '{figures}'.")
 
@@ -86,5 +92,9 @@ def _pictures(done: Finished, lines: Sequence[Line], stem: Path, title: str) -> 
     paths: list[Path] = []
     for metric in METRICS:
         name = f"{stem.name}-{metric.partition('@')[0]}"
-        paths += draw(done, partial(curve, lines, metric, title), stem.with_name(name))
+        paths += draw(done, partial(_curve, done, lines, metric, title), stem.with_name(name))
     return paths
+
+
+def _curve(done: Finished, lines: Sequence[Line], metric: Metric, title: str) -> Picture:
+    return stamped(done, curve(lines, metric, title))

@@ -116,6 +116,7 @@ def test_ctrl_c_is_one_line(monkeypatch, tmp_path):
         (("peek", "planted", "--images", "nowhere"), "the folder of images 'nowhere' is not there"),
         (("features", "ml-100k", "--encoder", "tfidf"), "brings its own features"),
         (("import", "nowhere"), "has no inter.csv"),
+        (("import", "nowhere", "--name", "../x"), "'../x' is no name for a data set"),
         (("list", "--data-root", "nowhere"), "--data-root: 'nowhere' is not a folder"),
     ],
 )

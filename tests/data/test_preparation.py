@@ -255,6 +255,13 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_table_of_titles_is_one_line(tmp_path):
+    (tmp_path / "ku.item").write_text('item_id:token\ttitle:token_seq\n1\ta\tb\tc\n2\t"open\n')
+    folder = tmp_path.rename(tmp_path.with_name("ku"))
+    with pytest.raises(DataError, match="'ku/ku.item' cannot be read as a table of titles"):
+        read_titles(folder)
+
+
 def test_nothing_is_overwritten_unasked_and_features_stay(tmp_path):
     write_ninerec(tmp_path / "raw")
     prepare_raw("ku", tmp_path / "raw", tmp_path / "out")

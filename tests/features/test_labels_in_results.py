@@ -12,6 +12,7 @@ import pytest
 if find_spec("open_clip") is None:
     pytest.skip("the extra clip (open_clip_torch) is not installed", allow_module_level=True)
 
+from fedvlr_plugin.benchmark.command import main
 from fedvlr_plugin.benchmark.record import DataPart
 from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -53,6 +54,21 @@ def test_a_random_tower_is_named_from_the_manifest_to_the_table(tmp_path):
     (line,) = [text for text in caption(build_table(store, [spec], None, "smoke")) if "RANDOM WEIGHTS" in text]
     assert line.startswith("Features of made: text: RANDOM WEIGHTS")
     assert "random_weights" not in line
+
+
+def test_random_weights_are_named_in_figures_and_their_tables(tmp_path):
+    folder = write_set(tmp_path)
+    tokens = tuple(str(item) for item in range(9))
+    encoder = OpenClipEncoder(TINY, allow_random_weights=True, device="cpu")
+    extract_texts(encoder, tokens, {token: f"title {token}" for token in tokens}, folder, by_row=True)
+    arguments = ["--datasets", "made", "--data-root", str(tmp_path), "--results", str(tmp_path / "results")]
+    assert main([*arguments, "--profile", "smoke", "--rows", "FCF+ours"], product="figure2") == 0
+    assert main([*arguments, "--profile", "smoke", "--rows", "FCF+ours"]) == 0
+    for name in ("figures/figure2-smoke-corrected", "figures/cost-accuracy-smoke-corrected"):
+        assert "Features of made: text: RANDOM WEIGHTS" in (tmp_path / "results" / f"{name}.md").read_text()
+    if find_spec("matplotlib") is not None:
+        drawn = list((tmp_path / "results/figures").glob("*.svg"))
+        assert len(drawn) == 2 and all("RANDOM WEIGHTS" in file.read_text() for file in drawn)
 
 
 def test_features_that_no_longer_are_the_manifests_are_of_unknown_origin(tmp_path):

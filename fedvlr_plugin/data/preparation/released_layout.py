@@ -34,7 +34,9 @@ RELEASED = {USER: "userID", ITEM: "itemID", RATING: "rating", TIME: "timestamp",
 
 def import_released(folder: Path, out: Path, name: str | None = None) -> Path:
     """Writes `out/<name>` as atomic files; returns it. Raises `DataError` for what is odd or already there."""
-    name = name or folder.name
+    name = name or folder.resolve().name
+    if not name or name != Path(name).name:
+        raise DataError(f"'{name}' is no name for a data set; --name takes one word without slashes, e.g. shop")
     source = ReleasedSource(name, folder)
     if not ReleasedSource.found_in(folder):
         raise DataError(f"'{folder}' has no {INTER_FILE}, so it is not in the released layout")
@@ -125,13 +127,20 @@ def _copy_manifest(
 
 
 def read_titles(folder: Path) -> dict[str, str]:
-    """Item token to title from `<name>.item` or `items.csv`; missing titles are left out; empty without a file."""
+    """Item token to title from `<name>.item` or `items.csv`; missing titles are left out; empty without a file.
+
+    Raises `DataError` for one that is no table.
+    """
     for file, key, separator in (
         (folder / f"{folder.name}.item", "item_id", "\t"),
         (folder / "items.csv", "itemID", ","),
     ):
         if file.is_file():
-            frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False)
+            try:
+                frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False)
+            except (ValueError, pd.errors.ParserError) as error:
+                why = " ".join(str(error).split())[:160]
+                raise DataError(f"'{folder.name}/{file.name}' cannot be read as a table of titles: {why}") from None
             frame.columns = [column.split(":")[0] for column in frame.columns]
             title = next((c for c in ("title", "movie_title", "item_title", "name") if c in frame), None)
             if title is not None and key in frame:
