@@ -5,6 +5,7 @@ Errors of ours are one line on stderr and exit code 2; `verify` exits with 1 whe
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -112,6 +113,7 @@ def prepare_command(
     Example: fedvlr data prepare ml --raw ml-latest-small.zip --out data
     """
     with _one_line_errors(KEPT):
+        from fedvlr_plugin.data.catalogue import DEFAULT_ROOT, ROOT_VARIABLE
         from fedvlr_plugin.data.preparation.prepare import prepare_raw
         from fedvlr_plugin.data.preparation.recipes import find_recipe
 
@@ -135,7 +137,10 @@ def prepare_command(
         steps = manifest["filters"]
         for step in steps if isinstance(steps, list) else []:
             typer.echo(f"  after '{step['step']}': {_counts(step)}")
-        typer.echo(f"written to {out / recipe.name}")
+        seen = Path(os.environ.get(ROOT_VARIABLE) or DEFAULT_ROOT).resolve() == out.resolve()
+        typer.echo(
+            f"written to {out / recipe.name}" + ("" if seen else f"; other commands find it with --data-root {out}")
+        )
         _say_differences(manifest["differs_from_table_1"])
 
 

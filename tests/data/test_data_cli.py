@@ -44,6 +44,7 @@ def test_prepare_verify_features_and_peek_in_a_row(tmp_path):
     raw_ku(tmp_path / "raw")
     output = call("prepare", "KU", "--raw", tmp_path / "raw", "--out", tmp_path / "data")
     assert "ku: 6 users, 6 items, 36 interactions in the raw files" in output
+    assert f"written to {tmp_path / 'data/ku'}; other commands find it with --data-root {tmp_path / 'data'}\n" in output
     assert "differs from Table 1: users: Table 1 has 204, here 6 (-198)" in output
     output = call("verify", "ku", "--data-root", tmp_path / "data", code=1)
     assert "differs from Table 1: items: Table 1 has 560, here 6 (-554)" in output
