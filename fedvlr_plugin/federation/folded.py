@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -35,6 +36,16 @@ class Residual(NamedTuple):
     samples: list[tuple[torch.Tensor, torch.Tensor]]
     bias: torch.Tensor | None
     losses: torch.Tensor
+
+
+@dataclass
+class LocalGradients:
+    """Room for a block's private gradients, used again each step; `pooled [B, Gd]` and its gradient's sum over steps."""
+
+    head: torch.Tensor
+    router: torch.Tensor | None
+    pooled: torch.Tensor | None
+    grad_pooled: torch.Tensor | None
 
 
 class FoldedProgram:
@@ -57,7 +68,7 @@ class FoldedProgram:
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
         """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
-        return self._train(sampler, state, alpha, self._steps(sampler, round), SumSink(self.sums))
+        return self._train(sampler, state, alpha, self._steps(sampler, round), SumSink(self.sums), round)
 
     def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
         """The same, with every client's upload (of weight 1) kept apart."""
@@ -66,7 +77,7 @@ class FoldedProgram:
         keys = touched_keys(sampler, steps, n_items, self.problem.router is not None)
         sink = RowSink(keys, n_items, self.table)
         alpha = self.table.new_ones(len(sampler.slots))
-        losses = self._train(sampler, state, alpha, steps, sink)
+        losses = self._train(sampler, state, alpha, steps, sink, round)
         return Apart(losses, keys, sink.rows, self.table.new_zeros(len(alpha), 0))
 
     def _steps(self, sampler: BlockSampler, round: int) -> Iterator[Step]:
@@ -74,49 +85,80 @@ class FoldedProgram:
             yield from sampler.epoch(round, epoch)
 
     def _train(
-        self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, steps: Iterable[Step], sink: Sink
+        self,
+        sampler: BlockSampler,
+        state: BlockState,
+        alpha: torch.Tensor,
+        steps: Iterable[Step],
+        sink: Sink,
+        round: int,
     ) -> torch.Tensor:
-        problem = self.problem
-        n_clients = len(sampler.slots)
-        pooled = sampler.pool(self.table) if problem.router is not None else None
-        grad_pooled = None if pooled is None else torch.zeros_like(pooled)
-        grad_head = torch.empty_like(state.head.values)
-        grad_router = None if state.router is None else torch.empty_like(state.router.values)
-        losses = torch.zeros(n_clients, dtype=problem.dtype, device=problem.device)
-        taken = torch.zeros(n_clients, dtype=torch.int64, device=problem.device)
-        width = problem.fusion.width
+        grads = self._gradients(sampler, state)
+        losses, taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
+        width = self.problem.fusion.width
         begin = time.perf_counter()
         for step in steps:
             drawn = time.perf_counter()
             self.seconds["sampling"] += drawn - begin
             b = step.clients
             theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
-            trace, q = self._fold(state, theta, None if pooled is None else pooled[:b])
+            trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
             residual = self._residual(step, q, bias)
             losses[:b] += residual.losses
             taken[:b] += 1
             grad_q = self._spread(step, q, residual, alpha[:b], sink)
-            grad_head[:b, width] = 0.0 if residual.bias is None else residual.bias
-            if trace is None or state.router is None or grad_router is None or grad_pooled is None:
-                grad_head[:b, :width] = grad_q
-            else:
-                by_view = grad_q.view(b, -1, width)
-                grad_head[:b, :width] = (trace.weights[:, :, None] * by_view).sum(1)
-                grad_w = (by_view * theta[:, None]).sum(2)
-                shape = problem.router
-                if shape is not None:
-                    grad_pooled[:b] += shape.backward(state.router.values[:b], trace, grad_w, grad_router[:b])
-                self.store.update(state.router, grad_router[:b])
-            self.store.update(state.head, grad_head[:b])
+            self._descend(state, grads, trace, grad_q, residual.bias)
             begin = time.perf_counter()
             self.seconds["local"] += begin - drawn
-        if grad_pooled is not None:
-            begin = time.perf_counter()
-            sizes = torch.diff(sampler.history_indptr).clamp(min=1)
-            share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
-            sink.add(sampler.history_items, grad_pooled, sampler.history_owner, share)
-            self.seconds["uplink"] += time.perf_counter() - begin
+        self._unpool(sampler, grads, alpha, sink)
         return losses / taken.clamp(min=1)
+
+    def _gradients(self, sampler: BlockSampler, state: BlockState) -> LocalGradients:
+        pooled = sampler.pool(self.table) if self.problem.router is not None else None
+        return LocalGradients(
+            torch.empty_like(state.head.values),
+            None if state.router is None else torch.empty_like(state.router.values),
+            pooled,
+            None if pooled is None else torch.zeros_like(pooled),
+        )
+
+    def _descend(
+        self,
+        state: BlockState,
+        grads: LocalGradients,
+        trace: RouterTrace | None,
+        grad_q: torch.Tensor,
+        grad_bias: torch.Tensor | None,
+        grad_theta: torch.Tensor | None = None,
+        grad_weights: torch.Tensor | None = None,
+    ) -> None:
+        """Steps router and head by dL/dQ and dL/db; what else reaches theta and the router's weights is added."""
+        b, width, router = len(grad_q), self.problem.fusion.width, self.problem.router
+        head = grads.head[:b]
+        head[:, width] = 0.0 if grad_bias is None else grad_bias
+        if trace is None or router is None or state.router is None or grads.router is None or grads.grad_pooled is None:
+            head[:, :width] = grad_q
+        else:
+            by_view = grad_q.view(b, -1, width)
+            head[:, :width] = (trace.weights[:, :, None] * by_view).sum(1)
+            grad_w = (by_view * state.head.values[:b, None, :width]).sum(2)
+            if grad_weights is not None:
+                grad_w += grad_weights
+            grads.grad_pooled[:b] += router.backward(state.router.values[:b], trace, grad_w, grads.router[:b])
+            self.store.update(state.router, grads.router[:b])
+        if grad_theta is not None:
+            head[:, :width] += grad_theta
+        self.store.update(state.head, head)
+
+    def _unpool(self, sampler: BlockSampler, grads: LocalGradients, alpha: torch.Tensor, sink: Sink) -> None:
+        """Sends the pooled histories' gradient, summed over the round's steps, to the items of the histories."""
+        if grads.grad_pooled is None:
+            return
+        begin = time.perf_counter()
+        sizes = torch.diff(sampler.history_indptr).clamp(min=1)
+        share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
+        sink.add(sampler.history_items, grads.grad_pooled, sampler.history_owner, share)
+        self.seconds["uplink"] += time.perf_counter() - begin
 
     def _fold(
         self, state: BlockState, theta: torch.Tensor, pooled: torch.Tensor | None
