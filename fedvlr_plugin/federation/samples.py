@@ -12,6 +12,7 @@ several mini-batches are a prefix of any block, and blocks waste little padding.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -257,7 +258,15 @@ class BlockSampler(HistoryBlock):
         owner = self.owner[:head]
         keys = client_keys(self.sampler.seed, Stream.SHUFFLE, round, epoch, self.users)
         random = bits32(keys.index_select(0, owner), order[:head] - self.indptr.index_select(0, owner))
-        order[:head] = torch.argsort((owner << 32) + random, stable=True)
+        if order.device.type != "cpu":
+            order[:head] = torch.argsort((owner << 32) + random, stable=True)
+            return order
+        # random bits above, position below: a plain sort of each client's numbers, several times faster than argsort
+        packed = (random << 32).add_(order[:head]).numpy().view(np.uint64)
+        bounds = self.indptr[: self.several + 1].tolist()
+        for begin, end in itertools.pairwise(bounds):
+            packed[begin:end].sort()
+        order[:head] = torch.from_numpy(packed.view(np.int64)).bitwise_and_(0xFFFFFFFF)
         return order
 
 
