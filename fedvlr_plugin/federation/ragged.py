@@ -62,4 +62,9 @@ def scatter(
 
 def totals(values: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:
     """`[n]`: sums of `values [K]` by owner."""
-    return values.new_zeros(n).index_add_(0, owner, values)
+    return values.new_zeros(n).scatter_add_(0, owner, values)
+
+
+def segment_totals(values: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
+    """`[B]`: sums of `values [K]` over each owner's samples."""
+    return torch.segment_reduce(values, "sum", offsets=indptr)
