@@ -44,6 +44,13 @@ class ClientView(Protocol):
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """A shared, broadcast linear layer applied to `[B, S, n_in]`."""
 
+    def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
+        """A shared layer applied to [user ; row], `[B, S, n_out]`.
+
+        `user [B, 1, k]`; the row is that of a shared table, plus e_i where the row broadcasts item views. An engine may
+        take the two parts apart, and the second once for all clients; the pair is named in `Backbone.joins`.
+        """
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the real (unpadded) items and the last axis, `[B, S, k] -> [B]`."""
 
@@ -110,6 +117,10 @@ class Backbone(ABC):
 
     def shared_layers(self) -> Mapping[str, tuple[int, int]]:
         """Shared linear layers by name: (n_in, n_out)."""
+        return {}
+
+    def joins(self) -> Mapping[str, str]:
+        """The shared layers that `logits` applies through `ClientView.joined`, each with its one table."""
         return {}
 
     @abstractmethod

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
-from fedvlr_plugin.federation.ragged import bags, dots, totals
+from fedvlr_plugin.federation.ragged import DENSE_UNTIL, bags, dots, totals
 from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.sinks import Apart, RowSink, Sink, SumSink, touched_keys
@@ -103,11 +103,19 @@ class FoldedProgram:
             b = step.clients
             theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
             trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
-            residual = self._residual(step, q, bias)
-            losses[:b] += residual.losses
             taken[:b] += 1
-            grad_q = self._spread(step, q, residual, alpha[:b], sink)
-            self._descend(state, grads, trace, grad_q, residual.bias)
+            dense = step.labels is not None and DENSE_UNTIL * len(step.items) > b * len(self.table)
+            if dense and isinstance(sink, SumSink):
+                loss, grad_q, grad_bias = self._dense(step, q, bias, alpha[:b], sink)
+            else:
+                residual = self._residual(step, q, bias)
+                grad_q, loss, grad_bias = (
+                    self._spread(step, q, residual, alpha[:b], sink),
+                    residual.losses,
+                    residual.bias,
+                )
+            losses[:b] += loss
+            self._descend(state, grads, trace, grad_q, grad_bias)
             begin = time.perf_counter()
             self.seconds["local"] += begin - drawn
         self._unpool(sampler, grads, alpha, sink)
@@ -169,21 +177,45 @@ class FoldedProgram:
         trace = self.problem.router.forward(state.router.values[: len(theta)], pooled)
         return trace, (trace.weights[:, :, None] * theta[:, None, :]).view(len(theta), -1)
 
+    def _dense(
+        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, sink: SumSink
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Losses, dL/dQ and dL/db by whole products: the residual R `[b, n_items]` is built and used three times."""
+        if step.labels is None:
+            raise RuntimeError("pairs take sampled products")
+        cells = step.cells(len(self.table))
+        scores = torch.addmm(bias[:, None], q, self.table.t()).view(-1).index_select(0, cells)
+        positive = torch.sigmoid(scores)
+        r = torch.sub(positive, step.labels)
+        # softplus(s) = relu(s) - log sigmoid(|s|), and sigmoid(|s|) is there already
+        each = torch.maximum(positive, 1.0 - positive).log_().neg_()
+        each += scores.relu().addcmul_(scores, step.labels, value=-1.0)
+        share = step.share
+        residual = q.new_zeros(len(q) * len(self.table)).scatter_add_(0, cells, r).view(len(q), -1)
+        grad_q = (residual @ self.table).mul_(share[:, None])
+        grad_bias = residual.sum(1).mul_(share)
+        begin = time.perf_counter()
+        sink.sums.addmm_(residual.t(), q * (alpha * share)[:, None])
+        spent = time.perf_counter() - begin
+        self.seconds["uplink"] += spent
+        self.seconds["local"] -= spent
+        return totals(each, step.indptr).mul_(share), grad_q, grad_bias
+
     def _residual(self, step: Step, q: torch.Tensor, bias: torch.Tensor) -> Residual:
         share = step.share.index_select(0, step.owner)
         scores = dots(q, self.table, step.indptr, step.owner, step.items)
         if step.positives is not None:
             margin = dots(q, self.table, step.indptr, step.owner, step.positives) - scores
             r = torch.sigmoid(-margin) * share
-            losses = totals(-nnf.logsigmoid(margin) * share, step.owner, step.clients)
+            losses = totals(-nnf.logsigmoid(margin) * share, step.indptr)
             return Residual([(step.items, r), (step.positives, -r)], None, losses)
         if step.labels is None:
             raise RuntimeError("a step has labels or pairs")
         scores = scores + bias.index_select(0, step.owner)
         r = (torch.sigmoid(scores) - step.labels) * share
         each = nnf.softplus(scores) - step.labels * scores
-        losses = totals(each * share, step.owner, step.clients)
-        return Residual([(step.items, r)], totals(r, step.owner, step.clients), losses)
+        losses = totals(each * share, step.indptr)
+        return Residual([(step.items, r)], totals(r, step.indptr), losses)
 
     def _spread(self, step: Step, q: torch.Tensor, residual: Residual, alpha: torch.Tensor, sink: Sink) -> torch.Tensor:
         """Adds (alpha R)^T Q to the uplink and returns dL/dQ = R F `[b, G * width]`."""

@@ -87,8 +87,8 @@ class FoldedOwnProgram(FoldedProgram):
         r = torch.sigmoid(scores).mul_(cells.weight).sub_(cells.positive)
         grad_q = bags(self.table, cells.indptr, cells.items, r)
         grad_theta = bags(rows, cells.indptr, torch.arange(len(owner), device=owner.device), r)
-        grad_bias = totals(r, owner, b)
-        losses = totals(nnf.softplus(scores).mul_(cells.weight).sub_(scores.mul_(cells.positive)), owner, b)
+        grad_bias = totals(r, cells.indptr)
+        losses = totals(nnf.softplus(scores).mul_(cells.weight).sub_(scores.mul_(cells.positive)), cells.indptr)
         grad_rows *= r[:, None]
         begin = time.perf_counter()
         weight = alpha.index_select(0, owner)
@@ -103,7 +103,7 @@ class FoldedOwnProgram(FoldedProgram):
             if slopes is None:
                 raise RuntimeError("a backbone with a penalty runs folded only if it gives the penalty's slopes")
             scale = (cells.share / width).index_select(0, owner)
-            losses += totals(slopes.value.mul_(scale), owner, b)
+            losses += totals(slopes.value.mul_(scale), cells.indptr)
             grad_rows.addcmul_(slopes.own, scale[:, None])
             up = slopes.item.mul_(scale[:, None])
             if trace is None:

@@ -46,6 +46,10 @@ class PlainView:
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return nnf.linear(x, self.broadcast[f"layer.{name}.weight"], self.broadcast[f"layer.{name}.bias"])
 
+    def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
+        rows = self.table(table) + self.item() if self.has_item else self.table(table)
+        return self.linear(name, torch.cat([user.expand(1, rows.shape[1], -1), rows], dim=-1))
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         return values.mean(dim=(1, 2))
 

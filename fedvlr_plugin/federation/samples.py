@@ -50,6 +50,10 @@ class Step:
     positives: torch.Tensor | None
     share: torch.Tensor
 
+    def cells(self, n_items: int) -> torch.Tensor:
+        """`[K]`, owner * n_items + item of each sample."""
+        return torch.add(self.items, self.owner, alpha=n_items)
+
 
 class Histories:
     """Training histories in slot order, on the device of the engine.
