@@ -51,6 +51,9 @@ class ClientView(Protocol):
         take the two parts apart, and the second once for all clients; the pair is named in `Backbone.joins`.
         """
 
+    def matched(self, name: str, hidden: torch.Tensor, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """A shared layer of one output applied to [hidden ; user * rows], `[B, S]`; `user [B, 1, d]`."""
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the real (unpadded) items and the last axis, `[B, S, k] -> [B]`."""
 

@@ -56,4 +56,4 @@ class FedNCF(Backbone):
         hidden = torch.relu(x.joined("tower1", x.private("u_mlp"), "i_mlp"))
         for name in ("tower2", "tower3"):
             hidden = torch.relu(x.linear(name, hidden))
-        return x.linear("scorer", torch.cat([hidden, x.private("u_mf") * i_mf], dim=-1))[..., 0]
+        return x.matched("scorer", hidden, x.private("u_mf"), i_mf)

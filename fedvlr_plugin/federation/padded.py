@@ -83,6 +83,15 @@ class PaddedView:
         rows = self.table(table) + self.item() if self.has_item else self.table(table)
         return torch.matmul(rows, of_row.transpose(-1, -2)) + shift
 
+    def matched(self, name: str, hidden: torch.Tensor, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.received[f"layer.{name}.weight"], self.received[f"layer.{name}.bias"]
+        of_hidden, of_product = weight.split([hidden.shape[-1], user.shape[-1]], dim=-1)
+        if weight.dim() == 2:
+            of_hidden, of_product = of_hidden[None], of_product[None]
+        of_user = (user * of_product).transpose(1, 2)
+        scores = torch.matmul(hidden, of_hidden.transpose(1, 2)) + torch.matmul(rows, of_user)
+        return (scores + (bias if bias.dim() == 1 else bias[:, None]))[..., 0]
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         if self.mask is None:
             return values.mean(dim=(1, 2))

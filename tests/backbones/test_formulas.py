@@ -42,6 +42,9 @@ class View:
         rows = self.table(table) + (self.item() if self.has_item else 0)
         return self.linear(name, torch.cat([user.expand(1, S, -1), rows], dim=-1))
 
+    def matched(self, name, hidden, user, rows):
+        return self.linear(name, torch.cat([hidden, user * rows], dim=-1))[..., 0]
+
     def mean(self, values):
         return values.mean(dim=(1, 2))
 
