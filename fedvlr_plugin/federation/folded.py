@@ -105,6 +105,7 @@ class FoldedProgram:
             trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
             taken[:b] += 1
             dense = step.labels is not None and DENSE_UNTIL * len(step.items) > b * len(self.table)
+            grad_bias: torch.Tensor | None
             if dense and isinstance(sink, SumSink):
                 loss, grad_q, grad_bias = self._dense(step, q, bias, alpha[:b], sink)
             else:
