@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import numpy as np
 import torch
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 _MUL_1 = 0xBF58476D1CE4E5B9
 _MUL_2 = 0x94D049BB133111EB
-PIECE = 32_768
+PIECE = 8_192
 
 
 class Stream(IntEnum):
@@ -87,10 +88,36 @@ def premix(index: torch.Tensor) -> torch.Tensor:
 
 
 def below_premixed(keys: torch.Tensor, mixed: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
-    """`below(keys, index, bound)` for `mixed = premix(index)`, in place in `keys`, a cache's share at a time."""
-    for part, add, most in zip(keys.split(PIECE), mixed.split(PIECE), bound.split(PIECE), strict=True):
-        _mix(part.add_(add))
-        part.bitwise_right_shift_(32).bitwise_and_(0xFFFFFFFF).mul_(most).bitwise_right_shift_(32)
+    """`below(keys, index, bound)` for `mixed = premix(index)`, in place in `keys`."""
+    return bits32_premixed(keys, mixed, bound)
+
+
+def bits32_premixed(keys: torch.Tensor, mixed: torch.Tensor, bound: torch.Tensor | None = None) -> torch.Tensor:
+    """`bits32(keys, index)` for `mixed = premix(index)`, or uniform integers below `bound`, in place in `keys`.
+
+    On a CPU by numpy's unsigned shifts, in pieces that stay in the first cache: a third of the passes over memory.
+    """
+    if keys.device.type != "cpu":
+        _mix(keys.add_(mixed)).bitwise_right_shift_(32).bitwise_and_(0xFFFFFFFF)
+        return keys if bound is None else keys.mul_(bound).bitwise_right_shift_(32)
+    z, add = keys.numpy().view(np.uint64), mixed.numpy().view(np.uint64)
+    most = None if bound is None else bound.numpy().view(np.uint64)
+    room = np.empty(min(len(z), PIECE), dtype=np.uint64)
+    for begin in range(0, len(z), PIECE):
+        part = slice(begin, begin + PIECE)
+        x = z[part]
+        high = room[: len(x)]
+        x += add[part]
+        for shift, factor in ((30, _MUL_1), (27, _MUL_2)):
+            np.right_shift(x, np.uint64(shift), out=high)
+            x ^= high
+            x *= np.uint64(factor)
+        np.right_shift(x, np.uint64(63), out=high)  # of x ^ (x >> 31) only the upper half is wanted
+        x >>= np.uint64(32)
+        x ^= high
+        if most is not None:
+            x *= most[part]
+            x >>= np.uint64(32)
     return keys
 
 

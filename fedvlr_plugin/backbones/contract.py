@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -44,6 +44,16 @@ class ClientView(Protocol):
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         """A shared, broadcast linear layer applied to `[B, S, n_in]`."""
 
+    def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
+        """A shared layer applied to [user ; row], `[B, S, n_out]`.
+
+        `user [B, 1, k]`; the row is that of a shared table, plus e_i where the row broadcasts item views. An engine may
+        take the two parts apart, and the second once for all clients; the pair is named in `Backbone.joins`.
+        """
+
+    def matched(self, name: str, hidden: torch.Tensor, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """A shared layer of one output applied to [hidden ; user * rows], `[B, S]`; `user [B, 1, d]`."""
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Mean over the real (unpadded) items and the last axis, `[B, S, k] -> [B]`."""
 
@@ -52,6 +62,14 @@ class BackboneParams(BaseModel):
     """Base of a backbone's own hyper-parameters: frozen, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Slopes(NamedTuple):
+    """A penalty entry by entry: its sum over the width `[D]`, and its derivatives `[D, d]` by e_i and by the own row."""
+
+    value: torch.Tensor
+    item: torch.Tensor
+    own: torch.Tensor
 
 
 OwnRows = Literal["none", "persistent", "fresh"]
@@ -66,8 +84,9 @@ class Backbone(ABC):
         Params: the frozen class of its own hyper-parameters.
         fusions: the variants it supports.
         client_weight: alpha_u, `"samples"` (n_u over the cohort's sum) or `"equal"` (1 / cohort size).
-        linear: true when the score is exactly `theta . e_i + b` with private `theta`, `b`; lets the batched
-            engine use the closed form of section 11.
+        linear: true when the score is exactly `theta . e_i + b` with private `theta`, `b`, or, with private item
+            rows, `theta . (e_i + own_i) + b`; lets the batched engine use the closed form of section 11. With a
+            penalty `penalty_slopes` must then give its derivatives.
         own_rows: private item rows: none, kept for ever, or fresh (zero, moments too) at each participation.
         needs_id_views: whether the vanilla form broadcasts the ID table as its one view.
         has_penalty: whether `penalty` gives anything.
@@ -103,12 +122,23 @@ class Backbone(ABC):
         """Shared linear layers by name: (n_in, n_out)."""
         return {}
 
+    def joins(self) -> Mapping[str, str]:
+        """The shared layers that `logits` applies through `ClientView.joined`, each with its one table."""
+        return {}
+
     @abstractmethod
     def logits(self, x: ClientView) -> torch.Tensor:
         """Scores before the sigmoid, `[B, S]`."""
 
     def penalty(self, x: ClientView, round: int) -> torch.Tensor | None:
         """Regulariser of each client over the distinct items of its batch, `[B]`, or None. Rounds count from 1."""
+        return None
+
+    def penalty_slopes(self, item: torch.Tensor, own: torch.Tensor, round: int) -> Slopes | None:
+        """The same in closed form, where it is a mean over items and width of a function of e_i and the own row.
+
+        `item`, `own`: `[D, d]`, one row per client and distinct item. None: autograd is to be used.
+        """
         return None
 
 

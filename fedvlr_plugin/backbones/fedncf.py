@@ -46,14 +46,14 @@ class FedNCF(Backbone):
             "scorer": (d // 4 + d, 1),
         }
 
+    def joins(self) -> Mapping[str, str]:
+        return {"tower1": "i_mlp"}
+
     def logits(self, x: ClientView) -> torch.Tensor:
-        i_mlp, i_mf = x.table("i_mlp"), x.table("i_mf")
+        i_mf = x.table("i_mf")
         if x.has_item:
-            fused = x.item()
-            i_mlp, i_mf = i_mlp + fused, i_mf + fused
-        u_mlp = x.private("u_mlp")
-        shape = torch.broadcast_shapes(u_mlp.shape, i_mlp.shape)
-        hidden = torch.cat([u_mlp.expand(shape), i_mlp.expand(shape)], dim=-1)
-        for name in ("tower1", "tower2", "tower3"):
+            i_mf = i_mf + x.item()
+        hidden = torch.relu(x.joined("tower1", x.private("u_mlp"), "i_mlp"))
+        for name in ("tower2", "tower3"):
             hidden = torch.relu(x.linear(name, hidden))
-        return x.linear("scorer", torch.cat([hidden, x.private("u_mf") * i_mf], dim=-1))[..., 0]
+        return x.matched("scorer", hidden, x.private("u_mf"), i_mf)

@@ -16,9 +16,10 @@ import math
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as nnf
 from pydantic import Field
 
-from fedvlr_plugin.backbones.contract import BackboneParams, ClientView, OwnRows, StateGroup
+from fedvlr_plugin.backbones.contract import BackboneParams, ClientView, OwnRows, Slopes, StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.fusion.views import Fusion
 
@@ -38,7 +39,7 @@ class FedRAP(FedAvg):
     Params: ClassVar[type[BackboneParams]] = FedRAPParams
     fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
     client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
-    linear: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
     own_rows: ClassVar[OwnRows] = "persistent"
     has_penalty: ClassVar[bool] = True
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
@@ -55,3 +56,13 @@ class FedRAP(FedAvg):
         item = x.item()
         apart = torch.clamp((x.own() - item) ** 2, max=self.rap.cap)
         return x.mean(item.abs()) * (self.rap.mu * ramp) - x.mean(apart) * (self.rap.lam * ramp)
+
+    def penalty_slopes(self, item: torch.Tensor, own: torch.Tensor, round: int) -> Slopes:
+        """With x = P - e: d/de = mu sign(e) + 2 lambda x and d/dP = -2 lambda x where x^2 <= cap, no x beyond."""
+        ramp = math.tanh(round / 10)
+        mu, lam, edge = self.rap.mu * ramp, self.rap.lam * ramp, math.sqrt(self.rap.cap)
+        apart, sign = own - item, item.sign()
+        value = mu * torch.einsum("kd,kd->k", sign, item)
+        value -= lam * torch.linalg.vector_norm(apart.clamp(-edge, edge), dim=1).square_()
+        apart -= nnf.hardshrink(apart, edge)  # zero beyond the cap
+        return Slopes(value, sign.mul_(mu).add_(apart, alpha=2 * lam), apart.mul_(-2 * lam))

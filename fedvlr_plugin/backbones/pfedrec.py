@@ -24,7 +24,7 @@ class PFedRec(FedAvg):
     name: ClassVar[str] = "PFedRec"
     fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
     client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
-    linear: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
     own_rows: ClassVar[OwnRows] = "fresh"
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
 

@@ -92,8 +92,12 @@ def measure(spec: RunSpec, data: PreparedData, execution: ExecutionConfig, round
         clients / wall,
         samples / wall,
         peak / 2**20,
-        floor_seconds(federation) if floor and federation.backbone.linear else None,
+        floor_seconds(federation) if floor and _has_floor(federation) else None,
     )
+
+
+def _has_floor(federation: Federation) -> bool:
+    return federation.backbone.linear and federation.backbone.own_rows == "none"
 
 
 def floor_seconds(federation: Federation) -> float:

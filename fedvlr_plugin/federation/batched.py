@@ -1,7 +1,7 @@
 """The batched engine: all clients of a block as one tensor program, block after block.
 
-Backbones with a linear head run in closed form (`folded`); all others run through autograd over padded gathers
-(`gathered`). All local epochs of a block run before the next block starts, so that its private state stays in
+Backbones with a linear head run in closed form (`folded`, with private item rows `folded_own`); all others run through
+autograd over padded gathers (`gathered`). All local epochs of a block run before the next block starts, so that its private state stays in
 cache. Blocks are slices of the slot order (largest clients first); their size follows from the bytes of private
 state and the number of samples, never from the number of threads. Imports the federation's parts.
 """
@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.backbones.contract import Backbone
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.apart import looks_large, run_block_apart
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
 from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.folded import FoldedProgram
+from fedvlr_plugin.federation.folded_own import FoldedOwnProgram
 from fedvlr_plugin.federation.gathered import GatheredProgram
 from fedvlr_plugin.federation.own_rows import OwnRows, OwnSnapshot
 from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock
@@ -27,7 +29,7 @@ from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.uploads import Collect, RunningSum, UploadShape
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
-SAMPLES_PER_BLOCK = {"folded": 65_536, "gathered": 16_384, "apart": 8_192}
+SAMPLES_PER_BLOCK = {"folded": 65_536, "folded_own": 4_096, "gathered": 16_384, "apart": 8_192}
 
 
 class BatchedEngine:
@@ -50,8 +52,13 @@ class BatchedEngine:
         if problem.backbone.own_rows != "none":
             self.own = OwnRows(problem, execution.memory_budget)
         self.program: FoldedProgram | GatheredProgram
-        if problem.backbone.linear:
-            self.program = FoldedProgram(problem, self.store)
+        self.kind = "gathered"
+        if not _folds(problem.backbone):
+            self.program = GatheredProgram(problem, self.store, self.own)
+        elif self.own is None:
+            self.kind, self.program = "folded", FoldedProgram(problem, self.store)
+        elif not problem.pairs:
+            self.kind, self.program = "folded_own", FoldedOwnProgram(problem, self.store, self.own)
         else:
             self.program = GatheredProgram(problem, self.store, self.own)
         self._full: dict[bool, list[tuple[torch.Tensor, BlockSampler]]] = {}
@@ -119,7 +126,7 @@ class BatchedEngine:
         if self.execution.block_clients is not None:
             return list(torch.split(slots, self.execution.block_clients)) if len(slots) else []
         most = max(1, STATE_BYTES_PER_BLOCK // self.store.bytes_per_client())
-        budget = SAMPLES_PER_BLOCK["apart" if apart else "folded" if self.problem.backbone.linear else "gathered"]
+        budget = SAMPLES_PER_BLOCK["apart" if apart else self.kind]
         blocks, begin, sizes = [], 0, samples.tolist()
         while begin < len(slots):
             fits = max(1, budget // min(sizes[begin], self.problem.sampler.batch_size))
@@ -202,3 +209,12 @@ class BatchedEngine:
     def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> object:
         dense = {name[len("dense.") :]: value for name, value in state.items() if name.startswith("dense.")}
         return (dense, None if self.own is None else self.own.load_snapshot(state))
+
+
+def _folds(backbone: Backbone) -> bool:
+    """Whether the closed form is all there is to it: a linear score, and a penalty's slopes by who wrote the penalty."""
+
+    def writer(method: str) -> type:
+        return next(kind for kind in type(backbone).__mro__ if method in vars(kind))
+
+    return backbone.linear and (not backbone.has_penalty or issubclass(writer("penalty_slopes"), writer("penalty")))

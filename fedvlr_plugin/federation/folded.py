@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
-from fedvlr_plugin.federation.ragged import bags, dots, totals
+from fedvlr_plugin.federation.ragged import DENSE_UNTIL, bags, dots, totals
 from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.sinks import Apart, RowSink, Sink, SumSink, touched_keys
@@ -35,6 +36,16 @@ class Residual(NamedTuple):
     samples: list[tuple[torch.Tensor, torch.Tensor]]
     bias: torch.Tensor | None
     losses: torch.Tensor
+
+
+@dataclass
+class LocalGradients:
+    """Room for a block's private gradients, used again each step; `pooled [B, Gd]` and its gradient's sum over steps."""
+
+    head: torch.Tensor
+    router: torch.Tensor | None
+    pooled: torch.Tensor | None
+    grad_pooled: torch.Tensor | None
 
 
 class FoldedProgram:
@@ -57,7 +68,7 @@ class FoldedProgram:
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
         """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
-        return self._train(sampler, state, alpha, self._steps(sampler, round), SumSink(self.sums))
+        return self._train(sampler, state, alpha, self._steps(sampler, round), SumSink(self.sums), round)
 
     def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
         """The same, with every client's upload (of weight 1) kept apart."""
@@ -66,7 +77,7 @@ class FoldedProgram:
         keys = touched_keys(sampler, steps, n_items, self.problem.router is not None)
         sink = RowSink(keys, n_items, self.table)
         alpha = self.table.new_ones(len(sampler.slots))
-        losses = self._train(sampler, state, alpha, steps, sink)
+        losses = self._train(sampler, state, alpha, steps, sink, round)
         return Apart(losses, keys, sink.rows, self.table.new_zeros(len(alpha), 0))
 
     def _steps(self, sampler: BlockSampler, round: int) -> Iterator[Step]:
@@ -74,49 +85,89 @@ class FoldedProgram:
             yield from sampler.epoch(round, epoch)
 
     def _train(
-        self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, steps: Iterable[Step], sink: Sink
+        self,
+        sampler: BlockSampler,
+        state: BlockState,
+        alpha: torch.Tensor,
+        steps: Iterable[Step],
+        sink: Sink,
+        round: int,
     ) -> torch.Tensor:
-        problem = self.problem
-        n_clients = len(sampler.slots)
-        pooled = sampler.pool(self.table) if problem.router is not None else None
-        grad_pooled = None if pooled is None else torch.zeros_like(pooled)
-        grad_head = torch.empty_like(state.head.values)
-        grad_router = None if state.router is None else torch.empty_like(state.router.values)
-        losses = torch.zeros(n_clients, dtype=problem.dtype, device=problem.device)
-        taken = torch.zeros(n_clients, dtype=torch.int64, device=problem.device)
-        width = problem.fusion.width
+        grads = self._gradients(sampler, state)
+        losses, taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
+        width = self.problem.fusion.width
         begin = time.perf_counter()
         for step in steps:
             drawn = time.perf_counter()
             self.seconds["sampling"] += drawn - begin
             b = step.clients
             theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
-            trace, q = self._fold(state, theta, None if pooled is None else pooled[:b])
-            residual = self._residual(step, q, bias)
-            losses[:b] += residual.losses
+            trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
             taken[:b] += 1
-            grad_q = self._spread(step, q, residual, alpha[:b], sink)
-            grad_head[:b, width] = 0.0 if residual.bias is None else residual.bias
-            if trace is None or state.router is None or grad_router is None or grad_pooled is None:
-                grad_head[:b, :width] = grad_q
+            dense = step.labels is not None and DENSE_UNTIL * len(step.items) > b * len(self.table)
+            grad_bias: torch.Tensor | None
+            if dense and isinstance(sink, SumSink):
+                loss, grad_q, grad_bias = self._dense(step, q, bias, alpha[:b], sink)
             else:
-                by_view = grad_q.view(b, -1, width)
-                grad_head[:b, :width] = (trace.weights[:, :, None] * by_view).sum(1)
-                grad_w = (by_view * theta[:, None]).sum(2)
-                shape = problem.router
-                if shape is not None:
-                    grad_pooled[:b] += shape.backward(state.router.values[:b], trace, grad_w, grad_router[:b])
-                self.store.update(state.router, grad_router[:b])
-            self.store.update(state.head, grad_head[:b])
+                residual = self._residual(step, q, bias)
+                grad_q, loss, grad_bias = (
+                    self._spread(step, q, residual, alpha[:b], sink),
+                    residual.losses,
+                    residual.bias,
+                )
+            losses[:b] += loss
+            self._descend(state, grads, trace, grad_q, grad_bias)
             begin = time.perf_counter()
             self.seconds["local"] += begin - drawn
-        if grad_pooled is not None:
-            begin = time.perf_counter()
-            sizes = torch.diff(sampler.history_indptr).clamp(min=1)
-            share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
-            sink.add(sampler.history_items, grad_pooled, sampler.history_owner, share)
-            self.seconds["uplink"] += time.perf_counter() - begin
+        self._unpool(sampler, grads, alpha, sink)
         return losses / taken.clamp(min=1)
+
+    def _gradients(self, sampler: BlockSampler, state: BlockState) -> LocalGradients:
+        pooled = sampler.pool(self.table) if self.problem.router is not None else None
+        return LocalGradients(
+            torch.empty_like(state.head.values),
+            None if state.router is None else torch.empty_like(state.router.values),
+            pooled,
+            None if pooled is None else torch.zeros_like(pooled),
+        )
+
+    def _descend(
+        self,
+        state: BlockState,
+        grads: LocalGradients,
+        trace: RouterTrace | None,
+        grad_q: torch.Tensor,
+        grad_bias: torch.Tensor | None,
+        grad_theta: torch.Tensor | None = None,
+        grad_weights: torch.Tensor | None = None,
+    ) -> None:
+        """Steps router and head by dL/dQ and dL/db; what else reaches theta and the router's weights is added."""
+        b, width, router = len(grad_q), self.problem.fusion.width, self.problem.router
+        head = grads.head[:b]
+        head[:, width] = 0.0 if grad_bias is None else grad_bias
+        if trace is None or router is None or state.router is None or grads.router is None or grads.grad_pooled is None:
+            head[:, :width] = grad_q
+        else:
+            by_view = grad_q.view(b, -1, width)
+            head[:, :width] = (trace.weights[:, :, None] * by_view).sum(1)
+            grad_w = (by_view * state.head.values[:b, None, :width]).sum(2)
+            if grad_weights is not None:
+                grad_w += grad_weights
+            grads.grad_pooled[:b] += router.backward(state.router.values[:b], trace, grad_w, grads.router[:b])
+            self.store.update(state.router, grads.router[:b])
+        if grad_theta is not None:
+            head[:, :width] += grad_theta
+        self.store.update(state.head, head)
+
+    def _unpool(self, sampler: BlockSampler, grads: LocalGradients, alpha: torch.Tensor, sink: Sink) -> None:
+        """Sends the pooled histories' gradient, summed over the round's steps, to the items of the histories."""
+        if grads.grad_pooled is None:
+            return
+        begin = time.perf_counter()
+        sizes = torch.diff(sampler.history_indptr).clamp(min=1)
+        share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
+        sink.add(sampler.history_items, grads.grad_pooled, sampler.history_owner, share)
+        self.seconds["uplink"] += time.perf_counter() - begin
 
     def _fold(
         self, state: BlockState, theta: torch.Tensor, pooled: torch.Tensor | None
@@ -127,21 +178,45 @@ class FoldedProgram:
         trace = self.problem.router.forward(state.router.values[: len(theta)], pooled)
         return trace, (trace.weights[:, :, None] * theta[:, None, :]).view(len(theta), -1)
 
+    def _dense(
+        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, sink: SumSink
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Losses, dL/dQ and dL/db by whole products: the residual R `[b, n_items]` is built and used three times."""
+        if step.labels is None:
+            raise RuntimeError("pairs take sampled products")
+        cells = step.cells(len(self.table))
+        scores = torch.addmm(bias[:, None], q, self.table.t()).view(-1).index_select(0, cells)
+        positive = torch.sigmoid(scores)
+        r = torch.sub(positive, step.labels)
+        # softplus(s) = relu(s) - log sigmoid(|s|), and sigmoid(|s|) is there already
+        each = torch.maximum(positive, 1.0 - positive).log_().neg_()
+        each += scores.relu().addcmul_(scores, step.labels, value=-1.0)
+        share = step.share
+        residual = q.new_zeros(len(q) * len(self.table)).scatter_add_(0, cells, r).view(len(q), -1)
+        grad_q = (residual @ self.table).mul_(share[:, None])
+        grad_bias = residual.sum(1).mul_(share)
+        begin = time.perf_counter()
+        sink.sums.addmm_(residual.t(), q * (alpha * share)[:, None])
+        spent = time.perf_counter() - begin
+        self.seconds["uplink"] += spent
+        self.seconds["local"] -= spent
+        return totals(each, step.indptr).mul_(share), grad_q, grad_bias
+
     def _residual(self, step: Step, q: torch.Tensor, bias: torch.Tensor) -> Residual:
         share = step.share.index_select(0, step.owner)
         scores = dots(q, self.table, step.indptr, step.owner, step.items)
         if step.positives is not None:
             margin = dots(q, self.table, step.indptr, step.owner, step.positives) - scores
             r = torch.sigmoid(-margin) * share
-            losses = totals(-nnf.logsigmoid(margin) * share, step.owner, step.clients)
+            losses = totals(-nnf.logsigmoid(margin) * share, step.indptr)
             return Residual([(step.items, r), (step.positives, -r)], None, losses)
         if step.labels is None:
             raise RuntimeError("a step has labels or pairs")
         scores = scores + bias.index_select(0, step.owner)
         r = (torch.sigmoid(scores) - step.labels) * share
         each = nnf.softplus(scores) - step.labels * scores
-        losses = totals(each * share, step.owner, step.clients)
-        return Residual([(step.items, r)], totals(r, step.owner, step.clients), losses)
+        losses = totals(each * share, step.indptr)
+        return Residual([(step.items, r)], totals(r, step.indptr), losses)
 
     def _spread(self, step: Step, q: torch.Tensor, residual: Residual, alpha: torch.Tensor, sink: Sink) -> torch.Tensor:
         """Adds (alpha R)^T Q to the uplink and returns dL/dQ = R F `[b, G * width]`."""

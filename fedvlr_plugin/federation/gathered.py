@@ -18,7 +18,7 @@ import torch.nn.functional as nnf
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
 from fedvlr_plugin.federation.inputs import ApartInputs, Inputs, WholeInputs
 from fedvlr_plugin.federation.own_rows import OwnBlock, OwnRows
-from fedvlr_plugin.federation.padded import Layout, PaddedView
+from fedvlr_plugin.federation.padded import Layout, PaddedView, take_through
 from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.sinks import Apart, touched_keys
@@ -35,14 +35,23 @@ class GatheredProgram:
         self.equal = problem.backbone.client_weight == "equal"
         self.alpha = 1.0
         self.received: dict[str, torch.Tensor] = {}
+        self.through: dict[str, torch.Tensor] = {}
+        self.through_leaves: dict[str, torch.Tensor] = {}
 
     def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
         """Takes a round's broadcast in; views are laid out `[n_items, G, width]` for gathering."""
         self.received = {name: value.clone().requires_grad_() for name, value in _by_item(broadcast).items()}
+        with torch.enable_grad():
+            joins = self.problem.backbone.joins()
+            self.through = take_through(joins, self.problem.fusion.width, self.received)
+        self.through_leaves = {name: value.detach().requires_grad_() for name, value in self.through.items()}
         self.alpha = 1.0
 
     def collect(self) -> dict[str, torch.Tensor]:
         """The summed uplink, in the broadcast's shapes."""
+        ways = [(self.through[n], leaf.grad) for n, leaf in self.through_leaves.items() if leaf.grad is not None]
+        if ways:
+            torch.autograd.backward([product for product, _ in ways], [grad for _, grad in ways])
         sums = {}
         for name, leaf in self.received.items():
             grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad * self.alpha
@@ -55,7 +64,7 @@ class GatheredProgram:
             self.alpha = float(alpha[0])
             alpha = torch.ones_like(alpha)
         steps = self._steps(sampler, round)
-        return self._train(sampler, state, alpha, round, steps, WholeInputs(self.received))
+        return self._train(sampler, state, alpha, round, steps, WholeInputs(self.received | self.through_leaves))
 
     def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
         """The same, with every client's upload (of weight 1) kept apart."""

@@ -26,18 +26,24 @@ def step_rows(
     grad: torch.Tensor,
     counts: torch.Tensor,
     lr: float,
+    indptr: torch.Tensor | None = None,
 ) -> None:
-    """One step in place on `values [B, P]` with `grad [B, P]`; `counts [B]` already count this step."""
+    """One step in place on `values [B, P]` with `grad [B, P]`; `counts [B]` already count this step.
+
+    With `indptr [C + 1]` client c has the rows `indptr[c]:indptr[c + 1]`, and `counts [C]` are the clients'.
+    """
     if optimizer == "sgd" or moments is None:
         values.add_(grad, alpha=-lr)
         return
     ages, lengths = torch.unique_consecutive(counts, return_counts=True)
     if len(ages) > _MAX_RUNS or not values.is_contiguous():
-        adam_rows(values, *moments, grad, counts, lr)
+        each = counts if indptr is None else counts.repeat_interleave(torch.diff(indptr))
+        adam_rows(values, *moments, grad, each, lr)
         return
+    ends = lengths.cumsum(0) if indptr is None else indptr[lengths.cumsum(0)]
     begin = 0
-    for age, length in zip(ages.tolist(), lengths.tolist(), strict=True):
-        rows = slice(begin, begin + length)
+    for age, end in zip(ages.tolist(), ends.tolist(), strict=True):
+        rows = slice(begin, end)
         adam(
             [values[rows]],
             [grad[rows]],
@@ -54,7 +60,7 @@ def step_rows(
             eps=EPS,
             maximize=False,
         )
-        begin += length
+        begin = end
 
 
 def adam_rows(

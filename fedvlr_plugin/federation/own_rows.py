@@ -1,10 +1,10 @@
 """Private item rows (PFedRec's Delta, FedRAP's P): only what a client touched, within a memory budget.
 
-A dense users x items x d table is 10.3 GB on Movie, so none is ever built. Rows live in an *arena*, one row of
-`[k, d]` per touched (client, item) pair, k = 3 with Adam's moments and 1 without; each client keeps two small
-arrays, its touched items (ascending) and their arena rows. The arena is anonymous memory, mapped lazily, until
-the budget is used up; further rows go to a memory-mapped scratch file, whose pages are dropped from the process
-after every block. Rows that a batch does not touch are frozen (SparseAdam). Imports `setup` only.
+A dense users x items x d table is 10.3 GB on Movie, so none is ever built. Rows live in *arenas*, one row `[d]` per
+touched (client, item) pair, in the arena of values and, where Adam's moments outlive a round, in one for each; each
+client keeps two small arrays, its touched items (ascending) and their rows. An arena is anonymous memory, mapped
+lazily, until the budget is used up; further rows go to a memory-mapped scratch file, whose pages are dropped from the
+process after every block. Rows that a batch does not touch are frozen (SparseAdam). Imports `setup` only.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Arena:
         w = self.width if width is None else width
         low = rows < self.in_memory
         if low.all():
-            return self._memory[:, :w][rows]
+            return self._memory.take(rows, axis=0) if w == self.width else self._memory[:, :w][rows]
         out = np.empty((len(rows), w), dtype=self.dtype)
         out[low] = self._memory[:, :w][rows[low]]
         if self._file is not None:
@@ -156,21 +156,31 @@ class OwnRows:
         self.copies = 3 if problem.spec.training.client_optimizer == "adam" else 1
         self.fresh = problem.backbone.own_rows == "fresh"
         self.lost = not problem.spec.protocol.keep_private_state and "own" in problem.backbone.forgets
-        width = self.copies * self.dim
-        dtype = NUMPY_DTYPES[problem.dtype]
-        check_budget(budget, self.n_items, width, dtype.itemsize)
+        self.dtype = NUMPY_DTYPES[problem.dtype]
+        check_budget(budget, self.n_items, self.copies * self.dim, self.dtype.itemsize)
         n_users = problem.histories.n_slots
-        self.arena = Arena(n_users * self.n_items, width, dtype, budget // 2)
+        self.arena, *self.moments = self._arenas(n_users)
         self.items: list[Ids] = [EMPTY] * n_users
         self.rows: list[Ids] = [EMPTY] * n_users
         self.steps = torch.zeros(n_users, dtype=torch.int64)
         self.values: Arena = self.arena
 
+    def _arenas(self, n_users: int) -> list[Arena]:
+        """Arenas of the values and of the moments that are kept; rows with the same number belong together."""
+        kept = 1 if self.fresh else self.copies
+        return [Arena(n_users * self.n_items, self.dim, self.dtype, self.budget // 2 // kept) for _ in range(kept)]
+
+    def _allocate(self, n: int) -> Ids:
+        for moment in self.moments:
+            moment.allocate(n)
+        return self.arena.allocate(n)
+
     def forget(self, slots: torch.Tensor) -> None:
         """Sets clients' rows back to zero, with fresh moments."""
         for slot in slots.tolist():
             rows = self.rows[slot]
-            self.arena.write(rows, np.zeros((len(rows), self.arena.width), dtype=self.arena.dtype))
+            for arena in (self.arena, *self.moments):
+                arena.write(rows, np.zeros((len(rows), self.dim), dtype=self.dtype))
         self.steps[slots.cpu()] = 0
 
     def checkout(self, slots: torch.Tensor, keys: torch.Tensor) -> OwnBlock:
@@ -185,10 +195,10 @@ class OwnRows:
             rows[part] = self._rows_of(slot, wanted[part] - c * self.n_items)
         if self.fresh:
             self.steps[slots.cpu()] = 0
-            data = torch.zeros(len(rows), self.arena.width, dtype=self.problem.dtype, device=device)
+            zeros = torch.zeros(self.copies, len(rows), self.dim, dtype=self.problem.dtype, device=device)
+            parts = list(zeros.unbind())
         else:
-            data = torch.from_numpy(self.arena.read(rows)).to(device)
-        parts = [p.contiguous() for p in data.split(self.dim, dim=1)]
+            parts = [torch.from_numpy(arena.read(rows)).to(device) for arena in (self.arena, *self.moments)]
         moments = (parts[1], parts[2]) if self.copies == 3 else None
         steps = self.steps[slots.cpu()].to(device)
         return OwnBlock(keys, torch.from_numpy(owner).to(device), parts[0], moments, steps, rows)
@@ -198,17 +208,18 @@ class OwnRows:
         if self.fresh:
             spare = self.rows[slot]
             if len(spare) < len(items):
-                spare = np.concatenate([spare, self.arena.allocate(len(items) - len(spare))])
+                spare = np.concatenate([spare, self._allocate(len(items) - len(spare))])
             self.items[slot], self.rows[slot] = items, spare[: len(items)]
             return self.rows[slot]
-        merged = np.union1d(self.items[slot], items)
-        if len(merged) > len(self.items[slot]):
-            rows = np.empty(len(merged), dtype=np.int64)
-            known = np.isin(merged, self.items[slot], assume_unique=True)
-            rows[known] = self.rows[slot]
-            rows[~known] = self.arena.allocate(int((~known).sum()))
-            self.items[slot], self.rows[slot] = merged, rows
-        return self.rows[slot][np.searchsorted(self.items[slot], items)]
+        have = self.items[slot]
+        place = np.searchsorted(have, items)
+        new = np.ones(len(items), dtype=bool)
+        new[place < len(have)] = have[place[place < len(have)]] != items[place < len(have)]
+        if new.any():
+            self.rows[slot] = np.insert(self.rows[slot], place[new], self._allocate(int(new.sum())))
+            self.items[slot] = np.insert(have, place[new], items[new])
+            place += np.cumsum(new) - new
+        return self.rows[slot][place]
 
     def update(self, block: OwnBlock, touched: torch.Tensor, grad: torch.Tensor) -> None:
         """SparseAdam (or SGD) on the rows `touched [D]` of a block with `grad [D, d]`; steps are counted already."""
@@ -226,19 +237,24 @@ class OwnRows:
     def checkin(self, slots: torch.Tensor, block: OwnBlock) -> None:
         """Writes a block's rows back."""
         parts = [block.values, *(block.moments or ())]
-        self.arena.write(block.rows, torch.cat(parts, dim=1).cpu().numpy())
+        for arena, part in zip((self.arena, *self.moments), parts, strict=False):  # a fresh client's moments end here
+            arena.write(block.rows, part.cpu().numpy())
         self.steps[slots.cpu()] = block.steps.cpu()
 
     def dense(self, slots: torch.Tensor) -> torch.Tensor:
         """Values of a few clients for evaluation, `[B, n_items, d]`, zero where untouched (or lost)."""
-        out = np.zeros((len(slots) * self.n_items, self.dim), dtype=self.arena.dtype)
-        if self.lost:
-            return torch.from_numpy(out).view(len(slots), self.n_items, self.dim).to(self.problem.device)
-        ids = slots.tolist()
-        at = [self.items[slot] + c * self.n_items for c, slot in enumerate(ids)]
-        rows = [self.rows[slot] for slot in ids]
-        out[np.concatenate(at)] = self.values.read(np.concatenate(rows), self.dim)
+        out = np.zeros((len(slots) * self.n_items, self.dim), dtype=self.dtype)
+        keys, values = self.touched(slots)
+        out[keys.cpu().numpy()] = values.cpu().numpy()
         return torch.from_numpy(out).view(len(slots), self.n_items, self.dim).to(self.problem.device)
+
+    def touched(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of a few clients for evaluation: position in `slots` * n_items + item `[T]`, and values `[T, d]`."""
+        ids = [] if self.lost else slots.tolist()
+        at = np.concatenate([EMPTY, *(self.items[slot] + c * self.n_items for c, slot in enumerate(ids))])
+        rows = np.concatenate([EMPTY, *(self.rows[slot] for slot in ids)])
+        device = self.problem.device
+        return torch.from_numpy(at).to(device), torch.from_numpy(self.values.read(rows)).to(device)
 
     def export(self) -> dict[str, torch.Tensor]:
         """All rows as tensors: `own.sizes [n_slots]`, `own.items [T]`, `own.values [T, d]`."""
@@ -246,21 +262,24 @@ class OwnRows:
         return {
             "own.sizes": torch.tensor([len(items) for items in self.items]),
             "own.items": torch.from_numpy(np.concatenate([EMPTY, *self.items])),
-            "own.values": torch.from_numpy(self.values.read(rows, self.dim)),
+            "own.values": torch.from_numpy(self.values.read(rows)),
         }
 
     def training_state(self) -> dict[str, torch.Tensor]:
-        """Everything that training goes on from: as `export`, with moments `[T, copies * d]`, and each slot's steps."""
+        """What training goes on from: as `export`, with the kept moments side by side, and each slot's steps."""
         rows = np.concatenate([EMPTY, *self.rows])
-        return self.export() | {"own.values": torch.from_numpy(self.arena.read(rows)), "own.steps": self.steps}
+        values = np.concatenate([arena.read(rows) for arena in (self.arena, *self.moments)], axis=1)
+        return self.export() | {"own.values": torch.from_numpy(values), "own.steps": self.steps}
 
     def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Puts it back."""
         sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
         items = state["own.items"].cpu().numpy()
-        self.arena = Arena(len(self.items) * self.n_items, self.arena.width, self.arena.dtype, self.budget // 2)
-        rows = self.arena.allocate(len(items))
-        self.arena.write(rows, state["own.values"].cpu().numpy())
+        self.arena, *self.moments = self._arenas(len(self.items))
+        rows = self._allocate(len(items))
+        parts = state["own.values"].cpu().split(self.dim, dim=1)
+        for arena, part in zip((self.arena, *self.moments), parts, strict=False):
+            arena.write(rows, part.numpy())
         self.items, self.rows = np.split(items, sizes), np.split(rows, sizes)
         self.steps.copy_(state["own.steps"])
         self.values = self.arena
@@ -269,7 +288,7 @@ class OwnRows:
         """Puts exported rows in force for evaluation."""
         sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
         items = state["own.items"].cpu().numpy()
-        self.values = Arena(max(len(items), 1), self.dim, self.arena.dtype, self.budget)
+        self.values = Arena(max(len(items), 1), self.dim, self.dtype, self.budget)
         rows = self.values.allocate(len(items))
         self.values.write(rows, state["own.values"].cpu().numpy())
         self.items, self.rows = np.split(items, sizes), np.split(rows, sizes)
@@ -277,18 +296,18 @@ class OwnRows:
     def snapshot(self) -> OwnSnapshot:
         """A copy of every value (not the moments), kept within the same kind of budget."""
         used = self.arena.used
-        copy = Arena(max(used, 1), self.dim, self.arena.dtype, self.budget // 4)
+        copy = Arena(max(used, 1), self.dim, self.dtype, self.budget // 4)
         copy.allocate(used)
         for begin in range(0, used, 1 << 16):
             rows = np.arange(begin, min(used, begin + (1 << 16)), dtype=np.int64)
-            copy.write(rows, self.arena.read(rows, self.dim))
+            copy.write(rows, self.arena.read(rows))
         return OwnSnapshot(list(self.items), list(self.rows), copy, used)
 
     def load_snapshot(self, state: Mapping[str, torch.Tensor]) -> OwnSnapshot:
         """A snapshot from its tensors."""
         sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
         items = state["own.items"].cpu().numpy()
-        copy = Arena(max(len(items), 1), self.dim, self.arena.dtype, self.budget // 4)
+        copy = Arena(max(len(items), 1), self.dim, self.dtype, self.budget // 4)
         rows = copy.allocate(len(items))
         copy.write(rows, state["own.values"].cpu().numpy())
         return OwnSnapshot(np.split(items, sizes), np.split(rows, sizes), copy, len(items))

@@ -1,10 +1,12 @@
 """A block of clients as a backbone sees it: padded samples `[B, S]`, or all items. See `backbones.contract`.
 
-Imports nothing of ours.
+What is broadcast stays as it is for a whole round, so a layer that is applied to item rows may be taken through the
+tables once (`through.*`), and samples then gather rows of the product. Imports nothing of ours.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,7 +44,10 @@ class PaddedView:
         return table.index_select(0, self.items.reshape(-1)).view(*self.items.shape, -1)
 
     def item(self) -> torch.Tensor:
-        views = self.received["views"]
+        return self._mixed(self.received["views"])
+
+    def _mixed(self, views: torch.Tensor) -> torch.Tensor:
+        """Each client's mixture of `views [n, G, w]` at the items."""
         if self.weights is None:
             return self._rows(views[:, 0])
         n_views, width = views.shape[1:]
@@ -65,11 +70,44 @@ class PaddedView:
             return torch.baddbmm(bias[:, None], x.expand(len(weight), -1, -1), weight.transpose(1, 2))
         return nnf.linear(x, weight, bias)
 
+    def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
+        weight, bias = self.received[f"layer.{name}.weight"], self.received[f"layer.{name}.bias"]
+        of_user, of_row = weight.split([user.shape[-1], weight.shape[-1] - user.shape[-1]], dim=-1)
+        shift = torch.matmul(user, of_user.transpose(-1, -2)) + (bias if weight.dim() == 2 else bias[:, None])
+        through = f"through.{name}"
+        if through in self.received:
+            rows = self._rows(self.received[through])
+            if self.has_item:
+                rows = rows + self._mixed(self.received[f"{through}.views"])
+            return rows + shift
+        rows = self.table(table) + self.item() if self.has_item else self.table(table)
+        return torch.matmul(rows, of_row.transpose(-1, -2)) + shift
+
+    def matched(self, name: str, hidden: torch.Tensor, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.received[f"layer.{name}.weight"], self.received[f"layer.{name}.bias"]
+        of_hidden, of_product = weight.split([hidden.shape[-1], user.shape[-1]], dim=-1)
+        if weight.dim() == 2:
+            of_hidden, of_product = of_hidden[None], of_product[None]
+        of_user = (user * of_product).transpose(1, 2)
+        scores = torch.matmul(hidden, of_hidden.transpose(1, 2)) + torch.matmul(rows, of_user)
+        return (scores + (bias if bias.dim() == 1 else bias[:, None]))[..., 0]
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         if self.mask is None:
             return values.mean(dim=(1, 2))
         kept = torch.where(self.mask[..., None], values, 0.0).sum((1, 2))
         return kept / (self.mask.sum(1) * values.shape[-1])
+
+
+def take_through(joins: Mapping[str, str], dim: int, received: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The item side of each joined layer, for all items: `through.layer [n, n_out]`, `through.layer.views [n, G, n_out]`."""
+    out = {}
+    for layer, table in joins.items():
+        of_row = received[f"layer.{layer}.weight"][:, -dim:]
+        out[f"through.{layer}"] = received[f"table.{table}"] @ of_row.t()
+        if "views" in received:
+            out[f"through.{layer}.views"] = received["views"] @ of_row.t()
+    return out
 
 
 @dataclass

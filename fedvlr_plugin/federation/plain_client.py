@@ -46,6 +46,13 @@ class PlainView:
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         return nnf.linear(x, self.broadcast[f"layer.{name}.weight"], self.broadcast[f"layer.{name}.bias"])
 
+    def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
+        rows = self.table(table) + self.item() if self.has_item else self.table(table)
+        return self.linear(name, torch.cat([user.expand(1, rows.shape[1], -1), rows], dim=-1))
+
+    def matched(self, name: str, hidden: torch.Tensor, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return self.linear(name, torch.cat([hidden, user * rows], dim=-1))[..., 0]
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         return values.mean(dim=(1, 2))
 

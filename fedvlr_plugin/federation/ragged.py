@@ -20,13 +20,14 @@ import torch
 import torch.nn.functional as nnf
 
 DENSE_FROM = 25
+DENSE_UNTIL = 8  # cells per sample up to which whole products are cheaper than sampled ones, all the way
 
 
 def dots(
     q: torch.Tensor, table: torch.Tensor, indptr: torch.Tensor, owner: torch.Tensor, items: torch.Tensor
 ) -> torch.Tensor:
     """`[K]`: q `[B, w]` of each sample's owner times table `[n, w]` at its item."""
-    if 2 * len(items) > len(q) * len(table):
+    if DENSE_UNTIL * len(items) > len(q) * len(table):
         return (q @ table.t()).view(-1).index_select(0, owner * len(table) + items)
     if q.device.type != "cpu":
         return (q[owner] * table[items]).sum(1)
@@ -60,6 +61,6 @@ def scatter(
     out.index_add_(0, items, rows.mul_(weights[:, None]))
 
 
-def totals(values: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:
-    """`[n]`: sums of `values [K]` by owner."""
-    return values.new_zeros(n).index_add_(0, owner, values)
+def totals(values: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
+    """`[B]`: sums of `values [K]` over each owner's samples."""
+    return torch.segment_reduce(values, "sum", offsets=indptr)

@@ -30,6 +30,9 @@ class Sink(Protocol):
     def add(self, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor) -> None:
         """Adds weights `[K]` times q `[B, w]` of each sample's owner at its item."""
 
+    def add_rows(self, items: torch.Tensor, owner: torch.Tensor, rows: torch.Tensor) -> None:
+        """Adds rows `[K, w]` at the owners' items."""
+
 
 class SumSink:
     """One sum `[n_items, w]` over all clients, changed in place."""
@@ -40,6 +43,9 @@ class SumSink:
     def add(self, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor) -> None:
         scatter(self.sums, items, q, owner, weights)
 
+    def add_rows(self, items: torch.Tensor, owner: torch.Tensor, rows: torch.Tensor) -> None:
+        self.sums.index_add_(0, items, rows)
+
 
 class RowSink:
     """A row for each key (position * n_items + item, ascending)."""
@@ -49,8 +55,10 @@ class RowSink:
         self.rows = like.new_zeros(len(keys), like.shape[1])
 
     def add(self, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor) -> None:
-        place = torch.searchsorted(self.keys, owner * self.n_items + items)
-        self.rows.index_add_(0, place, q.index_select(0, owner).mul_(weights[:, None]))
+        self.add_rows(items, owner, q.index_select(0, owner).mul_(weights[:, None]))
+
+    def add_rows(self, items: torch.Tensor, owner: torch.Tensor, rows: torch.Tensor) -> None:
+        self.rows.index_add_(0, torch.searchsorted(self.keys, owner * self.n_items + items), rows)
 
 
 def touched_keys(block: HistoryBlock, steps: Sequence[Step], n_items: int, history: bool) -> torch.Tensor:

@@ -38,6 +38,13 @@ class View:
         weight, bias = self.layers[name]
         return x @ torch.from_numpy(weight).T + torch.from_numpy(bias)
 
+    def joined(self, name, user, table):
+        rows = self.table(table) + (self.item() if self.has_item else 0)
+        return self.linear(name, torch.cat([user.expand(1, S, -1), rows], dim=-1))
+
+    def matched(self, name, hidden, user, rows):
+        return self.linear(name, torch.cat([hidden, user * rows], dim=-1))[..., 0]
+
     def mean(self, values):
         return values.mean(dim=(1, 2))
 

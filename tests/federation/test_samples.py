@@ -9,7 +9,7 @@ from toy import SIZES, make_toy
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.federation.samples import Histories, Sampler
-from fedvlr_plugin.rng import Stream, below, client_keys
+from fedvlr_plugin.rng import Stream, below, bits32, client_keys
 
 
 def sampler(batch_size=10_000, pairs=False, negatives=4, pool="all_items", seed=3, interactions=None):
@@ -115,3 +115,15 @@ def test_a_client_that_has_every_item_draws_nothing():
     (step,) = chosen.block(torch.arange(2)).epoch(1, 0)
     assert step.items[step.owner == 0].tolist() == [0, 1, 2]
     assert len(step.items[step.owner == 1]) == 5
+
+
+def test_the_packed_sort_shuffles_as_a_stable_argsort_does():
+    chosen = sampler(batch_size=7)
+    block = chosen.block(active(chosen))
+    assert block.several > 1
+    head = int(block.indptr[block.several])
+    owner = block.owner[:head]
+    keys = client_keys(3, Stream.SHUFFLE, 2, 1, block.users).index_select(0, owner)
+    random = bits32(keys, torch.arange(head) - block.indptr[owner])
+    expected = torch.cat([torch.argsort((owner << 32) + random, stable=True), torch.arange(head, block.n_samples)])
+    assert torch.equal(block._shuffle(2, 1), expected)
