@@ -6,7 +6,8 @@ A table stands between two comments; what is between them is replaced as a whole
     <!-- end of table -->
 
 `profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
-is the table of faults (`fault_table`). Imports `rebuild`, `table`, `layouts`, `fault_table`.
+is the table of faults (`fault_table`). Those of privacy are in `readme_privacy`. Imports `rebuild`, `table`, `layouts`,
+`fault_table`, `readme_privacy`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 
 from fedvlr_plugin.benchmark.fault_table import fault_table
 from fedvlr_plugin.benchmark.layouts import table_and_caption
+from fedvlr_plugin.benchmark.readme_privacy import refresh_privacy
 from fedvlr_plugin.benchmark.rebuild import stored_specs
 from fedvlr_plugin.benchmark.rows import known_rows
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -37,7 +39,7 @@ def refresh(text: str, store: ResultsStore) -> str:
     def block(found: re.Match[str]) -> str:
         return f"<!-- table2 {found['options']} -->\n{_make(found['options'], store)}{END}"
 
-    return BLOCK.sub(block, text)
+    return refresh_privacy(BLOCK.sub(block, text), store)
 
 
 def _make(options: str, store: ResultsStore) -> str:
