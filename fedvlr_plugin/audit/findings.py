@@ -143,23 +143,31 @@ def _figures(found: Sequence[Sight]) -> dict[str, Estimate]:
         if len(values):
             around = mean_interval(values, _rng())
             out[name] = Estimate(mean=float(values.mean()), low=around.low, high=around.high)
-    pairs = [pair for sight in found for pair in sight.routers]
-    if pairs:
-        router = _router(pairs)
+    if found[0].routers:
+        router = _router([sight.routers for sight in found])
         if router is not None:
             out["router"] = router
     return out
 
 
-def _router(pairs: Sequence[tuple[FloatArray, FloatArray]], n: int = RESAMPLES) -> Estimate | None:
-    """Correlation of guessed and true router weights over clients; None where either does not vary."""
-    guesses, truths = (torch.from_numpy(np.stack([pair[i] for pair in pairs])) for i in (0, 1))
+def _router(seeds: Sequence[Sequence[tuple[FloatArray, FloatArray]]], n: int = RESAMPLES) -> Estimate | None:
+    """Correlation of guessed and true router weights over the clients of a seed; None where either does not vary.
+
+    Each seed's mean is taken away, or what all clients of a seed share would count as knowledge of one of them.
+    """
+    guesses, truths = (torch.from_numpy(np.concatenate([_centred(part, i) for part in seeds])) for i in (0, 1))
     mean, rng = correlation(guesses, truths), _rng()
     if math.isnan(mean):
         return None
-    drawn = [correlation(guesses[i], truths[i]) for i in (rng.integers(0, len(pairs), len(pairs)) for _ in range(n))]
+    drawn = [correlation(guesses[i], truths[i]) for i in (rng.integers(0, len(truths), len(truths)) for _ in range(n))]
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(mean=mean, low=float(low), high=float(high))
+
+
+def _centred(pairs: Sequence[tuple[FloatArray, FloatArray]], which: int) -> FloatArray:
+    values: FloatArray = np.stack([pair[which] for pair in pairs])
+    centred: FloatArray = values - values.mean(0)
+    return centred
 
 
 def _rng() -> np.random.Generator:

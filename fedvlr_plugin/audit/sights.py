@@ -42,8 +42,8 @@ def draw_audited(seed: int, n_users: int, most: int) -> torch.Tensor:
 
 
 def with_noise(rows: torch.Tensor, scale: float, seed: int, round: int, user: int) -> torch.Tensor:
-    """Rows with N(0, scale^2) on every entry, of this client in this round."""
-    source = generator(seed, Stream.AUDIT, NOISE, round, user)
+    """Rows with N(0, scale^2) on every entry, of this client in this round; another scale is another draw."""
+    source = generator(seed, Stream.AUDIT, NOISE, round, user, int(scale * 1e9))
     return rows + scale * torch.randn(rows.shape, dtype=torch.float64, generator=source)
 
 

@@ -69,14 +69,15 @@ def test_one_local_step_gives_head_and_router_away_exactly(make_spec):
 
 def test_a_plain_uplink_tells_the_history_and_a_masked_one_nothing(make_spec, data):
     spec = make_spec("FedAvg+ours", rounds=3, participation=1.0, batch_size=2048)
-    found = trace(spec, Level("none", None), data, 80)
-    lines = {line.sight: line.figures for line in sight_lines([found])}
+    found = [trace(spec.model_copy(update={"seed": seed}), Level("none", None), data, 80) for seed in (1, 2)]
+    lines = {line.sight: line.figures for line in sight_lines(found)}
     plain, masked = lines[sights.UPLOAD], lines[sights.MASKED]
     assert plain["auc"].mean > 0.99 and plain["hit@n"].mean > 0.95 and plain["head"].mean > 0.9
     assert plain["random"].low < 0.5 < plain["random"].high
     assert masked["auc"].low < 0.5 < masked["auc"].high and abs(masked["head"].mean) < 0.3
     summed = lines[sights.SUM]
     assert abs(summed["auc"].mean - summed["other"].mean) < 0.1  # popularity: no more of this client than of the next
+    assert plain["router"].mean > 0.8 and "router" not in summed  # the same guess for all of a seed is no knowledge
 
 
 def test_masked_words_are_uniform(make_spec):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.readme_tables import BLOCK, END, refresh
 from fedvlr_plugin.benchmark.readme_privacy import BLOCK as PRIVACY
+from fedvlr_plugin.benchmark.readme_tables import BLOCK, END, refresh
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.errors import ConfigError, ResultsError
 
