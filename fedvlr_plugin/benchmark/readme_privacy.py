@@ -2,6 +2,7 @@
 
     <!-- table4 profile=quick datasets=ku,ml folder=table4 -->     Table 4, compact; its runs lie in a store of their own
     <!-- audit dataset=ku row=FedAvg+ours profile=quick show=seen -->       the audit: `seen` or `members`
+    <!-- attacks dataset=ku row=FedAvg profile=quick -->                   the attack bench, means over seeds
     <!-- end of table -->
 
 Imports `table4_stored`, `table4_compact`; `audit` where a block asks for it.
@@ -10,7 +11,7 @@ Imports `table4_stored`, `table4_compact`; `audit` where a block asks for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -21,10 +22,13 @@ from fedvlr_plugin.benchmark.table4_stored import stored_lines
 from fedvlr_plugin.errors import ConfigError, did_you_mean
 
 END = "<!-- end of table -->"
-BLOCK = re.compile(r"<!-- (?P<kind>table4|audit) (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- (?P<kind>table4|audit|attacks) (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL
+)
 KEYS: Mapping[str, Sequence[str]] = {
     "table4": ("profile", "datasets", "folder"),
     "audit": ("dataset", "row", "profile", "show"),
+    "attacks": ("dataset", "row", "profile"),
 }
 
 
@@ -37,7 +41,7 @@ def refresh_privacy(text: str, store: ResultsStore) -> str:
 
     def block(found: re.Match[str]) -> str:
         kind, options = found["kind"], found["options"]
-        grid = (_table4 if kind == "table4" else _audit)(_parse(kind, options), store)
+        grid = MAKERS[kind](_parse(kind, options), store)
         return f"<!-- {kind} {options} -->\n\n{_markdown(grid)}\n{END}"
 
     return BLOCK.sub(block, text)
@@ -77,6 +81,20 @@ def _audit(given: Mapping[str, str], store: ResultsStore) -> Grid:
     return grids[given["show"]](read_audit(store.root / "audit" / name))
 
 
+def _attacks(given: Mapping[str, str], store: ResultsStore) -> Grid:
+    from fedvlr_plugin.audit.attack_summary import attack_grid, read_outcomes
+
+    name = f"attacks-{given['dataset']}-{given['row']}-{given['profile']}.csv"
+    return attack_grid(read_outcomes(store.root / "tables" / name))
+
+
+MAKERS: Mapping[str, Callable[[Mapping[str, str], ResultsStore], Grid]] = {
+    "table4": _table4,
+    "audit": _audit,
+    "attacks": _attacks,
+}
+
+
 def _markdown(grid: Grid) -> str:
     body = [[shown(value) for value in line] for line in grid.lines]
     align = ["left" if heading in LEFT else "right" for heading in grid.headings]
@@ -84,4 +102,4 @@ def _markdown(grid: Grid) -> str:
     return drawn + "\n\n" + "\n".join(grid.notes) + "\n"
 
 
-LEFT = ("data set", "row", "noise", "what is seen")
+LEFT = ("data set", "row", "noise", "what is seen", "defence")

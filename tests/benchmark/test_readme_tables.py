@@ -54,11 +54,11 @@ def test_a_privacy_number_changed_by_hand_is_found():
     kinds = set()
     for found in PRIVACY.finditer(README):
         block = found[0]
-        line = next(text for text in block.splitlines() if text.startswith(("| KU", "| none")))
+        line = next(text for text in block.splitlines() if text.startswith(("| KU", "| none", "| krum")))
         changed = block.replace(line, line.replace("4", "5", 1).replace("1", "2", 1), 1)
         assert changed != block and refresh(changed, STORE) == block
         kinds.add(found["kind"])
-    assert kinds == {"table4", "audit"}
+    assert kinds == {"table4", "audit", "attacks"}
 
 
 @pytest.mark.parametrize(
