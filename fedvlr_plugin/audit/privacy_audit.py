@@ -90,7 +90,7 @@ def trace(spec: RunSpec, condition: Level, data: PreparedData, most: int, say: C
     members = sights.members(spec.seed, audited)
     promised = promise(spec, n_users)
     gaussian = condition.privacy if promised is not None and promised.mechanism == "gaussian" else None
-    watch = Watch(make_rule(spec, n_users), members, audited, None if gaussian is None else gaussian.clip)
+    watch = Watch(make_rule(spec, n_users), members, audited, None if gaussian is None else gaussian.clip, spec.seed)
     federation.rule = watch
     own, scale = _own_sight(condition.privacy, promised)
     seen = {own: Seen(), sights.SUM: Seen()}

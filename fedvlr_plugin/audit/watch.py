@@ -6,11 +6,14 @@ fair coin per audited client, all thrown in one run: Steinke, Nasr & Jagielski, 
 
 For one round, with c_u the weighted (and, under differential privacy, clipped) upload of u and S the released sum,
 
-    upload known      <c_u, S> / |c_u|^2                    the test knows c_u, and takes the others for noise
-    all others known  <c_u, S - sum_{v in} c_v> / |c_u|^2 + [u in]   it knows every upload but not whether u's is in S
+    upload known      <c_u, S> / |c_u|^2              the test knows c_u, and takes the others for noise
+    all others known  <c_u, [u in] c_u + N> / |c_u|^2       what is left of S when all others are taken away
 
 are added up over rounds, numerator and denominator. The second is the likelihood ratio test against Gaussian noise, the
-strongest there is; its expected value is 1 for members and 0 for others. Imports `federation`, `privacy.clipping`.
+strongest there is; its expected value is 1 for members and 0 for others. The size of N is measured on the sum that was
+really released; N itself is drawn anew for each client. With the noise of the run, which all clients share, a test that
+knows all others would be run on clients side by side, each time knowing the bits it is asked for elsewhere: where uploads
+resemble each other (FedNCF's layers do) that tells members at any epsilon. Imports `federation`, `privacy.clipping`, `rng`.
 """
 
 from __future__ import annotations
@@ -20,13 +23,17 @@ import torch
 from fedvlr_plugin.federation.aggregation import Cohort, Rule
 from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape, join_uploads
 from fedvlr_plugin.privacy.clipping import clip
+from fedvlr_plugin.rng import Stream, generator
+
+GAME = 4
 
 
 class Watch:
     """See the module; a `federation.aggregation.Rule`.
 
     Args:
-        inner: makes the released sum. members, audited: `[U]` bool; who is not audited must be a member.
+        inner: makes the released sum. seed: of the tests' noise.
+        members, audited: `[U]` bool; who is not audited must be a member.
         bound: C where the inner rule clips and weighs by 1 / U; None where it sums with the backbone's weights.
 
     Attributes:
@@ -35,7 +42,10 @@ class Watch:
         knows_one, knows_all, lengths: sums over rounds by user `[U]`: the numerators above, and |c_u|^2.
     """
 
-    def __init__(self, inner: Rule, members: torch.Tensor, audited: torch.Tensor, bound: float | None) -> None:
+    def __init__(
+        self, inner: Rule, members: torch.Tensor, audited: torch.Tensor, bound: float | None, seed: int = 0
+    ) -> None:
+        self.seed = seed
         self.inner, self.members, self.audited, self.bound = inner, members, audited, bound
         n_users = len(members)
         self.knows_one = torch.zeros(n_users, dtype=torch.float64)
@@ -83,11 +93,15 @@ class Watch:
         """Adds a round to both tests."""
         uploads = _double(self.uploads)
         weights, users = self._weights(uploads), uploads.clients
-        one = weights * _dots(uploads, rows, layers)
         lengths = weights.square() * uploads.norms().square()
-        noise = weights * _dots(uploads, rows - self.sum.rows, layers - self.sum.layers)
-        self.knows_one[users] += one
-        self.knows_all[users] += noise + self.members[users] * lengths
+        noise = torch.cat([(rows - self.sum.rows).view(-1), layers - self.sum.layers]).square().mean().sqrt()
+        draws = torch.randn(
+            len(self.members),
+            dtype=torch.float64,
+            generator=generator(self.seed, Stream.AUDIT, GAME, self.cohort.round),
+        )
+        self.knows_one[users] += weights * _dots(uploads, rows, layers)
+        self.knows_all[users] += self.members[users] * lengths + noise * lengths.sqrt() * draws[users]
         self.lengths[users] += lengths
 
     def _weights(self, uploads: ClientUploads) -> torch.Tensor:
