@@ -86,8 +86,8 @@ SIGHT_NOTES = (
     "of another client, and random items. hit@10 and hit@n: share of the 10 (n_u) best scored items that are in the history.",
     "Head: cosine of the guessed and the true head, and with another client's head. Router: correlation of guessed and true "
     "weights over clients, each view's mean taken away.",
-    "What is the same for the client and for another (of a sum) is popularity and tells nothing of one client. Better "
-    "probes may find more.",
+    "What is the same for the client and for another (of a sum) is popularity and tells nothing of one client. The masked "
+    "uploads are those of at most 32 clients in the last round. Better probes may find more.",
 )
 MEMBER_NOTES = (
     "AUC in percent of telling clients that are in the sum from clients that are not. The first test knows the upload in "
