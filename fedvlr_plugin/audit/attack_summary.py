@@ -16,7 +16,7 @@ from fedvlr_plugin.benchmark.grids import Grid, Value
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.files import read_bytes
 
-ROW, ATTACK, DEFENCE, SEED, _, HR, _, EXPOSURE = range(len(HEAD))
+ROW, ATTACK, DEFENCE, SEED, _, HR, NDCG, EXPOSURE = range(len(HEAD))
 NONE, PROMOTION = "none", "promotion"
 
 
@@ -29,7 +29,7 @@ def read_outcomes(path: Path) -> list[list[str]]:
 
 
 def attack_grid(outcomes: Sequence[Sequence[str]]) -> Grid:
-    """HR@50 of each defence under each attack, and the exposure of the target with nobody lying and under promotion.
+    """HR@50 / NDCG@50 of each defence under each attack, and the exposure of the target with nobody lying and under promotion.
 
     Raises `ResultsError` where a cell is no number.
     """
@@ -40,15 +40,20 @@ def attack_grid(outcomes: Sequence[Sequence[str]]) -> Grid:
     headings += [f"exposure, {'nobody lies' if a == NONE else a}" for a in exposed]
     body = []
     for defence in defences:
-        cells: list[Value] = [_cell(outcomes, attack, defence, HR) for attack in attacks]
+        cells: list[Value] = [_both(outcomes, attack, defence) for attack in attacks]
         body.append((defence, *cells, *(_cell(outcomes, attack, defence, EXPOSURE) for attack in exposed)))
     seeds = len({line[SEED] for line in outcomes})
     rows = " / ".join(dict.fromkeys(line[ROW] for line in outcomes))
     note = (
-        f"HR@50 of {rows} on the test split in percent, mean ± standard deviation over {seeds} seed(s). Exposure: share of "
-        "honest clients, not trained on the target, with it in their first 50, in percent."
+        f"HR@50 / NDCG@50 of {rows} on the test split in percent, mean ± standard deviation over {seeds} seed(s). Exposure: "
+        "share of honest clients, not trained on the target, with it in their first 50, in percent."
     )
     return Grid(tuple(headings), tuple(body), (note,))
+
+
+def _both(outcomes: Sequence[Sequence[str]], attack: str, defence: str) -> str | None:
+    parts = [_cell(outcomes, attack, defence, column) for column in (HR, NDCG)]
+    return None if parts[0] is None or parts[1] is None else f"{parts[0]} / {parts[1]}"
 
 
 def _cell(outcomes: Sequence[Sequence[str]], attack: str, defence: str, column: int) -> str | None:

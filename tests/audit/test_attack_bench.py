@@ -34,9 +34,9 @@ def test_an_attack_shows_without_defence_and_less_with_one(tmp_path):
 
 
 def test_means_by_hand():
-    lines = [["FCF", "none", "krum", str(seed), "3", hr, "1.00", "2.00"] for seed, hr in enumerate(("10.00", "14.00"))]
+    lines = [["FCF", "none", "krum", str(seed), "3", hr, "5.00", "2.00"] for seed, hr in enumerate(("10.00", "14.00"))]
     grid = attack_grid(lines)
-    assert grid.lines == (("krum", "12.0 ± 2.8", "2.0 ± 0.0"),)
+    assert grid.lines == (("krum", "12.0 ± 2.8 / 5.0 ± 0.0", "2.0 ± 0.0"),)
     with pytest.raises(ResultsError, match="no number"):
         attack_grid([[*lines[0][:5], "x", "1", "2"]])
 
