@@ -5,7 +5,7 @@
     python benchmarks/run_attacks.py --dataset planted --profile smoke --rounds 5
 
 Every setting is trained anew: no attack, each attack, with no defence and with each rule. Written to
-RESULTS/tables/attacks-<data set>-<row>-<profile>.md and .csv. The exposure is given in all settings: for the item
+RESULTS/tables/attacks-<data set>-<row>-<profile>.md and .csv, means over seeds in -means.md. The exposure is given in all settings: for the item
 that `promotion` pushes (the least popular one unless --item names it).
 """
 
@@ -15,9 +15,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from fedvlr_plugin.audit.attack_bench import HEAD, RULES, bench, settings
+from fedvlr_plugin.audit.attack_summary import attack_grid
 from fedvlr_plugin.audit.tables import write_table
 from fedvlr_plugin.benchmark import datasets
+from fedvlr_plugin.benchmark.grids import print_grid, write_grid
 from fedvlr_plugin.benchmark.profiles import PROFILES, get_profile, spec_for
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import check_device, check_spec
@@ -74,7 +78,10 @@ def main(argv: list[str] | None = None) -> int:
         ]
         stem = options.results / "tables" / f"attacks-{data.name}-{row}-{profile.name}"
         print("\n" + write_table(stem, HEAD, [o.cells for o in outcomes], f"Attacks on {row}, {data.name}", notes))
-        print(f"Written: '{stem}.md' and '.csv'.")
+        means = attack_grid([outcome.cells for outcome in outcomes])
+        print_grid(means, Console() if sys.stdout.isatty() else Console(width=160))
+        write_grid(means, stem.with_name(stem.name + "-means"))
+        print(f"Written: '{stem}.md' and '.csv', '-means' beside them.")
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

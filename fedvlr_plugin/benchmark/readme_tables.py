@@ -6,8 +6,8 @@ A table stands between two comments; what is between them is replaced as a whole
     <!-- end of table -->
 
 `profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
-is the table of faults (`fault_table`), with `show=claims` what the runs say of the paper's claims (`claims`). Imports
-`rebuild`, `table`, `layouts`, `fault_table`, `claims`.
+is the table of faults (`fault_table`), with `show=claims` what the runs say of the paper's claims (`claims`). Those of
+privacy are in `readme_privacy`. Imports `rebuild`, `table`, `layouts`, `fault_table`, `claims`, `readme_privacy`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.fault_table import fault_table
 from fedvlr_plugin.benchmark.grids import shown
 from fedvlr_plugin.benchmark.layouts import table_and_caption
+from fedvlr_plugin.benchmark.readme_privacy import refresh_privacy
 from fedvlr_plugin.benchmark.rebuild import stored_specs
 from fedvlr_plugin.benchmark.rows import known_rows
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -43,7 +44,7 @@ def refresh(text: str, store: ResultsStore) -> str:
     def block(found: re.Match[str]) -> str:
         return f"<!-- table2 {found['options']} -->\n{_make(found['options'], store)}{END}"
 
-    return BLOCK.sub(block, text)
+    return refresh_privacy(BLOCK.sub(block, text), store)
 
 
 def _make(options: str, store: ResultsStore) -> str:

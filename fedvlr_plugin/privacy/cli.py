@@ -1,6 +1,6 @@
 """`fedvlr privacy`: a calculator. Any two of epsilon, noise multiplier and rounds give the third.
 
-Imports `accounting` inside the commands.
+`fedvlr privacy audit` is benchmarks/run_privacy_audit.py. Imports `accounting` and `audit` inside the commands.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ app = typer.Typer(
     help="Epsilon, noise multiplier, rounds: any two give the third (Gaussian noise on a sum, one user added or removed).",
     no_args_is_help=True,
 )
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--no-such-option"]}
 Epsilon = Annotated[float, typer.Option(help="Promise of the whole run.")]
 Noise = Annotated[float, typer.Option(help="z: the noise's standard deviation over the bound C of one upload.")]
 Rounds = Annotated[int, typer.Option(help="Communication rounds.")]
@@ -69,6 +70,14 @@ def rounds(
         return f"{most} rounds (epsilon {epsilon_of(noise_multiplier, most, used, sampling):.4g} at delta {used:.3g})"
 
     _say(answer)
+
+
+@app.command(context_settings=PASS_ON)
+def audit(context: typer.Context) -> None:
+    """What a row's uplink gives away; the options are those of benchmarks/run_privacy_audit.py."""
+    from fedvlr_plugin.audit.command import main as run
+
+    raise typer.Exit(run(context.args, prog="fedvlr privacy audit"))
 
 
 def _delta(users: int | None, delta: float | None) -> float:

@@ -9,6 +9,11 @@ The promise is about the shared model and everything else that the server learns
 * the rounding of secure aggregation, which can lengthen a clipped upload by half a step times the root of its size;
 * the user's own device, which sees its own data, and whatever it recommends to its user.
 
+Covered are clients that drop out, as long as who does has nothing to do with anyone's data: they add nothing to the sum,
+the denominator and the noise stay as they are, and the round is paid for. Covered is whoever sees the sum; a server that
+collects uploads in the open and adds the noise itself sees uploads (`audit` shows what these tell), so pair the noise
+with `secure`, or trust the server.
+
 Imports `accounting`, `config`, `frozen`.
 """
 

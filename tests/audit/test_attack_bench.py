@@ -4,6 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from fedvlr_plugin.audit.attack_summary import attack_grid
+from fedvlr_plugin.errors import ResultsError
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "run_attacks.py"
 FIXED = ("--profile", "smoke", "--dataset", "planted", "--row", "FCF")
 
@@ -24,6 +29,16 @@ def test_an_attack_shows_without_defence_and_less_with_one(tmp_path):
     defended = next(value for (attack, rule), value in exposure.items() if attack == "promotion" and rule == "krum")
     assert undefended == 100.0 and defended < 50.0
     assert (tmp_path / "results" / "tables" / "attacks-planted-FCF-smoke.csv").is_file()
+    means = (tmp_path / "results" / "tables" / "attacks-planted-FCF-smoke-means.md").read_text()
+    assert "| krum" in means and f"{undefended:.1f}" in means
+
+
+def test_means_by_hand():
+    lines = [["FCF", "none", "krum", str(seed), "3", hr, "5.00", "2.00"] for seed, hr in enumerate(("10.00", "14.00"))]
+    grid = attack_grid(lines)
+    assert grid.lines == (("krum", "12.0 ± 2.8 / 5.0 ± 0.0", "2.0 ± 0.0"),)
+    with pytest.raises(ResultsError, match="no number"):
+        attack_grid([[*lines[0][:5], "x", "1", "2"]])
 
 
 def test_an_unknown_rule_is_refused_before_any_work(tmp_path):

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from fedvlr_plugin.benchmark.readme_privacy import BLOCK as PRIVACY
 from fedvlr_plugin.benchmark.readme_tables import BLOCK, END, refresh
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.errors import ConfigError, ResultsError
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,3 +48,29 @@ def test_bad_markers_are_refused(options, message):
         refresh(f"<!-- table2 {options} -->\n{END}", STORE)
     with pytest.raises(ConfigError, match="has no"):
         refresh(f"<!-- table2 {options} -->\n", STORE)
+
+
+def test_a_privacy_number_changed_by_hand_is_found():
+    kinds = set()
+    for found in PRIVACY.finditer(README):
+        block = found[0]
+        line = next(text for text in block.splitlines() if text.startswith(("| KU", "| none", "| krum")))
+        changed = block.replace(line, line.replace("4", "5", 1).replace("1", "2", 1), 1)
+        assert changed != block and refresh(changed, STORE) == block
+        kinds.add(found["kind"])
+    assert kinds == {"table4", "audit", "attacks"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ("table4 profile=quick datasets=ku", ConfigError, "needs folder"),
+        ("table4 profile=quick datasets=ku folder=nowhere", ConfigError, "no noisy runs"),
+        ("audit dataset=ku row=FCF profile=quick shown=seen", ConfigError, "Did you mean 'show'"),
+        ("audit dataset=ku row=FCF profile=quick show=all", ConfigError, "seen, members"),
+        ("audit dataset=nowhere row=FCF profile=quick show=seen", ResultsError, "cannot read"),
+    ],
+)
+def test_bad_privacy_markers_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        refresh(f"<!-- {options} -->\n{END}", STORE)

@@ -9,10 +9,12 @@ from toy import make_toy
 
 from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.benchmark.rows import parse_row
+from fedvlr_plugin.conditions import Faults
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.federation import simulation
 from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.simulation import Federation
+from fedvlr_plugin.federation.uploads import join_uploads
 from fedvlr_plugin.privacy.promise import promise
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
@@ -114,3 +116,34 @@ def test_the_paper_s_noise_runs_and_promises_nothing() -> None:
     plain = build("FedAvg+ours")
     train(plain)
     assert not torch.equal(federation.score(ALL), plain.score(ALL))
+
+
+def test_clients_that_drop_out_change_neither_the_denominator_nor_the_price() -> None:
+    """The promise holds for a client that is called, whether it answers or not; a round that nobody answers is noise."""
+
+    def train_with(dropout: float, **privacy: object):
+        federation = build("FCF", rounds=4, **privacy)
+        faults = Faults(dropout=dropout)
+        spec = federation.spec
+        federation.spec = spec.model_copy(update={"conditions": spec.conditions.model_copy(update={"faults": faults})})
+        return federation, train(federation)
+
+    _, full = train_with(0.0, noise_multiplier=1.0, clip=1.0)
+    nobody, none = train_with(1.0, noise_multiplier=1.0, clip=1.0)
+    assert full[-1].accounts["epsilon"] == none[-1].accounts["epsilon"] > 0 and none[-1].clients == 0
+    start = build("FCF", noise_multiplier=1.0, clip=1.0).server.snapshot()
+    assert any(not torch.equal(value, start[name]) for name, value in nobody.server.snapshot().items())
+
+    federation, _ = train_with(0.5, noise_multiplier=0.0, clip=1e9)
+    seen, rule = [], federation.rule
+    assert rule is not None
+    take = rule.take
+    rule.take = lambda uploads: (seen.append(uploads), take(uploads))[1]
+    total = rule.total
+    totals: list[dict[str, torch.Tensor]] = []
+    rule.total = lambda: totals.append(total() or {}) or totals[-1]
+    federation.round(5)
+    uploads = join_uploads(seen)
+    assert 0 < len(uploads.clients) < 8
+    wanted = sum(uploads.dense(place)["views"] for place in range(len(uploads.clients))) / 9
+    torch.testing.assert_close(totals[0]["views"], wanted)
