@@ -59,6 +59,11 @@ class FedVLRClientTrainer(ClientTrainer):
         """Takes the server's broadcast."""
         if ROUND not in model_parameters:
             raise ConfigError("this message is not a FedVLR server's; use FedVLRServerAggregator on the server")
+        if self.store is None and not self._received and int(model_parameters[ROUND]) > 1:
+            raise ConfigError(
+                f"the run goes on from round {int(model_parameters[ROUND])} and its clients' private state is gone; give "
+                "fedvlr_private_state_dir from the start, where fedvlr_checkpoint is given"
+            )
         self._received = model_parameters
 
     def get_model_params(self) -> Message:
