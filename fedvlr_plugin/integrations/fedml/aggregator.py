@@ -52,7 +52,7 @@ class FedVLRServerAggregator(ServerAggregator):
         self.round = 1
         self.left_out: Counter[str] = Counter()
         self.tell: Callable[[str], None] | None = None
-        self._counted, self._begun = 0, time.perf_counter()
+        self._counted, self._begun = 0, 0.0
         self._zeros = False
         self.defence, self.rule = defence_of(args), own_rule(args)
         self.looks_at_each = bool(self.defence or self.rule or option(args, "enable_attack"))
@@ -70,6 +70,7 @@ class FedVLRServerAggregator(ServerAggregator):
 
     def get_model_params(self) -> Message:
         """The broadcast of the present round."""
+        self._begun = self._begun or time.perf_counter()
         out = pack_broadcast(self.server.broadcast(), self.round)
         if self._zeros:
             return OrderedDict((name, torch.zeros_like(value)) for name, value in payload(out).items())
