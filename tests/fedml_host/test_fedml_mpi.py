@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import pytest
 
@@ -15,12 +16,12 @@ from fedvlr_plugin.integrations.fedml import mpi, process
 def world(monkeypatch, tmp_path):
     """A communicator whose rank is 1; the working folder, HOME and the temporary folder are under tmp_path."""
     aborted = []
-    comm = types.SimpleNamespace(Get_rank=lambda: 1, Abort=aborted.append, aborted=aborted)
+    comm = types.SimpleNamespace(Get_rank=lambda: 1, Get_size=lambda: 3, Abort=aborted.append, aborted=aborted)
     package, module = types.ModuleType("mpi4py"), types.ModuleType("mpi4py.MPI")
     package.MPI, module.COMM_WORLD = module, comm
     monkeypatch.setitem(sys.modules, "mpi4py", package)
     monkeypatch.setitem(sys.modules, "mpi4py.MPI", module)
-    monkeypatch.setattr(sys, "argv", ["mpi", "--cf", "x.yaml"])
+    monkeypatch.setattr(sys, "argv", ["mpi"])
     monkeypatch.chdir(tmp_path)
     return comm
 
@@ -50,3 +51,18 @@ def test_a_rank_that_fails_ends_all(world, monkeypatch, capsys, problem, code):
     monkeypatch.setattr(process, "main", main)
     assert mpi.main() == 1 and world.aborted == [code]
     assert str(problem) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_wrong_number_of_ranks_is_refused_in_one_line(world, monkeypatch, capsys, size):
+    """One rank each is what an mpirun of another MPI than mpi4py's gives."""
+    config = Path(__file__).resolve().parents[2] / "fedml_configs" / "cross_silo_mpi.yaml"
+    monkeypatch.setattr(sys, "argv", ["mpi", "--cf", str(config)])
+    world.Get_size = lambda: size
+    assert mpi.main() == 1 and world.aborted == [2]
+    assert f"needs 3 MPI processes, and there are {size}" in capsys.readouterr().err
+
+
+def test_without_an_mpi_library_the_extras_are_named(world, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", None)
+    assert mpi.main() == 2 and "fedml-mpi,openmpi" in capsys.readouterr().err

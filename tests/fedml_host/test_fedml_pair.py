@@ -63,6 +63,46 @@ def test_the_batched_engine_under_the_pair_is_the_same(host, make_args, row):
     assert_same_model(driver, reference(driver))
 
 
+@pytest.mark.parametrize("together, blocks", [(1, 9), (3, 3), (1000, 1)])
+def test_users_to_come_are_trained_in_blocks_and_each_upload_is_its_own(host, make_args, monkeypatch, together, blocks):
+    """Every upload, whatever the block, and also asked for out of order, is what the sequential engine sends."""
+    from fedvlr_plugin.integrations.fedml import ahead
+
+    args = {"settings": {"participation": 1.0}}
+    fast, slow = start(host, make_args(fedvlr_engine="batched", **args)), start(host, make_args(**args))
+    engine, calls = fast.trainer.engine_for(fast.clients[0]), []
+    plain = engine.local_round
+    monkeypatch.setattr(engine, "local_round", lambda *a: calls.append(len(a[1])) or plain(*a))
+    down = fast.aggregator.get_model_params()
+    monkeypatch.setattr(ahead, "BYTES_AT_ONCE", together * down["views"].nbytes)
+    fast.trainer.ahead.expect(1, range(9))
+    for user in (4, 0, 1, 2, 3, 5, 6, 7, 8):
+        mine, theirs = (one.train_one(one.clients[user], down)[1] for one in (fast, slow))
+        assert mine.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert torch.allclose(mine[name], value, atol=1e-12, rtol=0), (user, name)
+    assert len(calls) == blocks and sum(calls) == 9
+    fast.train_one(fast.clients[4], down)
+    assert calls[blocks:] == [1], "asked for again: trained alone"
+
+
+def test_a_user_that_is_not_finite_in_a_block_is_the_only_one_left_out(host, make_args):
+    driver = start(host, make_args(fedvlr_engine="batched", settings={"participation": 1.0}))
+    driver.one_round()
+    engine = driver.trainer.engine_for(driver.clients[0])
+    engine.store.values["head"][engine.problem.histories.slot_of[5]] = float("nan")
+    line = driver.one_round()
+    assert line.left_out == {"not finite": 1}
+
+
+def test_going_on_from_a_checkpoint_without_the_private_state_is_refused(host, make_args, tmp_path):
+    """It would train on, from private states of the start."""
+    args = {"fedvlr_checkpoint": str(tmp_path), "fedvlr_engine": "batched"}
+    start(host, make_args(**args)).one_round()
+    with pytest.raises(ConfigError, match="fedvlr_private_state_dir"):
+        start(host, make_args(**args)).one_round()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("row", ["FedAvg+ours", "FedNCF+ours"])
 def test_ku_sized_data_merged_chunk_by_chunk(host, make_args, row):

@@ -7,8 +7,9 @@ they see are differences. What else they must be fed is in `robust`. Needs FedML
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class FedVLRServerAggregator(ServerAggregator):
 
     Attributes:
         round: the round whose uploads are wanted, from 1. left_out: uploads that did not count, by reason, so far.
+        tell: gets one line per round, where it is set.
     """
 
     def __init__(self, model: torch.nn.Module, args: object) -> None:
@@ -49,6 +51,8 @@ class FedVLRServerAggregator(ServerAggregator):
         self.server = self.task.server(self.device)
         self.round = 1
         self.left_out: Counter[str] = Counter()
+        self.tell: Callable[[str], None] | None = None
+        self._counted, self._begun = 0, 0.0
         self._zeros = False
         self.defence, self.rule = defence_of(args), own_rule(args)
         self.looks_at_each = bool(self.defence or self.rule or option(args, "enable_attack"))
@@ -66,6 +70,7 @@ class FedVLRServerAggregator(ServerAggregator):
 
     def get_model_params(self) -> Message:
         """The broadcast of the present round."""
+        self._begun = self._begun or time.perf_counter()
         out = pack_broadcast(self.server.broadcast(), self.round)
         if self._zeros:
             return OrderedDict((name, torch.zeros_like(value)) for name, value in payload(out).items())
@@ -79,6 +84,7 @@ class FedVLRServerAggregator(ServerAggregator):
     def on_before_aggregation(self, raw_client_model_or_grad_list: Raw) -> tuple[Raw, list[int]]:
         """Leaves out what does not count, then FedML's attacks and defences."""
         admitted, places = self._admitted(raw_client_model_or_grad_list)
+        self._counted = len(admitted)
         if admitted and too_few_for_krum(self.args, len(admitted)):
             self.left_out[f"too few for {self.defence}"] += len(admitted)
             admitted = []
@@ -118,6 +124,10 @@ class FedVLRServerAggregator(ServerAggregator):
         if self.checkpoint is not None:
             run = self.task.run
             save_server(self.checkpoint, self.server, run, self.round, dict(self.left_out))
+        if self.tell is not None:
+            seconds, self._begun = time.perf_counter() - self._begun, time.perf_counter()
+            left_out = f", left out {dict(self.left_out)}" if self.left_out else ""
+            self.tell(f"round {self.round - 1}: {self._counted} uploads, {seconds:.1f} s{left_out}")
         return self.get_model_params()
 
     def test(self, test_data: object, device: object, args: object) -> tuple[float, float, float, float]:

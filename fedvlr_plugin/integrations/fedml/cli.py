@@ -28,10 +28,13 @@ def up(
     from fedvlr_plugin.integrations.fedml.launch import up as launch
 
     try:
-        ended = launch(config or _shipped("cross_silo_grpc"), folder, clients, timeout, _options(options))
+        ended = launch(config or _shipped("cross_silo_grpc"), folder, clients, timeout, _options(options), typer.echo)
     except FedVLRError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; the same command goes on from the last finished round in '{folder}'", err=True)
+        raise typer.Exit(130) from None
     typer.echo(ended.summary + (f"; clients that died: {list(ended.died)}" if ended.died else ""))
 
 

@@ -65,6 +65,7 @@ class Driver:
         broadcast = aggregator.get_model_params()
         cohort = aggregator.task.cohort(number)
         called = [client for client in self.clients.values() if not cohort.isdisjoint(client.users)]
+        self.trainer.ahead.expect(number, [user for client in called for user in client.users if user in cohort])
         raw: Raw = []
         losses = []
         for client in called:

@@ -1,30 +1,35 @@
 """`fedvlr fedml up`: a GRPC server and its clients on this machine, started, watched and ended as one.
 
 The server goes first and is waited for at its port. All files, FedML's own included (HOME and TMPDIR are set), stay in the run's
-folder. The messages are pickles over an open channel, so everything listens on 127.0.0.1 only. Imports no FedML.
+folder. The messages are pickles over an open channel, so everything listens on 127.0.0.1 only. Imports `children`, no
+FedML.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from fedvlr_plugin.errors import ConfigError, FedVLRError
-
-PROCESS = "fedvlr_plugin.integrations.fedml.process"
-LOOPBACK = "127.0.0.1"
-
-
-class RunFailedError(FedVLRError, RuntimeError):
-    """A process of a run failed, or the run took too long."""
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.integrations.fedml.checkpoint import finished_rounds
+from fedvlr_plugin.integrations.fedml.children import (
+    LOOPBACK,
+    STARTED,
+    Child,
+    RunFailedError,
+    alone_in,
+    ended_by_signals,
+    free_ports,
+    log_of,
+    start,
+    stop,
+    tail,
+    wait_for_port,
+)
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,10 @@ def prepare_run(
     if not isinstance(total, int) or total < 1:
         raise ConfigError(f"comm_round: a positive number is needed, got {total!r}")
     folder.mkdir(parents=True, exist_ok=True)
-    left = total - _finished(folder)
+    left = total - finished_rounds(folder)
     if left < 1:
         raise ConfigError(f"all {total} rounds of '{folder}' are done; give another folder or a larger comm_round")
-    ports = _free_ports(count + 1)
+    ports = free_ports(count + 1)
     addresses = folder / "grpc_ipconfig.csv"
     lines = [f"{rank},{rank},{LOOPBACK},{port}" for rank, port in enumerate(ports)]
     addresses.write_text("\n".join(["eid,rank,grpc_server_ip,grpc_server_port", *lines]) + "\n")
@@ -98,105 +103,64 @@ def prepare_run(
 
 
 def up(
-    config: Path, folder: Path, clients: int | None, timeout: float, overrides: Mapping[str, object] | None = None
+    config: Path,
+    folder: Path,
+    clients: int | None,
+    timeout: float,
+    overrides: Mapping[str, object] | None = None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Ended:
-    """Runs a server and its clients to the end.
+    """Runs a server and its clients to the end; `tell` gets the server's line of each round.
 
     Raises:
-        RunFailedError: the server failed, no client was left, or `timeout` seconds have passed; all are stopped then.
+        ConfigError: a configuration that cannot run, or a folder in which another run is going on.
+        RunFailedError: the server failed, a client failed before training began, no client was left, or `timeout`
+            seconds have passed. All are stopped then, as on Ctrl-C and SIGTERM.
     """
-    path, ports = prepare_run(config, folder, clients, overrides or {})
+    folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
-    running: list[subprocess.Popen[bytes]] = []
-    try:
-        server = _start(path, folder, 0)
-        running.append(server)
-        _wait_for_port(server, ports[0], folder, deadline)
-        running += [_start(path, folder, rank) for rank in range(1, len(ports))]
-        return _watch(running, folder, deadline)
-    finally:
-        _stop(running)
+    running: list[Child] = []
+    with alone_in(folder), ended_by_signals():
+        path, ports = prepare_run(config, folder, clients, overrides or {})
+        try:
+            running.append(start(path, folder, 0, len(ports)))
+            wait_for_port(running[0], ports[0], folder, deadline)
+            running += [start(path, folder, rank, len(ports)) for rank in range(1, len(ports))]
+            return _watch(running, folder, deadline, tell)
+        finally:
+            stop(running)
 
 
-def _watch(running: list[subprocess.Popen[bytes]], folder: Path, deadline: float) -> Ended:
+def _watch(running: list[Child], folder: Path, deadline: float, tell: Callable[[str], None]) -> Ended:
     server, workers = running[0], running[1:]
-    while server.poll() is None:
-        if time.monotonic() > deadline:
-            raise RunFailedError(
-                f"the run in '{folder}' took longer than its time limit; raise --timeout or read its logs"
-            )
-        if all(worker.poll() not in (None, 0) for worker in workers):
-            raise RunFailedError(f"every client failed; {_tail(folder, 1)}")
-        time.sleep(0.1)
-    died = tuple(rank for rank, worker in enumerate(workers, 1) if worker.poll() not in (None, 0))
-    if server.returncode != 0:
-        raise RunFailedError(f"the server failed with status {server.returncode}; {_tail(folder, 0)}")
-    lines = (folder / "server.log").read_text().splitlines()
-    summary = next((line for line in reversed(lines) if line.startswith("rounds ")), "")
-    return Ended(summary, died)
-
-
-def _start(config: Path, folder: Path, rank: int) -> subprocess.Popen[bytes]:
-    role = "server" if rank == 0 else "client"
-    places = {"HOME": folder.resolve() / "home", "TMPDIR": folder.resolve() / "tmp"}
-    for place in places.values():
-        place.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", PROCESS, "--cf", str(config), "--rank", str(rank), "--role", role]
-    command += ["--run_id", "fedvlr"]
-    with _log(folder, rank).open("wb") as log:
-        environment = {**os.environ, **{name: str(place) for name, place in places.items()}, "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-
-
-def _wait_for_port(server: subprocess.Popen[bytes], port: int, folder: Path, deadline: float) -> None:
-    while True:
-        if server.poll() is not None:
-            raise RunFailedError(f"the server ended before it listened; {_tail(folder, 0)}")
-        if time.monotonic() > deadline:
-            raise RunFailedError(f"the server did not listen in time; {_tail(folder, 0)}")
-        try:
-            with socket.create_connection((LOOPBACK, port), timeout=1.0):
-                return
-        except OSError:
+    started, summary = False, ""
+    with log_of(folder, 0).open(errors="replace") as log:
+        part = ""
+        while True:
+            over = server.poll() is not None
+            *lines, part = (part + log.read()).split("\n")
+            started = started or STARTED in lines
+            summary = next((line for line in reversed(lines) if line.startswith("rounds ")), summary)
+            for line in lines:
+                if line.startswith("round "):
+                    tell(line)
+            if over:
+                break
+            _check_alive(workers, started, folder)
+            if time.monotonic() > deadline:
+                raise RunFailedError(
+                    f"the run in '{folder}' took longer than its time limit; raise --timeout or read its logs"
+                )
             time.sleep(0.1)
+    if server.returncode != 0:
+        raise RunFailedError(f"the server failed with status {server.returncode}; {tail(folder, 0)}")
+    return Ended(summary, tuple(rank for rank, worker in enumerate(workers, 1) if worker.poll() not in (None, 0)))
 
 
-def _stop(running: list[subprocess.Popen[bytes]]) -> None:
-    """Asks, waits, and then does not ask."""
-    for process in running:
-        if process.poll() is None:
-            process.terminate()
-    for process in running:
-        try:
-            process.wait(timeout=10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _log(folder: Path, rank: int) -> Path:
-    return folder / ("server.log" if rank == 0 else f"client_{rank}.log")
-
-
-def _tail(folder: Path, rank: int) -> str:
-    log = _log(folder, rank)
-    lines = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    return f"last line of '{log}': {lines[0] if lines else '(empty)'}"
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free right now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
-
-
-def _finished(folder: Path) -> int:
-    from fedvlr_plugin.integrations.fedml.checkpoint import finished_rounds
-
-    return finished_rounds(folder)
+def _check_alive(workers: list[Child], started: bool, folder: Path) -> None:
+    """FedML waits for every client before the first round, and for nobody when there is none."""
+    failed = [rank for rank, worker in enumerate(workers, 1) if worker.poll() not in (None, 0)]
+    if failed and not started:
+        raise RunFailedError(f"client {failed[0]} failed before training began; {tail(folder, failed[0])}")
+    if len(failed) == len(workers):
+        raise RunFailedError(f"every client failed; {tail(folder, 1)}")

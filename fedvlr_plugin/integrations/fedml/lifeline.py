@@ -2,7 +2,7 @@
 
 In the server's process only, FedML's sender is wrapped. A client that cannot be reached, whose port has closed, or
 that takes longer than `fedvlr_round_timeout` seconds is answered for by the server itself with an empty upload, which
-the aggregator leaves out and counts as `lost`. Its own upload, when it comes at last, is counted as `stale` and goes no
+the aggregator leaves out and counts as `lost`; after the last round with "finished". Its own upload, when it comes at last, is counted as `stale` and goes no
 further; the client is still waited for in the round that is open by then. Needs FedML at import.
 """
 
@@ -24,6 +24,7 @@ from fedml.core.distributed.communication.message import Message as FedMLMessage
 from fedml.cross_silo.server.message_define import MyMessage
 
 from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
+from fedvlr_plugin.integrations.fedml.children import STARTED
 from fedvlr_plugin.integrations.fedml.messages import ROUND, lost_upload
 from fedvlr_plugin.integrations.fedml.options import option, text
 
@@ -37,15 +38,16 @@ class Lifeline:
     def __init__(self, addresses: dict[int, tuple[str, int]], aggregator: FedVLRServerAggregator, most: float) -> None:
         self.addresses, self.aggregator, self.most = addresses, aggregator, most
         self.waiting: dict[int, float] = {}
+        self.leaving: dict[int, float] = {}
         self.lock = threading.Lock()
         self.manager: GRPCCommManager | None = None
         self.token = secrets.token_hex(16)
 
-    def sent(self, manager: GRPCCommManager, client: int) -> None:
-        """A broadcast is on its way to a client."""
+    def sent(self, manager: GRPCCommManager, client: int, last: bool = False) -> None:
+        """A broadcast is on its way to a client; the last one is answered by "finished", not by an upload."""
         with self.lock:
             self.manager = manager
-            self.waiting[client] = time.monotonic()
+            (self.leaving if last else self.waiting)[client] = time.monotonic()
 
     def wanted(self, client: int, upload: object) -> bool:
         """Whether a client's upload goes on to FedML; one of an earlier round, or after the time, is counted as stale.
@@ -74,22 +76,34 @@ class Lifeline:
         message.add_params(OWN, self.token)
         self.manager.grpc_servicer.message_q.put(pickle.dumps(message))
 
-    def finished(self, manager: GRPCCommManager, client: int) -> None:
-        """Tells the server's queue that a client that is gone has finished, so that the server can end."""
+    def left(self, client: int) -> bool:
+        """Whether the client was waited for at the end, and is not any more."""
+        with self.lock:
+            return self.leaving.pop(client, None) is not None
+
+    def let_go(self, client: int) -> None:
+        """Tells the server's queue that a client that is gone has finished, so that the server can end; once."""
+        if not self.left(client) or self.manager is None:
+            return
         message = FedMLMessage(MyMessage.MSG_TYPE_C2S_CLIENT_STATUS, client, 0)
         message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_STATUS, "FINISHED")
         message.add_params(MyMessage.MSG_ARG_KEY_CLIENT_OS, "Linux")
-        manager.grpc_servicer.message_q.put(pickle.dumps(message))
+        message.add_params(OWN, self.token)
+        self.manager.grpc_servicer.message_q.put(pickle.dumps(message))
 
     def watch(self) -> None:
         """Looks at every silent client's port, again and again."""
         while True:
             time.sleep(EVERY)
             with self.lock:
-                silent = dict(self.waiting)
-            for client, since in silent.items():
-                if time.monotonic() - since > self.most or not _open(self.addresses[client]):
+                silent, leaving = dict(self.waiting), dict(self.leaving)
+            for client, since in (silent | leaving).items():
+                if time.monotonic() - since <= self.most and _open(self.addresses[client]):
+                    continue
+                if client in silent:
                     self.give_up(client)
+                else:
+                    self.let_go(client)
 
 
 def watch_clients(args: object, aggregator: FedVLRServerAggregator) -> None:
@@ -105,13 +119,15 @@ def watch_clients(args: object, aggregator: FedVLRServerAggregator) -> None:
     def send(manager: GRPCCommManager, message: FedMLMessage) -> None:
         client = int(message.get_receiver_id())
         last = aggregator.round > aggregator.task.spec.training.rounds
-        if message.get_type() in training and not last:
-            lifeline.sent(manager, client)
+        if message.get_type() in training:
+            if lifeline.manager is None:
+                print(STARTED, flush=True)
+            lifeline.sent(manager, client, last)
         try:
             plain_send(manager, message)
         except grpc.RpcError:
             if last:
-                lifeline.finished(manager, client)
+                lifeline.let_go(client)
             else:
                 lifeline.give_up(client)
 
@@ -125,7 +141,15 @@ def watch_clients(args: object, aggregator: FedVLRServerAggregator) -> None:
         if message.get(OWN) == lifeline.token or lifeline.wanted(client, upload):  # `give_up` has ticked its own off
             plain_receive(manager, message)
 
+    plain_status = FedMLServerManager.handle_message_client_status_update
+
+    def status(manager: FedMLServerManager, message: FedMLMessage) -> None:
+        ended = message.get(MyMessage.MSG_ARG_KEY_CLIENT_STATUS) == FedMLServerManager.RUN_FINISHED_STATUS_FLAG
+        if not ended or message.get(OWN) == lifeline.token or lifeline.left(int(message.get_sender_id())):
+            plain_status(manager, message)
+
     FedMLServerManager.handle_message_receive_model_from_client = receive
+    FedMLServerManager.handle_message_client_status_update = status
     threading.Thread(target=lifeline.watch, daemon=True, name="fedvlr-lifeline").start()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.integrations.fedml.children import follow_parent
 from fedvlr_plugin.integrations.fedml.host import init_offline, kept_process_state, need_fedml
 from fedvlr_plugin.integrations.fedml.options import text
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model
@@ -15,6 +16,7 @@ from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
 def main() -> int:
     """Runs one server or client to its end."""
+    follow_parent()
     fedml = need_fedml()
     args = init_offline()
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
@@ -25,6 +27,7 @@ def main() -> int:
     trainer = aggregator = None
     if text(args, "role", "client") == "server":
         aggregator = FedVLRServerAggregator(model, args)
+        aggregator.tell = _say
         if text(args, "backend") == "GRPC":
             from fedvlr_plugin.integrations.fedml.lifeline import watch_clients
 
@@ -34,8 +37,12 @@ def main() -> int:
     with kept_process_state():
         fedml.FedMLRunner(args, device, dataset, model, trainer, aggregator).run()
     if aggregator is not None:
-        print(f"rounds {aggregator.round - 1}, left out {dict(aggregator.left_out)}", flush=True)
+        _say(f"rounds {aggregator.round - 1}, left out {dict(aggregator.left_out)}")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.batched import BatchedEngine
 from fedvlr_plugin.federation.sequential import SequentialEngine
+from fedvlr_plugin.integrations.fedml.ahead import Ahead
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Message, pack_upload, payload
 from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
 from fedvlr_plugin.integrations.fedml.private_store import PrivateStore
@@ -40,8 +41,12 @@ class FedVLRClientTrainer(ClientTrainer):
         if self.engine not in ("sequential", "batched"):
             raise ConfigError(f"fedvlr_engine: sequential or batched, got '{self.engine}'")
         if self.engine == "batched" and self.store is not None:
-            raise ConfigError("fedvlr_engine batched keeps private state in memory; leave fedvlr_private_state_dir out")
+            raise ConfigError(
+                "fedvlr_engine batched keeps private state in memory; leave fedvlr_private_state_dir out, or set "
+                "fedvlr_engine: sequential"
+            )
         self.loss = 0.0
+        self.ahead = Ahead()
         self._engines: dict[int, SequentialEngine | BatchedEngine] = {}
         self._received: Message = OrderedDict()
         self._upload: Message = OrderedDict()
@@ -59,6 +64,11 @@ class FedVLRClientTrainer(ClientTrainer):
         """Takes the server's broadcast."""
         if ROUND not in model_parameters:
             raise ConfigError("this message is not a FedVLR server's; use FedVLRServerAggregator on the server")
+        if self.store is None and not self._received and int(model_parameters[ROUND]) > 1:
+            raise ConfigError(
+                f"the run goes on from round {int(model_parameters[ROUND])} and its clients' private state is gone; give "
+                "fedvlr_private_state_dir from the start, where fedvlr_checkpoint is given"
+            )
         self._received = model_parameters
 
     def get_model_params(self) -> Message:
@@ -79,6 +89,12 @@ class FedVLRClientTrainer(ClientTrainer):
         else:
             weights = engine.problem.histories.weights[ids].to(torch.float64)
         weight = float(weights.sum())
+        if self.alone and users and isinstance(engine, BatchedEngine):
+            one = self.ahead.upload(engine, broadcast, users[0], round)
+            self.loss, weight = one.loss, 0.0 if one.broken else weight
+            upload = one.upload if weight else {name: torch.zeros_like(value) for name, value in broadcast.items()}
+            self._upload = pack_upload(upload, round, train_data.client, weight, int(one.broken), self.touched)
+            return
         if self.store is not None:
             self.store.enter(engine, users, round)
         uplink = engine.local_round(broadcast, ids, (weights / max(weight, 1.0)).to(dtype), round)
@@ -91,4 +107,4 @@ class FedVLRClientTrainer(ClientTrainer):
         self._upload = pack_upload(uplink.sums, round, train_data.client, weight, broken, self.touched)
 
     def test(self, test_data: ClientData, device: object, args: object) -> None:
-        """Nothing: ranking metrics come from the driver, which has all users."""
+        """Nothing: ranking metrics are those of `fedvlr table2`, which evaluates the same model."""
