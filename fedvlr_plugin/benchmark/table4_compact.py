@@ -19,6 +19,8 @@ def compact_grid(lines: Sequence[Line]) -> Grid:
     for dataset, row in dict.fromkeys((line.dataset, line.row) for line in lines):
         places = levels if row not in FLOORS else ["none"]
         cells: list[Value] = [_cell(found.get((dataset, row, name))) for name in places]
+        if not any(cells):
+            continue
         seeds = {len(line.cell.records) for line in trained if (line.dataset, line.row) == (dataset, row) and line.cell}
         count = "" if not seeds else f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)}-{max(seeds)}"
         empty: list[Value] = ["" for _ in levels[len(places) :]]
@@ -39,7 +41,7 @@ def _notes(lines: Sequence[Line]) -> tuple[str, ...]:
     records = records_of(lines)
     rounds, shares = ({getattr(r.spec.training, name) for r in records} for name in ("rounds", "participation"))
     notes = [
-        "HR@50 / NDCG@50 on the test split in percent, means over seeds; – : not run. ▼: HR@50 is worse than without "
+        "HR@50 / NDCG@50 on the test split in percent, means over seeds; – : not run. Rows of which nothing is stored are left out. ▼: HR@50 is worse than without "
         "noise at 5 % (paired randomisation test over users, Holm over the lines of a data set).",
         f"At most {_range(rounds)} rounds with a share of {_range(shares)} of the clients.",
     ]
