@@ -6,8 +6,9 @@ A table stands between two comments; what is between them is replaced as a whole
     <!-- end of table -->
 
 `profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
-is the table of faults (`fault_table`), with `show=claims` what the runs say of the paper's claims (`claims`). Those of
-privacy are in `readme_privacy`. Imports `rebuild`, `table`, `layouts`, `fault_table`, `claims`, `readme_privacy`.
+is the table of faults (`fault_table`), with `show=claims` what the runs say of the paper's claims (`claims`), with
+`show=budget` what was spent on the searches (`budget`). Those of privacy are in `readme_privacy`. Imports `rebuild`,
+`table`, `layouts`, `fault_table`, `claims`, `budget`, `readme_privacy`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,22 @@ import re
 
 from tabulate import tabulate
 
+from fedvlr_plugin.benchmark.budget import stored_budget
 from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.fault_table import fault_table
-from fedvlr_plugin.benchmark.grids import shown
+from fedvlr_plugin.benchmark.grids import Grid, shown
 from fedvlr_plugin.benchmark.layouts import table_and_caption
 from fedvlr_plugin.benchmark.readme_privacy import refresh_privacy
 from fedvlr_plugin.benchmark.rebuild import stored_specs
 from fedvlr_plugin.benchmark.rows import known_rows
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table import Table, build_table
+from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
 
 END = "<!-- end of table -->"
 BLOCK = re.compile(r"<!-- table2 (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL)
 KEYS = ("profile", "protocol", "datasets", "rows", "seeds", "show")
-SHOW = ("table", "claims")
+SHOW = ("table", "claims", "budget")
 
 
 def refresh(text: str, store: ResultsStore) -> str:
@@ -60,6 +62,8 @@ def _make(options: str, store: ResultsStore) -> str:
     if given.get("show", "table") not in SHOW:
         raise unknown_name("show", given["show"], SHOW)
     datasets = given["datasets"].split(",")
+    if given.get("show") == "budget":
+        return _pipe(stored_budget(store, given["profile"], given.get("protocol", "corrected"), datasets))
     wanted = given["rows"].split(",") if "rows" in given else None
     if "seeds" in given:
         text = fault_table(store, given["profile"], datasets[0], wanted or [], int(given["seeds"]))
@@ -74,11 +78,10 @@ def _make(options: str, store: ResultsStore) -> str:
     there = {spec.row for spec in specs}
     rows = [row for row in known_rows() if row in there] + sorted(there - set(known_rows()))
     table = build_table(store, specs, None, given["profile"], rows, datasets)
-    return _claims(store, table) if given.get("show") == "claims" else table_and_caption(table)
+    return _pipe(claims_grid(findings(store, table))) if given.get("show") == "claims" else table_and_caption(table)
 
 
-def _claims(store: ResultsStore, table: Table) -> str:
-    grid = claims_grid(findings(store, table))
+def _pipe(grid: Grid) -> str:
     body = [[shown(value) for value in line] for line in grid.lines]
     pipe = tabulate(body, grid.headings, tablefmt="pipe", disable_numparse=True)
     return f"\n{pipe}\n\n" + "\n".join(grid.notes) + "\n\n"

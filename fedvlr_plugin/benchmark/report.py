@@ -13,6 +13,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from fedvlr_plugin.benchmark.budget import stored_budget
 from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
@@ -51,6 +52,9 @@ def build_report(store: ResultsStore) -> str:
         contents.append(f'<a href="#{place}">{escape(title)}</a> ({", ".join(map(display_name, table.datasets))})')
         parts.append(f'<h2 id="{place}">{escape(title)}</h2>')
         parts.append(_section(store, table, place))
+        budget = stored_budget(store, profile, protocol)
+        if budget.lines:
+            parts.append(details("What was spent on the searches", grid_table(budget)))
         noise = noise_section(store, profile, protocol, f"{place}-noise")
         if noise is not None:
             grid, pictures, cells = noise
