@@ -8,6 +8,8 @@ from dataclasses import replace
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.record import RunRecord
 
+PLANTED = "planted"
+
 
 def feature_lines(records: Sequence[RunRecord]) -> list[str]:
     """One line per data set whose features have a manifest: `Features of ku: vision: open_clip ViT-B-32 (openai).`"""
@@ -16,10 +18,16 @@ def feature_lines(records: Sequence[RunRecord]) -> list[str]:
         for name, source in record.data.sources.items():
             if "unknown" not in source:
                 found.setdefault(record.dataset, {})[name] = source
-    return [
+    lines = [
         f"Features of {dataset}: {'; '.join(f'{name}: {source}' for name, source in sources.items())}."
         for dataset, sources in sorted(found.items())
     ]
+    if any(record.dataset == PLANTED for record in records):
+        lines.append(
+            f"{PLANTED} is made up: tastes are drawn from the item features, so fusion must win there. It checks the "
+            "installation and says nothing about the method."
+        )
+    return lines
 
 
 def random_lines(records: Sequence[RunRecord]) -> list[str]:

@@ -16,7 +16,7 @@ from fedvlr_plugin.files import write_atomic
 Value = str | float | int | None
 LATEX_LETTERS = {
     "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\dag{}", "▼": r"$\blacktriangledown$", "▽": r"$\triangledown$", "–": "--",
-    "ε": r"$\varepsilon$", "δ": r"$\delta$", "∞": r"$\infty$",
+    "≠": r"$\neq$", "ε": r"$\varepsilon$", "δ": r"$\delta$", "∞": r"$\infty$",
 }  # fmt: skip
 NUMBER = re.compile(r"[-+]?\d|[–∞]|$")
 

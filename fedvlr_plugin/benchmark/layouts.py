@@ -22,6 +22,7 @@ from fedvlr_plugin.privacy.promise import spell_epsilon
 HEADINGS: dict[Metric, str] = {"hr@50": "HR@50", "ndcg@50": "NDCG@50"}
 EMPTY = "–"
 FAILED = "failed"
+OTHER = "≠"
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,11 @@ def _paper(figure: Figure | None, row: str, dataset: str, metric: Metric) -> lis
     value = paper_value(row, dataset, metric)
     if value is None:
         return [Text(FAILED if paper_failed(row, dataset) else ""), Text("")]
-    difference = None if figure is None else figure.difference
-    return [Text(f"{value:.2f}"), Text("" if difference is None else f"{difference:+.2f}")]
+    if figure is None or figure.difference is None:
+        return [Text(f"{value:.2f}"), Text("")]
+    if figure.verdict is not None and figure.verdict.word == "not comparable":
+        return [Text(f"{value:.2f}"), Text(OTHER)]
+    return [Text(f"{value:.2f}"), Text(f"{figure.difference:+.2f}")]
 
 
 def spell(figure: Figure | None) -> str:

@@ -1,8 +1,8 @@
 """Statistics of a table, from the stored per-user ranks: intervals, and who beats whom.
 
 A cell's value for a user is the mean over its seeds. Compared are, within each backbone, +MLP, +VBPR and +ours with
-the vanilla form and +ours with +MLP; all comparisons of the table, both metrics, are one family for Holm's
-correction. The generators are seeded by the names of what is compared, so a table is the same each time it is made.
+the vanilla form and +ours with +MLP; all comparisons on one data set, both metrics, are one family for Holm's
+correction, so that a data set's marks do not depend on which others stand beside it. The generators are seeded by the names of what is compared, so a table is the same each time it is made.
 Imports `evaluation`, `store` and `rows`.
 """
 
@@ -41,7 +41,7 @@ class PerUser:
 
 @dataclass(frozen=True)
 class Pair:
-    """Row `row` against row `against` on one data set: in points, with p corrected over the table's family."""
+    """Row `row` against row `against` on one data set: in points, with p corrected over the data set's family."""
 
     dataset: str
     metric: Metric
@@ -86,8 +86,12 @@ def compare_rows(cells: Mapping[CellKey, PerUser]) -> list[Pair]:
             for metric in METRICS:
                 rng = rng_for("pair", row, other, dataset, metric)
                 found.append((dataset, metric, row, other, compare(cell.values[metric], theirs.values[metric], rng)))
-    adjusted = holm([comparison.p for *_, comparison in found])
-    return [Pair(*each, p) for each, p in zip(found, adjusted, strict=True)]
+    pairs = []
+    for dataset in dict.fromkeys(name for name, *_ in found):
+        family = [each for each in found if each[0] == dataset]
+        adjusted = holm([comparison.p for *_, comparison in family])
+        pairs += [Pair(*each, p) for each, p in zip(family, adjusted, strict=True)]
+    return pairs
 
 
 def rng_for(*names: str) -> np.random.Generator:

@@ -1,6 +1,7 @@
 """`--stored`: a table or figure from the results folder alone. Nothing is run, no data are read.
 
-The runs are those that `rebuild` finds for a profile and a protocol; `--datasets` and `--rows` narrow them down.
+The runs are those that `rebuild` finds for a profile and a protocol; `--datasets` and `--rows` narrow them down, and
+then the files are called `...-part`, beside those of the whole.
 Imports `rebuild` and `products`.
 """
 
@@ -15,6 +16,7 @@ from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.products import Finished, get_product
 from fedvlr_plugin.benchmark.rebuild import in_order, stored_specs
 from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.benchmark.table import main_versions
 from fedvlr_plugin.errors import ConfigError, ResultsError
 
 PLAIN_WIDTH = 160
@@ -45,10 +47,10 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
         )
     there = {(record.row, record.dataset) for record in records}
     specs = [spec for spec in specs if (spec.row, spec.dataset) in there]
-    fingerprints: dict[str, str] = {}
-    for record in records:
-        if fingerprints.setdefault(record.dataset, record.data.fingerprint) != record.data.fingerprint:
-            raise ResultsError(f"the store holds runs on two versions of the data set '{record.dataset}'; delete one")
+    fingerprints = main_versions(records)
+    others = sum(fingerprints[record.dataset] != record.data.fingerprint for record in records)
+    if others:
+        say(f"{others} stored runs were made on another version of their data set and are left out.")
     shown = in_order({spec.row for spec in specs})
     wanted.check(shown)
     wanted.finish(
@@ -60,7 +62,7 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
             modalities={record.dataset: list(record.data.modalities) for record in records},
             store=store,
             profile=options.profile,
-            suffix=f"{options.profile}-{options.protocol}",
+            suffix=f"{options.profile}-{options.protocol}" + ("-part" if options.rows or options.datasets else ""),
             console=Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH),
             say=say,
         )

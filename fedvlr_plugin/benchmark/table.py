@@ -6,6 +6,7 @@ is not stored is an empty cell. Layouts (terminal, Markdown, CSV) are in `layout
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,6 @@ from fedvlr_plugin.benchmark.statistics import Pair, PerUser, compare_rows, inte
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.verdict import Verdict, judge
 from fedvlr_plugin.config import RunSpec
-from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.bootstrap import Interval
 
 
@@ -63,7 +63,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by (row, data set) in the order of `rows` and `datasets`; a cell that was not run is absent."""
+    """Cells by (row, data set) in the order of `rows` and `datasets`; a cell that was not run is absent.
+
+    `other_versions` counts stored runs that were left out because they were made on another version of a data set.
+    """
 
     rows: tuple[str, ...]
     datasets: tuple[str, ...]
@@ -71,6 +74,7 @@ class Table:
     wanted: Mapping[tuple[str, str], int]
     pairs: tuple[Pair, ...] = ()
     profile: str | None = None
+    other_versions: int = 0
 
     def figure(self, row: str, dataset: str, metric: Metric) -> Figure | None:
         """The number, or None if no run of the cell is stored."""
@@ -114,20 +118,21 @@ def build_table(
     Args:
         store: where the runs are. specs: the runs the table consists of, in the table's order.
         fingerprints: data set -> fingerprint of the data in hand; records of other data are left aside. Without it
-            the store must hold each data set in one version only.
+            the version of each data set with most runs counts, and the caption says how many runs of others there are.
         profile: named in the caption.
         rows, datasets: what the table has, in order; empty = those of the specifications.
 
     Raises:
-        ResultsError: a stored file is damaged, or a data set is there in two versions and none was chosen.
+        ResultsError: a stored file is damaged.
     """
     rows = tuple(rows) or tuple(dict.fromkeys(spec.row for spec in specs))
     datasets = tuple(datasets) or tuple(dict.fromkeys(spec.dataset for spec in specs))
     records = store.records({spec.spec_hash for spec in specs})
+    others = 0
     if fingerprints is None:
-        _refuse_two_versions(records)
-    else:
-        records = [r for r in records if fingerprints.get(r.dataset) == r.data.fingerprint]
+        fingerprints = main_versions(records)
+        others = sum(fingerprints[r.dataset] != r.data.fingerprint for r in records)
+    records = [r for r in records if fingerprints.get(r.dataset) == r.data.fingerprint]
     wanted: dict[tuple[str, str], int] = {}
     for spec in specs:
         wanted[spec.row, spec.dataset] = wanted.get((spec.row, spec.dataset), 0) + 1
@@ -139,7 +144,7 @@ def build_table(
             if mine:
                 users[row, dataset] = per_user(store, mine)
                 cells[row, dataset] = _cell(row, dataset, mine, users[row, dataset])
-    return Table(rows, datasets, cells, wanted, tuple(compare_rows(users)), profile)
+    return Table(rows, datasets, cells, wanted, tuple(compare_rows(users)), profile, others)
 
 
 def _cell(row: str, dataset: str, records: tuple[RunRecord, ...], users: PerUser) -> Cell:
@@ -166,14 +171,17 @@ def _mean_of(records: Sequence[RunRecord], key: str) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _refuse_two_versions(records: Sequence[RunRecord]) -> None:
-    seen: dict[str, str] = {}
-    for record in records:
-        if seen.setdefault(record.dataset, record.data.fingerprint) != record.data.fingerprint:
-            raise ResultsError(
-                f"the store holds runs on two versions of the data set '{record.dataset}' (data hashes "
-                f"{seen[record.dataset][:12]} and {record.data.fingerprint[:12]}); delete those of one version"
-            )
+def main_versions(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Fingerprint of each data set with most runs (of equals the lesser), by data set.
+
+    Features that are computed when a data set is read may differ in the last digit between machines, and then make
+    another version.
+    """
+    counts = Counter((record.dataset, record.data.fingerprint) for record in records)
+    best: dict[str, str] = {}
+    for (dataset, fingerprint), _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        best.setdefault(dataset, fingerprint)
+    return best
 
 
 def caption(table: Table) -> list[str]:
@@ -185,8 +193,8 @@ def caption(table: Table) -> list[str]:
     protocols = sorted({_protocol(r.spec) for r in records})
     lines = [
         "HR@50 and NDCG@50 on the test split in percent, all items ranked, ties averaged: mean ± standard deviation "
-        "over seeds, and the 95 % bootstrap interval over users. Δ is ours less the paper's figure. Bold: the best "
-        "federated row.",
+        "over seeds, and the 95 % bootstrap interval over users. Δ is this run less the paper's figure, ≠ where "
+        "the two are not comparable. Bold: the best federated row.",
         f"Protocol: {'; '.join(protocols)}.",
     ]
     if trained:
@@ -200,13 +208,26 @@ def caption(table: Table) -> list[str]:
     lines += [*feature_lines(records), *noise_lines(records), *fault_lines(records)]
     if table.pairs:
         lines.append(
-            "Significant at 5 % by a paired randomisation test over users, corrected by Holm for "
-            f"{len(table.pairs)} comparisons: * better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
+            "Significant at 5 % by a paired randomisation test over users, corrected by Holm for the "
+            f"{_families(table)}: * better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
         )
     missing = sum(n - len(table.cells[c].records) if c in table.cells else n for c, n in table.wanted.items())
+    if table.other_versions:
+        lines.append(
+            f"{table.other_versions} stored runs were made on another version of their data set and are left out."
+        )
     if missing:
         lines.append(f"{missing} of {sum(table.wanted.values())} runs are not stored yet.")
     return lines
+
+
+def _families(table: Table) -> str:
+    """`32 comparisons`, or on several data sets `comparisons on each data set (32, 12)`."""
+    sizes = [sum(pair.dataset == dataset for pair in table.pairs) for dataset in table.datasets]
+    sizes = [size for size in sizes if size]
+    if len(sizes) == 1:
+        return f"{sizes[0]} comparisons"
+    return f"comparisons on each data set ({', '.join(map(str, sizes))})"
 
 
 def _span(values: Sequence[int]) -> str:

@@ -56,7 +56,9 @@ def canonical_name(name: str, data_root: Path | None = None) -> str:
     if name.casefold() not in known:
         root = resolve_data_root(data_root)
         hint = "Data sets beyond the built-in ones are looked for under --data-root or FEDVLR_DATA"
-        raise unknown_name("data set", name, list(known.values()), hint + (f" (now '{root.name}')." if root else "."))
+        raise unknown_name(
+            "data set", name, list(known.values()), hint + (f" (now '{root}')." if root else " (none is set).")
+        )
     return known[name.casefold()]
 
 

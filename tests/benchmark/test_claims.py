@@ -78,3 +78,12 @@ def test_the_readme_can_show_claims(stored) -> None:
     assert "| +ours beats the vanilla row  " in text and "| tiny " in text and "does not hold" in text
     with pytest.raises(UnknownNameError, match="Did you mean 'claims'"):
         refresh(f"<!-- table2 profile=smoke datasets=tiny show=claim -->\n{END}", store)
+
+
+def test_made_up_data_say_nothing(stored) -> None:
+    store, table = stored
+    planted = dataclasses.replace(table, pairs=tuple(dataclasses.replace(p, dataset="planted") for p in table.pairs))
+    assert {f.claim for f in findings(store, planted)} == {
+        "the best +ours row beats the best centralized row",
+        "the best federated row beats cold-first",
+    }

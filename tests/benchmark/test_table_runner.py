@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 from collections.abc import Callable
@@ -14,14 +15,16 @@ from rich.console import Console
 
 from fedvlr_plugin.benchmark.command import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.benchmark.layouts import csv_text, group_ends, markdown, print_table
+from fedvlr_plugin.benchmark.paper import METRICS
 from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table import build_table
+from fedvlr_plugin.benchmark.table import build_table, caption
+from fedvlr_plugin.benchmark.verdict import Verdict
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.errors import FedVLRError, ResultsError, unknown_name
+from fedvlr_plugin.errors import FedVLRError, unknown_name
 
 Fake = Callable[..., RunResult]
 ROWS = ["popularity", "VBPR", "FedAvg", "FedAvg+ours"]
@@ -219,7 +222,7 @@ def test_markdown_and_csv_say_the_same(table_of) -> None:
             assert spelled.split(" ± ")[1].split(" ")[0] == f"{float(figure['sd']):.2f}"
             assert rows[row][2] == f"{float(figure['low']):.2f}..{float(figure['high']):.2f}"
             assert rows[row][3] == f"{float(figure['paper']):.2f}"
-            assert float(rows[row][4]) == pytest.approx(float(figure["mean"]) - float(figure["paper"]), abs=0.006)
+            assert figure["verdict"].startswith("not comparable") and rows[row][4] == "≠"
     assert sum("**" in cell for line in lines for cell in line.split("|")) == 4
 
 
@@ -233,15 +236,25 @@ def test_a_cell_that_is_not_stored_is_a_dash(table_of, tmp_path: Path) -> None:
     assert "11.27" in line and "3 of 20 runs are not stored yet" in markdown(table)
 
 
-def test_records_of_other_data_are_left_aside_or_refused(table_of, fake, tiny) -> None:
-    table, store, specs = table_of(("tiny",), ["FedAvg"], 1)
+def test_a_comparable_cell_shows_its_difference(table_of) -> None:
+    table, _, _ = table_of()
+    figure = dataclasses.replace(table.figure("FedAvg", "ku", "hr@50"), mean=12.5, verdict=Verdict("higher"))
+    cell = dataclasses.replace(table.cells["FedAvg", "ku"], figures=dict.fromkeys(METRICS, figure))
+    shown = markdown(dataclasses.replace(table, cells={**table.cells, ("FedAvg", "ku"): cell}))
+    line = next(line for line in shown.splitlines() if line.startswith("| FedAvg "))
+    assert [c.strip() for c in line.strip("|").split("|")][3:5] == ["11.27", "+1.23"]
+
+
+def test_runs_on_another_version_of_the_data_are_left_aside_and_said(table_of, fake, tiny) -> None:
+    table, store, specs = table_of(("tiny",), ["FedAvg"], 2)
     other = PreparedData("tiny", tiny.interactions)
     assert other.fingerprint != tiny.fingerprint
     store.append(fake(specs[0], data=other), other)
-    with pytest.raises(ResultsError, match="two versions of the data set 'tiny'"):
-        build_table(store, specs)
-    chosen = build_table(store, specs, {"tiny": tiny.fingerprint})
-    assert chosen.cells == table.cells
+    for chosen in (build_table(store, specs), build_table(store, specs, {"tiny": tiny.fingerprint})):
+        assert chosen.cells == table.cells
+    left_out = "1 stored runs were made on another version of their data set and are left out."
+    assert left_out in caption(build_table(store, specs)) and left_out not in caption(table)
+    assert build_table(store, specs, {"tiny": other.fingerprint}).cells["FedAvg", "tiny"].records[0].spec == specs[0]
 
 
 def test_the_terminal_shows_every_number_however_narrow(table_of) -> None:

@@ -67,3 +67,13 @@ def test_nobody_outlives_up(faked, tmp_path, number):
     assert (b"the same command goes on" in said) == (number == signal.SIGINT)
     with children.alone_in(tmp_path / "run"):
         pass
+
+
+def test_a_misspelt_option_is_refused_by_the_nearest_name() -> None:
+    sections: dict[str, dict[str, object]] = {"train_args": {"comm_round": 10}}
+    with pytest.raises(ConfigError, match="Did you mean 'comm_round'"):
+        launch.set_options(sections, {"comm_rond": 2})
+    with pytest.raises(ConfigError, match="Did you mean 'fedvlr_engine'"):
+        launch.set_options(sections, {"fedvlr_engin": "batched"})
+    launch.set_options(sections, {"comm_round": 2, "enable_defense": True, "fedvlr_dtype": "float64"})
+    assert sections["train_args"] == {"comm_round": 2}

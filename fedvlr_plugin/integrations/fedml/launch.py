@@ -7,6 +7,7 @@ FedML.
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from fedvlr_plugin.integrations.fedml.children import (
     tail,
     wait_for_port,
 )
+from fedvlr_plugin.integrations.fedml.options import OURS
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,17 @@ def read_sections(path: Path) -> dict[str, dict[str, object]]:
 
 
 def set_options(sections: dict[str, dict[str, object]], values: Mapping[str, object]) -> None:
-    """Sets options where they stand, or in a section of ours (FedML flattens all sections)."""
+    """Sets options where they stand, or in a section of ours (FedML flattens all sections).
+
+    FedML takes any name, so one that is new but looks like a known one is refused. Raises `ConfigError`.
+    """
+    known = [*OURS, *(name for section in sections.values() for name in section)]
     for name, value in values.items():
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if name not in known and close:
+            raise ConfigError(
+                f"unknown option '{name}'. Did you mean '{close[0]}'? Other options of FedML go into --cf FILE"
+            )
         holders = [section for section in sections.values() if name in section] or [
             sections.setdefault("fedvlr_args", {})
         ]
