@@ -1,5 +1,6 @@
 """The README's tables follow from the committed results, to the letter."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def test_the_readme_shows_what_the_store_holds():
 
 
 def test_a_number_changed_by_hand_is_found():
-    blocks = [found[0] for found in BLOCK.finditer(README) if "seeds=" not in found["options"]]
+    blocks = [found[0] for found in BLOCK.finditer(README) if not re.search("seeds=|show=", found["options"])]
     block = min(blocks, key=len)
     line = next(text for text in block.splitlines() if text.startswith("| FedAvg "))
     changed = block.replace(line, line.replace("2", "3", 1), 1)
