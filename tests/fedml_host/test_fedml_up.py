@@ -44,12 +44,20 @@ def test_clients_that_fail_end_the_run_with_their_last_line(faked, tmp_path, wha
     assert told == (["round 1: 2 uploads"] if "starts" in what else [])
 
 
+def heeds_signals() -> None:
+    """What starts the tests may ignore signals (nohup, a shell's background job), and children inherit that."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
 def test_nobody_outlives_up(faked, tmp_path, number):
     """SIGKILL too, which `up` cannot answer; Ctrl-C says how to go on, and the folder is free again."""
     faked("starts")
     words = ["fedml", "up", "--clients", "2", "--folder", str(tmp_path / "run")]
-    process = subprocess.Popen([sys.executable, "-c", UP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", UP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_signals
+    )
     try:
         assert process.stdout.readline() == b"round 1: 2 uploads\n"
         started = psutil.Process(process.pid).children()
@@ -59,7 +67,7 @@ def test_nobody_outlives_up(faked, tmp_path, number):
         with pytest.raises(ConfigError, match="another run is going on"):
             launch.up(CONFIG, tmp_path / "run", 2, 60.0)
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
         _, alive = psutil.wait_procs(started, timeout=10)
     finally:
         process.kill()
