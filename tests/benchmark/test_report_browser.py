@@ -133,7 +133,8 @@ def test_every_number_of_the_store_is_on_the_page(browse, made) -> None:
                 if row[0].startswith("F"):
                     assert f"client_lr {cell.records[0].spec.training.client_lr:g}" in number[2]
                 if figure.difference is not None:
-                    assert rest[1][0] == f"{figure.difference:+.2f}"
+                    comparable = figure.verdict is not None and figure.verdict.word != "not comparable"
+                    assert rest[1][0] == (f"{figure.difference:+.2f}" if comparable else "≠")
                 if "best" in number[1]:
                     bold.add((row[0], dataset, metric))
         assert not cells
