@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -119,11 +118,9 @@ def compare(one: Path, two: Path) -> None:
 
 
 def _print(grid: Grid) -> None:
-    from rich.console import Console
+    from fedvlr_plugin.benchmark.grids import print_grid, terminal
 
-    from fedvlr_plugin.benchmark.grids import print_grid
-
-    print_grid(grid, Console() if sys.stdout.isatty() else Console(width=160))
+    print_grid(grid, terminal())
 
 
 def _guarded(show: Callable[[], None]) -> None:

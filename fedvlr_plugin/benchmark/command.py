@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fedvlr_plugin.benchmark.request import Job
     from fedvlr_plugin.benchmark.store import ResultsStore
 
-PLAIN_WIDTH = 160
 TITLES = {
     "table2": "Table 2",
     "table4": "Table 4",
@@ -77,10 +76,9 @@ def say(line: str) -> None:
 
 
 def _work(options: Options, product: str, sources: Sources, runner: Runner | None) -> int:
-    from rich.console import Console
-
     from fedvlr_plugin.benchmark.experiment import execute, make_plan
     from fedvlr_plugin.benchmark.fault_labels import fault_suffix
+    from fedvlr_plugin.benchmark.grids import terminal
     from fedvlr_plugin.benchmark.products import Finished, get_product
     from fedvlr_plugin.benchmark.progress import make_progress
     from fedvlr_plugin.benchmark.request import prepare
@@ -95,7 +93,7 @@ def _work(options: Options, product: str, sources: Sources, runner: Runner | Non
     _announce(options, len(specs), plan, searched)
     if options.dry_run:
         return OK
-    console = Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+    console = terminal()
 
     def do(plan: Plan) -> list[Failure]:
         progress = make_progress(console)

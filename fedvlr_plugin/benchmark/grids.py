@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tabulate import tabulate
 
 from fedvlr_plugin.files import write_atomic
 
+PLAIN_WIDTH = 160
 Value = str | float | int | None
 LATEX_LETTERS = {
     "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\dag{}", "▼": r"$\blacktriangledown$", "▽": r"$\triangledown$", "–": "--",
@@ -54,13 +56,26 @@ def print_grid(grid: Grid, console: Console) -> None:
         console.print(note, highlight=False)
 
 
+def terminal() -> Console:
+    """A terminal as wide as it is, or `PLAIN_WIDTH` columns where the output is a file or a pipe."""
+    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+
+
+def markdown_grid(grid: Grid) -> str:
+    """The grid and its notes in Markdown."""
+    return _drawn(grid, "pipe") + "\n\n" + "\n".join(grid.notes) + "\n"
+
+
+def _drawn(grid: Grid, form: str) -> str:
+    body = [[shown(value) for value in line] for line in grid.lines]
+    return tabulate(body, grid.headings, tablefmt=form, disable_numparse=True)
+
+
 def write_grid(grid: Grid, stem: Path) -> list[Path]:
     """Writes `<stem>.md`, `.csv` and `.tex`; returns the paths."""
-    body = [[shown(value) for value in line] for line in grid.lines]
-    pipe = tabulate(body, grid.headings, tablefmt="pipe", disable_numparse=True)
-    booktabs = tabulate(body, grid.headings, tablefmt="latex_booktabs", disable_numparse=True)
+    booktabs = _drawn(grid, "latex_booktabs")
     forms = {
-        ".md": pipe + "\n\n" + "\n".join(grid.notes) + "\n",
+        ".md": markdown_grid(grid),
         ".csv": pd.DataFrame(list(grid.lines), columns=list(grid.headings)).to_csv(index=False),
         ".tex": "".join(LATEX_LETTERS.get(letter, letter) for letter in booktabs) + "\n",
     }

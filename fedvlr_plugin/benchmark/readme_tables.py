@@ -15,12 +15,10 @@ from __future__ import annotations
 
 import re
 
-from tabulate import tabulate
-
 from fedvlr_plugin.benchmark.budget import stored_budget
 from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.fault_table import fault_table
-from fedvlr_plugin.benchmark.grids import Grid, shown
+from fedvlr_plugin.benchmark.grids import markdown_grid
 from fedvlr_plugin.benchmark.layouts import table_and_caption
 from fedvlr_plugin.benchmark.readme_privacy import refresh_privacy
 from fedvlr_plugin.benchmark.rebuild import stored_specs
@@ -63,7 +61,8 @@ def _make(options: str, store: ResultsStore) -> str:
         raise unknown_name("show", given["show"], SHOW)
     datasets = given["datasets"].split(",")
     if given.get("show") == "budget":
-        return _pipe(stored_budget(store, given["profile"], given.get("protocol", "corrected"), datasets))
+        budget = stored_budget(store, given["profile"], given.get("protocol", "corrected"), datasets)
+        return f"\n{markdown_grid(budget)}\n"
     wanted = given["rows"].split(",") if "rows" in given else None
     if "seeds" in given:
         text = fault_table(store, given["profile"], datasets[0], wanted or [], int(given["seeds"]))
@@ -78,10 +77,6 @@ def _make(options: str, store: ResultsStore) -> str:
     there = {spec.row for spec in specs}
     rows = [row for row in known_rows() if row in there] + sorted(there - set(known_rows()))
     table = build_table(store, specs, None, given["profile"], rows, datasets)
-    return _pipe(claims_grid(findings(store, table))) if given.get("show") == "claims" else table_and_caption(table)
-
-
-def _pipe(grid: Grid) -> str:
-    body = [[shown(value) for value in line] for line in grid.lines]
-    pipe = tabulate(body, grid.headings, tablefmt="pipe", disable_numparse=True)
-    return f"\n{pipe}\n\n" + "\n".join(grid.notes) + "\n\n"
+    if given.get("show") == "claims":
+        return f"\n{markdown_grid(claims_grid(findings(store, table)))}\n"
+    return table_and_caption(table)

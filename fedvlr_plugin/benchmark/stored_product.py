@@ -7,19 +7,15 @@ Imports `rebuild` and `products`.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
-from rich.console import Console
-
+from fedvlr_plugin.benchmark.grids import terminal
 from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.products import Finished, get_product
 from fedvlr_plugin.benchmark.rebuild import in_order, stored_specs
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import main_versions
 from fedvlr_plugin.errors import ConfigError, ResultsError
-
-PLAIN_WIDTH = 160
 
 
 def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> None:
@@ -63,7 +59,7 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
             store=store,
             profile=options.profile,
             suffix=f"{options.profile}-{options.protocol}" + ("-part" if options.rows or options.datasets else ""),
-            console=Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH),
+            console=terminal(),
             say=say,
         )
     )
