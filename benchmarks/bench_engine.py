@@ -4,6 +4,7 @@ python benchmarks/bench_engine.py                                  # ML- and Mov
 python benchmarks/bench_engine.py --compare                        # batched against sequential, same run
 python benchmarks/bench_engine.py --scale                          # clients 100..100000, items 1000..100000
 python benchmarks/bench_engine.py --rows FedRAP+ours --sizes ku 500x2000x20000 --device cuda
+torchrun --nproc-per-node 2 benchmarks/bench_engine.py             # two processes of one thread each
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fedvlr_plugin.benchmark.speed import PHASES, Speed, measure
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.generated import SIZES, generated
 from fedvlr_plugin.errors import ConfigError, FedVLRError
+from fedvlr_plugin.federation.processes import announced_rank
 
 SCALE = ["100x1000x10000", "1000x1000x20000", "10000x1000x100000", "100000x1000x700000",
          "1000x10000x20000", "1000x100000x20000"]  # fmt: skip
@@ -37,13 +39,26 @@ def parse_size(text: str) -> tuple[int, int, int]:
 
 def show(results: list[Speed]) -> str:
     """The table of all measurements."""
-    head = ["row", "users x items", "engine", "s/round", "floor s", "x floor", *PHASES, "clients/s", "samples/s", "MB"]
+    head = [
+        "row",
+        "users x items",
+        "engine",
+        "cores",
+        "s/round",
+        "floor s",
+        "x floor",
+        *PHASES,
+        "clients/s",
+        "samples/s",
+        "MB",
+    ]
     body = []
     for r in results:
         floor = ["", ""] if r.floor_s is None else [f"{r.floor_s:.3f}", f"{r.round_s / r.floor_s:.1f}"]
         phases = [f"{r.phases[p]:.3f}" for p in PHASES]
         rates = [f"{r.clients_per_s:,.0f}", f"{r.samples_per_s:,.0f}", f"{r.peak_mb:,.0f}"]
-        body.append([r.row, f"{r.users} x {r.items}", r.engine, f"{r.round_s:.3f}", *floor, *phases, *rates])
+        cores = f"{r.processes} x {r.threads // r.processes}" if r.device == "cpu" else r.device
+        body.append([r.row, f"{r.users} x {r.items}", r.engine, cores, f"{r.round_s:.3f}", *floor, *phases, *rates])
     return tabulate(body, headers=head, disable_numparse=True)
 
 
@@ -61,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the measurements here")
     options = parser.parse_args(argv)
     results = []
+    is_main = announced_rank() == 0
     try:
         for size in SCALE if options.scale else options.sizes:
             data = generated(*parse_size(size))
@@ -75,13 +91,17 @@ def main(argv: list[str] | None = None) -> int:
                     )
                     rounds = options.rounds if engine == "batched" else 0
                     results.append(measure(spec, data, execution, rounds, floor=engine == "batched"))
-                    print(f"measured {row} on {size} ({engine}): {results[-1].round_s:.3f} s a round", flush=True)
-                if options.compare:
+                    if is_main:
+                        print(f"measured {row} on {size} ({engine}): {results[-1].round_s:.3f} s a round", flush=True)
+                if options.compare and is_main:
                     print(f"batched is {results[-1].round_s / results[-2].round_s:.0f} times as fast as sequential")
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if not is_main:
+        return 0
     print(show(results))
+    print("cores: processes x threads. s/round and floor of all of them together; phases of the first process.")
     if options.json is not None:
         options.json.write_text(json.dumps([r.as_dict() for r in results], indent=1) + "\n")
     return 0

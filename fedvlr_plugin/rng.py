@@ -9,16 +9,21 @@ Imports nothing of ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+Unsigned = npt.NDArray[np.uint64]
+
 _MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_MUL_1 = 0xBF58476D1CE4E5B9
-_MUL_2 = 0x94D049BB133111EB
-PIECE = 8_192
+GOLDEN = 0x9E3779B97F4A7C15
+MUL_1 = 0xBF58476D1CE4E5B9
+MUL_2 = 0x94D049BB133111EB
+_UPPER = 0xFFFFFFFF00000000
+PIECE = 16_384
 
 
 class Stream(IntEnum):
@@ -44,14 +49,14 @@ def _signed(value: int) -> int:
 
 def _mix_int(z: int) -> int:
     z &= _MASK
-    z = ((z ^ (z >> 30)) * _MUL_1) & _MASK
-    z = ((z ^ (z >> 27)) * _MUL_2) & _MASK
+    z = ((z ^ (z >> 30)) * MUL_1) & _MASK
+    z = ((z ^ (z >> 27)) * MUL_2) & _MASK
     return z ^ (z >> 31)
 
 
 def _mix(z: torch.Tensor) -> torch.Tensor:
     """The same finaliser on an int64 tensor, in place."""
-    for shift, factor in ((30, _MUL_1), (27, _MUL_2)):
+    for shift, factor in ((30, MUL_1), (27, MUL_2)):
         z ^= (z >> shift).bitwise_and_((1 << (64 - shift)) - 1)
         z *= _signed(factor)
     z ^= (z >> 31).bitwise_and_((1 << 33) - 1)
@@ -60,21 +65,25 @@ def _mix(z: torch.Tensor) -> torch.Tensor:
 
 def derive(seed: int, stream: Stream, *counters: int) -> int:
     """A 64-bit key for the given counters (round, epoch, ...), as an unsigned Python integer."""
-    key = _mix_int(seed * _GOLDEN + int(stream))
+    key = _mix_int(seed * GOLDEN + int(stream))
     for counter in counters:
-        key = _mix_int(key + (counter + 1) * _GOLDEN)
+        key = _mix_int(key + (counter + 1) * GOLDEN)
     return key
 
 
 def client_keys(seed: int, stream: Stream, round: int, epoch: int, clients: torch.Tensor) -> torch.Tensor:
     """One key per client, int64 `[len(clients)]`; `clients` are user ids (not positions)."""
-    base = _signed(derive(seed, stream, round, epoch))
-    return _mix((clients + 1) * _signed(_GOLDEN) + base)
+    return keys_of(derive(seed, stream, round, epoch), clients)
+
+
+def keys_of(base: int, clients: torch.Tensor) -> torch.Tensor:
+    """`client_keys` for `base`, the key of everything but the client."""
+    return _mix((clients + 1) * _signed(GOLDEN) + _signed(base))
 
 
 def bits32(keys: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """32 random bits as int64 in [0, 2**32) for each (key, index), shapes broadcast."""
-    return (_mix((index + 1) * _signed(_GOLDEN) + keys) >> 32) & 0xFFFFFFFF
+    return (_mix((index + 1) * _signed(GOLDEN) + keys) >> 32) & 0xFFFFFFFF
 
 
 def below(keys: torch.Tensor, index: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
@@ -84,41 +93,66 @@ def below(keys: torch.Tensor, index: torch.Tensor, bound: torch.Tensor) -> torch
 
 def premix(index: torch.Tensor) -> torch.Tensor:
     """The part of a draw that depends on the index only, for `below_premixed`."""
-    return (index + 1) * _signed(_GOLDEN)
+    return (index + 1) * _signed(GOLDEN)
 
 
-def below_premixed(keys: torch.Tensor, mixed: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
-    """`below(keys, index, bound)` for `mixed = premix(index)`, in place in `keys`."""
-    return bits32_premixed(keys, mixed, bound)
+def below_premixed(
+    keys: torch.Tensor, mixed: torch.Tensor, bound: torch.Tensor, base: torch.Tensor | None = None
+) -> torch.Tensor:
+    """`below(keys, index, bound) + base` for `mixed = premix(index)`, in place in `keys`, all of one length."""
+    if keys.device.type != "cpu":
+        _mix(keys.add_(mixed)).bitwise_right_shift_(32).bitwise_and_(0xFFFFFFFF).mul_(bound).bitwise_right_shift_(32)
+        return keys if base is None else keys.add_(base)
+    most, add = unsigned(bound), None if base is None else unsigned(base)
+    for part, x, high in _nearly_mixed(keys, mixed):
+        np.right_shift(x, np.uint64(63), out=high)  # of x ^ (x >> 31) only the upper half is wanted
+        x >>= np.uint64(32)
+        x ^= high
+        x *= most[part]
+        x >>= np.uint64(32)
+        if add is not None:
+            x += add[part]
+    return keys
 
 
-def bits32_premixed(keys: torch.Tensor, mixed: torch.Tensor, bound: torch.Tensor | None = None) -> torch.Tensor:
-    """`bits32(keys, index)` for `mixed = premix(index)`, or uniform integers below `bound`, in place in `keys`.
+def sort_keys_premixed(keys: torch.Tensor, mixed: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    """`bits32(keys, index) << 32 | low` for `mixed = premix(index)` and `low` below 2**32, in place in `keys`.
 
-    On a CPU by numpy's unsigned shifts, in pieces that stay in the first cache: a third of the passes over memory.
+    As unsigned numbers they sort by the random bits first and by `low` second.
     """
     if keys.device.type != "cpu":
-        _mix(keys.add_(mixed)).bitwise_right_shift_(32).bitwise_and_(0xFFFFFFFF)
-        return keys if bound is None else keys.mul_(bound).bitwise_right_shift_(32)
-    z, add = keys.numpy().view(np.uint64), mixed.numpy().view(np.uint64)
-    most = None if bound is None else bound.numpy().view(np.uint64)
+        return _mix(keys.add_(mixed)).bitwise_and_(_signed(_UPPER)).bitwise_or_(low)
+    below = unsigned(low)
+    for part, x, high in _nearly_mixed(keys, mixed):
+        np.right_shift(x, np.uint64(31), out=high)
+        x ^= high
+        x &= np.uint64(_UPPER)
+        x |= below[part]
+    return keys
+
+
+def _nearly_mixed(keys: torch.Tensor, mixed: torch.Tensor) -> Iterator[tuple[slice, Unsigned, Unsigned]]:
+    """Pieces of `keys + mixed`, in place, all of the finaliser done but its last shift; with room of the same length.
+
+    On a CPU by numpy's unsigned shifts, in pieces that stay in the cache: a third of the passes over memory.
+    """
+    z, add = unsigned(keys), unsigned(mixed)
     room = np.empty(min(len(z), PIECE), dtype=np.uint64)
     for begin in range(0, len(z), PIECE):
         part = slice(begin, begin + PIECE)
         x = z[part]
         high = room[: len(x)]
         x += add[part]
-        for shift, factor in ((30, _MUL_1), (27, _MUL_2)):
+        for shift, factor in ((30, MUL_1), (27, MUL_2)):
             np.right_shift(x, np.uint64(shift), out=high)
             x ^= high
             x *= np.uint64(factor)
-        np.right_shift(x, np.uint64(63), out=high)  # of x ^ (x >> 31) only the upper half is wanted
-        x >>= np.uint64(32)
-        x ^= high
-        if most is not None:
-            x *= most[part]
-            x >>= np.uint64(32)
-    return keys
+        yield part, x, high
+
+
+def unsigned(values: torch.Tensor) -> Unsigned:
+    """The same 64-bit numbers, in the same memory, without a sign."""
+    return values.numpy().view(np.uint64)
 
 
 def generator(seed: int, stream: Stream, *counters: int) -> torch.Generator:

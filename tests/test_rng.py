@@ -16,6 +16,7 @@ from fedvlr_plugin.rng import (
     derive,
     draw_cohort,
     premix,
+    sort_keys_premixed,
 )
 
 GOLDEN = 0x9E3779B97F4A7C15
@@ -86,3 +87,7 @@ def test_draws_in_place_are_the_same_draws():
     index, bound = torch.arange(n) % 91, 1 + torch.arange(n) % 5000
     expected = below(keys, index, bound)
     assert torch.equal(below_premixed(keys.clone(), premix(index), bound), expected)
+    base = torch.arange(n) * 7
+    assert torch.equal(below_premixed(keys.clone(), premix(index), bound, base), expected + base)
+    packed = sort_keys_premixed(keys.clone(), premix(index), base)
+    assert torch.equal((packed >> 32) & 0xFFFFFFFF, bits32(keys, index)) and torch.equal(packed & 0xFFFFFFFF, base)

@@ -7,7 +7,8 @@ The floor of a round (algorithm.md section 11) is what its arithmetic and its me
     state      private parameters and moments: read p twice, m, v and g once, write p, m, v and g: 36 bytes each a step
     samples    some twenty passes over 8-byte numbers per drawn sample
 
-Imports `federation`, `evaluation`, `benchmark.resources`.
+The floor takes all threads of all processes (torchrun) together, and all clients. Imports `federation`,
+`benchmark.ranking`, `benchmark.resources`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.evaluation.ranks import rank_positives
+from fedvlr_plugin.federation.setup import LocalProblem, local_problem
 from fedvlr_plugin.federation.simulation import Federation
 
 PHASES = ("sampling", "local", "uplink", "server", "evaluation")
@@ -31,12 +33,17 @@ PHASES = ("sampling", "local", "uplink", "server", "evaluation")
 
 @dataclass(frozen=True)
 class Speed:
-    """One measurement; seconds are medians over rounds after the first."""
+    """One measurement; seconds are medians over rounds after the first.
+
+    With several processes `phases` are those of the first one, `threads` and `peak_mb` are sums over all.
+    """
 
     row: str
     data: str
     engine: str
     device: str
+    processes: int
+    threads: int
     users: int
     items: int
     interactions: int
@@ -60,13 +67,15 @@ def measure(spec: RunSpec, data: PreparedData, execution: ExecutionConfig, round
     federation = build_federation(parse_row(spec.row), spec, execution, data)
     walls, evaluations, parts = [], [], []
     clients = samples = 0
+    processes = federation.processes
     for number in range(1, rounds + 2):
         _wait(device)
+        processes.gather(None)
         begin = time.perf_counter()
         uplink = federation.round(number)
         _wait(device)
         trained = time.perf_counter()
-        rank_positives(federation.score, data.interactions, "valid", device=execution.device)
+        rank_federation(federation, "valid")
         _wait(device)
         if number > 1 or rounds == 0:
             walls.append(trained - begin)
@@ -78,11 +87,14 @@ def measure(spec: RunSpec, data: PreparedData, execution: ExecutionConfig, round
     used = meter.read()
     peak = used.peak_device_bytes if device.type == "cuda" else used.peak_rss_bytes
     interactions = data.interactions
+    threads = sum(processes.gather(torch.get_num_threads()))
     return Speed(
         spec.row,
         data.name,
         execution.engine,
         execution.device,
+        processes.size,
+        threads,
         interactions.n_users,
         interactions.n_items,
         interactions.n_interactions,
@@ -91,8 +103,8 @@ def measure(spec: RunSpec, data: PreparedData, execution: ExecutionConfig, round
         phases | {"evaluation": evaluation},
         clients / wall,
         samples / wall,
-        peak / 2**20,
-        floor_seconds(federation) if floor and _has_floor(federation) else None,
+        sum(processes.gather(peak)) / 2**20,
+        _floor(federation, threads) if floor and _has_floor(federation) else None,
     )
 
 
@@ -100,9 +112,27 @@ def _has_floor(federation: Federation) -> bool:
     return federation.backbone.linear and federation.backbone.own_rows == "none"
 
 
-def floor_seconds(federation: Federation) -> float:
+def _floor(federation: Federation, threads: int) -> float:
+    """`floor_seconds` of the whole federation; the first process measures while the others wait."""
+    spec, processes = federation.spec, federation.processes
+    found = [0.0]
+    if processes.is_main:
+        here = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        known = federation.problem
+        whole = (
+            known
+            if processes.size == 1
+            else local_problem(spec, known.backbone, known.fusion, federation.data.interactions, known.device)
+        )
+        found = [floor_seconds(whole)]
+        torch.set_num_threads(here)
+    return processes.gather(found)[0][0]
+
+
+def floor_seconds(problem: LocalProblem) -> float:
     """The floor of one round with every client, in seconds, from rates measured now; linear backbones only."""
-    problem, training = federation.problem, federation.spec.training
+    training = problem.spec.training
     width = problem.fusion.n_views * problem.fusion.width
     n_items, dtype = problem.histories.n_items, problem.dtype
     steps = problem.sampler.steps_per_epoch()

@@ -3,12 +3,15 @@
 Backbones with a linear head run in closed form (`folded`, with private item rows `folded_own`); all others run through
 autograd over padded gathers (`gathered`). All local epochs of a block run before the next block starts, so that its private state stays in
 cache. Blocks are slices of the slot order (largest clients first); their size follows from the bytes of private
-state and the number of samples, never from the number of threads. Imports the federation's parts.
+state and the number of samples, never from the number of threads. Several blocks run side by side (`crew`), each worker
+with a sum of its own. Imports the federation's parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,16 +23,38 @@ from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.apart import looks_large, run_block_apart
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
 from fedvlr_plugin.federation.contract import Uplink
+from fedvlr_plugin.federation.crew import Crew, share_out
 from fedvlr_plugin.federation.folded import FoldedProgram
 from fedvlr_plugin.federation.folded_own import FoldedOwnProgram
 from fedvlr_plugin.federation.gathered import GatheredProgram
+from fedvlr_plugin.federation.histories import HistoryBlock
 from fedvlr_plugin.federation.own_rows import OwnRows, OwnSnapshot
-from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock
+from fedvlr_plugin.federation.samples import BlockSampler
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.uploads import Collect, RunningSum, UploadShape
 
+SUMS_BYTES = 2**30
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
 SAMPLES_PER_BLOCK = {"folded": 65_536, "folded_own": 4_096, "gathered": 16_384, "apart": 8_192}
+
+
+Program = FoldedProgram | GatheredProgram
+Block = tuple[torch.Tensor, BlockSampler]
+
+
+@dataclass
+class Done:
+    """What a worker has done: the sum of its clients' mean losses, their number, and blocks to be run apart."""
+
+    losses: float = 0.0
+    clients: int = 0
+    large: list[Block] = field(default_factory=list)
+
+    def add(self, other: Done) -> None:
+        """Takes another worker's part in."""
+        self.losses += other.losses
+        self.clients += other.clients
+        self.large += other.large
 
 
 class BatchedEngine:
@@ -51,16 +76,11 @@ class BatchedEngine:
         self.own: OwnRows | None = None
         if problem.backbone.own_rows != "none":
             self.own = OwnRows(problem, execution.memory_budget)
-        self.program: FoldedProgram | GatheredProgram
         self.kind = "gathered"
-        if not _folds(problem.backbone):
-            self.program = GatheredProgram(problem, self.store, self.own)
-        elif self.own is None:
-            self.kind, self.program = "folded", FoldedProgram(problem, self.store)
-        elif not problem.pairs:
-            self.kind, self.program = "folded_own", FoldedOwnProgram(problem, self.store, self.own)
-        else:
-            self.program = GatheredProgram(problem, self.store, self.own)
+        if _folds(problem.backbone) and not (self.own is not None and problem.pairs):
+            self.kind = "folded" if self.own is None else "folded_own"
+        self.programs = [self._program()]
+        self.crew = Crew(problem.device)
         self._full: dict[bool, list[tuple[torch.Tensor, BlockSampler]]] = {}
 
     @torch.no_grad()
@@ -72,7 +92,7 @@ class BatchedEngine:
         round: int,
         collect: Collect | None = None,
     ) -> Uplink:
-        problem, program = self.problem, self.program
+        problem = self.problem
         slots = problem.histories.slot_of[cohort]
         by_slot, order = torch.sort(slots)
         alpha_of = torch.zeros(problem.histories.n_slots, dtype=problem.dtype, device=problem.device)
@@ -81,32 +101,85 @@ class BatchedEngine:
             self.store.forget(problem.backbone.forgets, by_slot)
             if self.own is not None and "own" in problem.backbone.forgets:
                 self.own.forget(by_slot)
-        program.seconds = dict.fromkeys(program.seconds, 0.0)
-        program.prepare(broadcast)
+        blocks = self._blocks(by_slot, collect is not None)
+        teams = [list(range(len(blocks)))]
+        if collect is None:
+            teams = self._teams([sampler for _, sampler in blocks], broadcast)
+        while len(self.programs) < len(teams):
+            self.programs.append(self._program())
+        programs = self.programs[: max(1, len(teams))]
+        for program in programs:
+            program.seconds = dict.fromkeys(program.seconds, 0.0)
+            program.prepare(broadcast)
+        done = Done()
+        if collect is None:
+            tasks = [
+                partial(self._run, program, [blocks[i] for i in team], alpha_of, round)
+                for program, team in zip(programs, teams, strict=False)
+            ]
+            for part in self.crew.run(tasks):
+                done.add(part)
+        else:
+            done.large = blocks
         shape = UploadShape(broadcast)
         aside: RunningSum | None = None
-        losses, samples, clients, broken = 0.0, 0, 0, 0
-        for block, sampler in self._blocks(by_slot, collect is not None):
-            state = self.store.checkout(block)
-            seen = sampler.n_samples * problem.spec.training.local_epochs
-            if collect is None and not looks_large(state):
-                losses += float(program.run(sampler, state, alpha_of[block], round).sum())
-                self.store.checkin(state)
-                clients += len(block)
+        broken = 0
+        for _, sampler in done.large:
+            apart = run_block_apart(problem, self.store, self.own, programs[0], sampler, shape, round)
+            done.losses += apart.losses
+            done.clients += len(sampler.slots) - apart.broken
+            broken += apart.broken
+            if collect is not None:
+                collect(apart.uploads)
             else:
-                done = run_block_apart(problem, self.store, self.own, program, sampler, shape, round)
-                losses, broken, clients = losses + done.losses, broken + done.broken, clients + len(block) - done.broken
-                if collect is not None:
-                    collect(done.uploads)
-                else:
-                    aside = aside or RunningSum(shape, problem.dtype, problem.device)
-                    aside.add(done.uploads, alpha_of[problem.histories.slot_of[done.uploads.clients]])
-            samples += seen
-        sums = {} if collect is not None else program.collect()
+                aside = aside or RunningSum(shape, problem.dtype, problem.device)
+                aside.add(apart.uploads, alpha_of[problem.histories.slot_of[apart.uploads.clients]])
+        samples = sum(sampler.n_samples for _, sampler in blocks) * problem.spec.training.local_epochs
+        sums: dict[str, torch.Tensor] = {}
+        if collect is None:
+            sums = programs[0].collect()
+            for program in programs[1:]:
+                sums = {name: value + sums[name] for name, value in program.collect().items()}
         if aside is not None:
             sums = {name: value + aside.tensors()[name] for name, value in sums.items()}
         left_out = {"not finite": broken} if broken else {}
-        return Uplink(sums, losses / max(clients, 1), clients, samples, dict(program.seconds), left_out)
+        seconds = {name: sum(p.seconds[name] for p in programs) / len(programs) for name in programs[0].seconds}
+        return Uplink(sums, done.losses / max(done.clients, 1), done.clients, samples, seconds, left_out)
+
+    def _run(self, program: Program, blocks: list[Block], alpha: torch.Tensor, round: int) -> Done:
+        """Trains some blocks, but those with large private values, which are handed back."""
+        done = Done()
+        for block, sampler in blocks:
+            state = self.store.checkout(block)
+            if looks_large(state):
+                done.large.append((block, sampler))
+                continue
+            done.losses += float(program.run(sampler, state, alpha[block], round).sum())
+            self.store.checkin(state)
+            done.clients += len(block)
+        return done
+
+    def _teams(self, samplers: list[BlockSampler], broadcast: dict[str, torch.Tensor]) -> list[list[int]]:
+        """Which blocks each worker runs; fewer workers where their sums would take more than `SUMS_BYTES`."""
+        received = sum(value.numel() * value.element_size() for value in broadcast.values())
+        workers = min(self.crew.workers(), max(1, SUMS_BYTES // max(1, 2 * received)))
+        return share_out([self._cost(sampler) for sampler in samplers], workers)
+
+    def _cost(self, sampler: BlockSampler) -> float:
+        """About how long a block takes, in samples of the only step of an epoch (measured)."""
+        batches = sampler.batches
+        cost = sampler.n_samples + 0.55 * len(batches.head)
+        if self.kind == "folded":
+            steps = sum(cut.clients for cut in batches.cuts)
+            cost += 0.11 * self.problem.fusion.n_views * steps * self.problem.histories.n_items
+        return cost
+
+    def _program(self) -> Program:
+        if self.kind == "folded":
+            return FoldedProgram(self.problem, self.store)
+        if self.kind == "folded_own" and self.own is not None:
+            return FoldedOwnProgram(self.problem, self.store, self.own)
+        return GatheredProgram(self.problem, self.store, self.own)
 
     def _blocks(self, slots: torch.Tensor, apart: bool) -> list[tuple[torch.Tensor, BlockSampler]]:
         """The cohort's clients with samples, cut into blocks; kept when the cohort is everybody."""
@@ -138,7 +211,8 @@ class BatchedEngine:
     @torch.no_grad()
     def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
         slots = self.problem.histories.slot_of[users.to(self.problem.device)]
-        return self.program.score(broadcast, HistoryBlock(self.problem.histories, slots), self._for_evaluation(slots))
+        history = HistoryBlock(self.problem.histories, slots)
+        return self.programs[0].score(broadcast, history, self._for_evaluation(slots))
 
     def _for_evaluation(self, slots: torch.Tensor) -> BlockState:
         """Copies of the private state of any slots, in the order given; forgotten groups as at the start."""

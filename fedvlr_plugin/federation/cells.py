@@ -68,7 +68,7 @@ def _cells(step: Step, n_items: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     """A step's distinct keys `[D]`, ascending, and how many samples and positives there are at each."""
     if step.labels is None:
         raise RuntimeError("cells are of labelled samples, not of pairs")
-    keys = step.cells(n_items)
+    keys = step.cells()
     positive = keys[step.labels > 0]
     if step.clients * n_items <= COUNT_UP_TO * len(keys):
         counts = torch.bincount(keys, minlength=step.clients * n_items)

@@ -23,8 +23,9 @@ import torch
 import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
+from fedvlr_plugin.federation.histories import HistoryBlock
 from fedvlr_plugin.federation.ragged import DENSE_UNTIL, bags, dots, totals
-from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
+from fedvlr_plugin.federation.samples import BlockSampler, Step
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.sinks import Apart, RowSink, Sink, SumSink, touched_keys
 from fedvlr_plugin.fusion.router import RouterTrace
@@ -184,7 +185,7 @@ class FoldedProgram:
         """Losses, dL/dQ and dL/db by whole products: the residual R `[b, n_items]` is built and used three times."""
         if step.labels is None:
             raise RuntimeError("pairs take sampled products")
-        cells = step.cells(len(self.table))
+        cells = step.cells()
         scores = torch.addmm(bias[:, None], q, self.table.t()).view(-1).index_select(0, cells)
         positive = torch.sigmoid(scores)
         r = torch.sub(positive, step.labels)

@@ -21,10 +21,11 @@ import torch.nn.functional as nnf
 from fedvlr_plugin.federation.cells import Cells, distinct_cells
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
 from fedvlr_plugin.federation.folded import FoldedProgram, LocalGradients
+from fedvlr_plugin.federation.histories import HistoryBlock
 from fedvlr_plugin.federation.optimizers import step_rows
 from fedvlr_plugin.federation.own_rows import OwnBlock, OwnRows
 from fedvlr_plugin.federation.ragged import bags, dots, totals
-from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
+from fedvlr_plugin.federation.samples import BlockSampler, Step
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.sinks import Sink
 from fedvlr_plugin.fusion.router import RouterTrace

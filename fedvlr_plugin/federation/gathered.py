@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
+from fedvlr_plugin.federation.histories import HistoryBlock
 from fedvlr_plugin.federation.inputs import ApartInputs, Inputs, WholeInputs
 from fedvlr_plugin.federation.own_rows import OwnBlock, OwnRows
 from fedvlr_plugin.federation.padded import Layout, PaddedView, take_through
-from fedvlr_plugin.federation.samples import BlockSampler, HistoryBlock, Step
+from fedvlr_plugin.federation.samples import BlockSampler, Step
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.sinks import Apart, touched_keys
 

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import torch
 
+from fedvlr_plugin.federation.histories import HistoryBlock
 from fedvlr_plugin.federation.ragged import scatter
-from fedvlr_plugin.federation.samples import HistoryBlock
 
 Tensors = dict[str, torch.Tensor]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -164,6 +165,7 @@ class OwnRows:
         self.rows: list[Ids] = [EMPTY] * n_users
         self.steps = torch.zeros(n_users, dtype=torch.int64)
         self.values: Arena = self.arena
+        self._lock = threading.Lock()
 
     def _arenas(self, n_users: int) -> list[Arena]:
         """Arenas of the values and of the moments that are kept; rows with the same number belong together."""
@@ -171,9 +173,10 @@ class OwnRows:
         return [Arena(n_users * self.n_items, self.dim, self.dtype, self.budget // 2 // kept) for _ in range(kept)]
 
     def _allocate(self, n: int) -> Ids:
-        for moment in self.moments:
-            moment.allocate(n)
-        return self.arena.allocate(n)
+        with self._lock:  # blocks run side by side
+            for moment in self.moments:
+                moment.allocate(n)
+            return self.arena.allocate(n)
 
     def forget(self, slots: torch.Tensor) -> None:
         """Sets clients' rows back to zero, with fresh moments."""

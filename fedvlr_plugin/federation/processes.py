@@ -13,6 +13,8 @@ import os
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
@@ -31,9 +33,18 @@ class Processes:
         """Whether this process prints and writes results."""
         return self.rank == 0
 
-    def mine(self, n_clients: int) -> torch.Tensor | None:
-        """Client ids of this process, every `size`-th one; None when there is one process."""
-        return None if self.size == 1 else torch.arange(self.rank, n_clients, self.size)
+    def mine(self, sizes: npt.NDArray[np.int64]) -> torch.Tensor | None:
+        """Client ids of this process, ascending; None when there is one process.
+
+        Clients are dealt out by the sizes of their histories `[U]`, the largest first, to and fro (0 1 1 0 0 1 ...),
+        so that the processes have about as much to do: a round lasts as long as its slowest process.
+        """
+        if self.size == 1:
+            return None
+        order = np.argsort(-sizes, kind="stable")
+        turn, place = np.divmod(np.arange(len(order)), self.size)
+        dealt = np.where(turn % 2 == 0, place, self.size - 1 - place)
+        return torch.from_numpy(np.sort(order[dealt == self.rank]))
 
     def add_up(self, tensors: dict[str, torch.Tensor]) -> None:
         """Replaces each tensor by its sum over all processes, in place."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
 import torch.nn.functional as nnf
 
@@ -31,13 +32,23 @@ def dots(
         return (q @ table.t()).view(-1).index_select(0, owner * len(table) + items)
     if q.device.type != "cpu":
         return (q[owner] * table[items]).sum(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch calls CSR a beta feature, once per process
-        pattern = torch.sparse_csr_tensor(
-            indptr, items, q.new_zeros(len(items)), (len(q), len(table)), check_invariants=False
-        )
-        out: torch.Tensor = torch.sparse.sampled_addmm(pattern, q, table.t(), beta=0.0).values()
+    pattern = _csr(indptr, items, q.new_zeros(len(items)), len(q), len(table))
+    out: torch.Tensor = torch.sparse.sampled_addmm(pattern, q, table.t(), beta=0.0).values()
     return out
+
+
+def _csr(indptr: torch.Tensor, items: torch.Tensor, values: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    return torch.sparse_csr_tensor(indptr, items, values, (rows, columns), check_invariants=False)
+
+
+def _hear_the_warning() -> None:
+    """torch calls CSR a beta feature, once per process: here, where no other thread changes the warnings' filters."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        _csr(torch.tensor([0, 1]), torch.tensor([0]), torch.zeros(1), 1, 1)
+
+
+_hear_the_warning()
 
 
 def bags(table: torch.Tensor, indptr: torch.Tensor, items: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -64,3 +75,17 @@ def scatter(
 def totals(values: torch.Tensor, indptr: torch.Tensor) -> torch.Tensor:
     """`[B]`: sums of `values [K]` over each owner's samples."""
     return torch.segment_reduce(values, "sum", offsets=indptr)
+
+
+def indptr_of(counts: torch.Tensor) -> torch.Tensor:
+    """`[B + 1]`: where each owner's samples begin, from how many each has `[B]`; the last entry is their number."""
+    out = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
+    torch.cumsum(counts, 0, out=out[1:])
+    return out
+
+
+def spread(values: torch.Tensor, counts: torch.Tensor, owner: torch.Tensor) -> torch.Tensor:
+    """`[K]`: `values [B]` of each sample's owner, for `counts [B]` samples of each and `owner [K]`, sorted."""
+    if values.device.type != "cpu":
+        return values.index_select(0, owner)
+    return torch.from_numpy(np.repeat(values.numpy(), counts.numpy()))

@@ -6,13 +6,11 @@ uniform over the pool minus the client's history (algorithm.md section 6). A dra
 `r + #{k : h_k - k <= r}`, found without rejection by one ragged binary search, or looked up where the sampler of a
 block is kept from round to round and the lists of all outside items are small.
 
-Clients stand in *slots*, ordered by the size of their history, largest first (ties by user id). So clients with
-several mini-batches are a prefix of any block, and blocks waste little padding. Imports `rng`, `data`, `config`.
+How the samples fall into mini-batches is in `batches`. Imports it, `histories`, `rng`, `config`.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,11 +19,15 @@ import numpy as np
 import torch
 
 from fedvlr_plugin.config import Protocol
-from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.federation.ragged import bags
-from fedvlr_plugin.rng import Stream, below_premixed, bits32_premixed, client_keys, premix
+from fedvlr_plugin.federation.batches import Batches
+from fedvlr_plugin.federation.histories import Histories, HistoryBlock
+from fedvlr_plugin.federation.loops import compiled_on
+from fedvlr_plugin.federation.ragged import indptr_of, spread
+from fedvlr_plugin.rng import Stream, below_premixed, derive, keys_of, premix, unsigned
 
 MOST_LISTED = 16 * 2**20
+NONE, NO_LISTS, NO_LABELS = np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
+Samples = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]  # items, labels, positives of pairs
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Step:
         labels: `[K]` 1 for positives, 0 for negatives; None with pairs.
         positives: `[K]` the positive of each pair; None without pairs.
         share: `[clients]`, 1 / number of samples, so that weighted sums are batch means.
+        first_cells: `[K]`, owner * n_items.
     """
 
     clients: int
@@ -49,63 +52,11 @@ class Step:
     labels: torch.Tensor | None
     positives: torch.Tensor | None
     share: torch.Tensor
+    first_cells: torch.Tensor
 
-    def cells(self, n_items: int) -> torch.Tensor:
+    def cells(self) -> torch.Tensor:
         """`[K]`, owner * n_items + item of each sample."""
-        return torch.add(self.items, self.owner, alpha=n_items)
-
-
-class Histories:
-    """Training histories in slot order, on the device of the engine.
-
-    Attributes:
-        n_users: clients of the federation. n_slots: clients of this process, all of them by default.
-        order: `[n_slots]`, user id of each slot. slot_of: `[n_users]`, its inverse, -1 for other processes' clients.
-        sizes: `[n_slots]` n_u by slot. items, indptr: ragged histories by slot, ascending within a client.
-        weights: `[n_users]` n_u by user. trained: ids of items that occur in anyone's history, ascending.
-    """
-
-    def __init__(self, interactions: Interactions, device: torch.device, users: torch.Tensor | None = None) -> None:
-        sizes = interactions.train_sizes
-        self.weights = torch.from_numpy(sizes).to(device)
-        self.trained = torch.from_numpy(np.unique(interactions.train_items)).to(device)
-        order = np.argsort(-sizes, kind="stable")
-        if users is not None:
-            order = order[np.isin(order, users.numpy())]
-        starts = np.repeat(interactions.train_indptr[:-1][order], sizes[order])
-        indptr = np.concatenate([[0], np.cumsum(sizes[order])])
-        within = np.arange(indptr[-1]) - np.repeat(indptr[:-1], sizes[order])
-        self.n_users, self.n_items = interactions.n_users, interactions.n_items
-        self.order = torch.from_numpy(order).to(device)
-        self.n_slots = len(order)
-        self.slot_of = torch.full((self.n_users,), -1, dtype=torch.int64, device=device)
-        self.slot_of[self.order] = torch.arange(self.n_slots, device=device)
-        self.sizes = torch.from_numpy(sizes[order]).to(device)
-        self.indptr = torch.from_numpy(indptr).to(device)
-        self.items = torch.from_numpy(interactions.train_items[starts + within]).to(device)
-        self.device = device
-
-    def ragged(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Histories of the given slots: `indptr [B + 1]`, `owner [H]`, `items [H]`."""
-        sizes = self.sizes[slots]
-        indptr = _indptr(sizes)
-        owner = torch.repeat_interleave(torch.arange(len(slots), device=self.device), sizes)
-        within = torch.arange(len(owner), device=self.device) - indptr[owner]
-        return indptr, owner, self.items[self.indptr[slots][owner] + within]
-
-
-class HistoryBlock:
-    """Histories of a block of clients in any order: `indptr [B + 1]`, `owner [H]`, `items [H]`, ascending."""
-
-    def __init__(self, histories: Histories, slots: torch.Tensor) -> None:
-        self.slots = slots
-        self.history_indptr, self.history_owner, self.history_items = histories.ragged(slots)
-
-    def pool(self, table: torch.Tensor) -> torch.Tensor:
-        """Pooled histories p_u `[B, width]`: means of `table [n_items, width]`, zero for an empty history."""
-        sizes = torch.diff(self.history_indptr)
-        share = sizes.clamp(min=1).to(table.dtype).reciprocal()[self.history_owner]
-        return bags(table, self.history_indptr, self.history_items, share)
+        return self.items + self.first_cells
 
 
 class Sampler:
@@ -146,14 +97,21 @@ class Sampler:
         return BlockSampler(self, slots, lists)
 
 
-class Cut(NamedTuple):
-    """A step's place in an epoch: its clients, where its samples begin in the order of steps, and their layout."""
+class DrawnAt(NamedTuple):
+    """What the tensor operations of a draw want to know of each drawn sample, `[K]` each."""
 
-    clients: int
-    begin: int
-    indptr: torch.Tensor
     owner: torch.Tensor
-    share: torch.Tensor
+    mixed: torch.Tensor
+    bound: torch.Tensor
+    list_begin: torch.Tensor
+
+    @classmethod
+    def of(cls, block: BlockSampler) -> DrawnAt:
+        """Worked out when first wanted: the compiled loops do without."""
+        device = block.users.device
+        owner = torch.repeat_interleave(torch.arange(len(block.users), device=device), block.drawn)
+        index = torch.arange(len(owner), device=device) - block.drawn_indptr[owner]
+        return cls(owner, premix(index), block.bound[owner], block.outside_indptr[owner])
 
 
 class BlockSampler(HistoryBlock):
@@ -169,71 +127,50 @@ class BlockSampler(HistoryBlock):
         self.bound = sampler.pool_size - sizes
         ranks = self.history_items if sampler.pool is None else torch.searchsorted(sampler.pool, self.history_items)
         within = torch.arange(len(ranks), device=device) - self.history_indptr[self.history_owner]
-        self.stride = sampler.pool_size + 1
-        self.keys = self.history_owner * self.stride + ranks - within
-        drawn = torch.where(self.bound > 0, sizes * sampler.negatives, 0)
-        clients = torch.arange(len(slots), device=device)
-        self.drawn_owner = torch.repeat_interleave(clients, drawn)
-        self.drawn_index = torch.arange(len(self.drawn_owner), device=device) - _indptr(drawn)[self.drawn_owner]
-        self.drawn_bound = self.bound[self.drawn_owner]
-        self.drawn_mixed = premix(self.drawn_index)
-        self.drawn_base = self.drawn_owner * self.stride
-        self.drawn_shift = self.history_indptr[self.drawn_owner]
+        self.gaps = ranks - within
+        self.drawn = torch.where(self.bound > 0, sizes * sampler.negatives, 0)
+        self.drawn_indptr = indptr_of(self.drawn)
         self.outside: torch.Tensor | None = None
+        self.outside_indptr = indptr_of(self.bound)
         if lists:
             free = torch.ones(len(slots), sampler.pool_size, dtype=torch.bool, device=device)
             free[self.history_owner, ranks] = False
             self.outside = free.nonzero()[:, 1].to(torch.int32)
-            self.drawn_list = _indptr(self.bound)[self.drawn_owner]
-        counts = drawn if sampler.pairs else sizes + drawn
-        self.counts = counts
-        self.indptr = _indptr(counts)
-        self.owner = torch.repeat_interleave(clients, counts)
-        self.share = counts.to(sampler.dtype).reciprocal()
-        self.several = int((counts > sampler.batch_size).sum())
-        self.n_samples = len(self.owner)
-        self.cuts, self.by_step = self._cut() if self.several else ([], self.owner[:0])
-        head = self.owner[: int(self.indptr[self.several])]
-        self.shuffle_mixed = premix(torch.arange(len(head), device=device) - self.indptr.index_select(0, head))
+        counts = self.drawn if sampler.pairs else sizes + self.drawn
+        source = torch.arange(int(counts.sum()), device=device)
         if sampler.pairs:
-            self.paired = self.history_items[self.drawn_shift + self.drawn_index // sampler.negatives]
+            self.paired = torch.repeat_interleave(self.history_items, sampler.negatives)
         else:
-            drawn_at = self.indptr[self.drawn_owner] + sizes[self.drawn_owner] + self.drawn_index
-            positive_at = self.indptr[self.history_owner] + within
             # where each sample stands among all positives followed by all negatives
-            self.source = torch.empty(self.n_samples, dtype=torch.int64, device=device)
-            self.source[positive_at] = torch.arange(len(positive_at), device=device)
-            self.source[drawn_at] = torch.arange(len(drawn_at), device=device) + len(positive_at)
-            self.labels = torch.zeros(self.n_samples, dtype=sampler.dtype, device=device)
-            self.labels[positive_at] = 1.0
+            begin = indptr_of(counts)[:-1]
+            moved = torch.stack([self.history_indptr[:-1] - begin, len(ranks) + self.drawn_indptr[:-1] - sizes - begin])
+            source += torch.repeat_interleave(moved.t().flatten(), torch.stack([sizes, self.drawn], 1).flatten())
+        self.batches = Batches(counts, source, sampler.batch_size, histories.n_items, sampler.dtype)
+        self.n_samples = len(source)
+        self.labels = self._labels(source)
+        self._at: DrawnAt | None = None
 
     def draw(self, round: int, epoch: int) -> torch.Tensor:
         """Negatives of one epoch, item ids ragged by client, `[sum of drawn]`."""
-        keys = client_keys(self.sampler.seed, Stream.NEGATIVES, round, epoch, self.users)
-        rank = below_premixed(keys.index_select(0, self.drawn_owner), self.drawn_mixed, self.drawn_bound)
+        items = self._draw(derive(self.sampler.seed, Stream.NEGATIVES, round, epoch))
+        return items if self.sampler.pool is None else self.sampler.pool.index_select(0, items)
+
+    def _draw(self, base: int) -> torch.Tensor:
+        self._at = at = self._at or DrawnAt.of(self)
+        each = spread(keys_of(base, self.users), self.drawn, at.owner)
         if self.outside is not None:
-            items = self.outside.index_select(0, rank.add_(self.drawn_list)).to(torch.int64)
-        else:
-            items = rank + torch.searchsorted(self.keys, self.drawn_base + rank, right=True) - self.drawn_shift
-        return items if self.sampler.pool is None else self.sampler.pool[items]
+            place = below_premixed(each, at.mixed, at.bound, at.list_begin)
+            return self.outside.index_select(0, place).to(torch.int64)
+        rank = below_premixed(each, at.mixed, at.bound)
+        # one search for all clients: the keys of client c begin at c times the stride
+        stride = self.sampler.pool_size + 1
+        keys = self.history_owner * stride + self.gaps
+        return rank + torch.searchsorted(keys, at.owner * stride + rank, right=True) - self.history_indptr[at.owner]
 
     def epoch(self, round: int, epoch: int) -> Iterator[Step]:
         """The local steps of one epoch, in order."""
-        drawn = self.draw(round, epoch)
-        if self.sampler.pairs:
-            items, labels, positives = drawn, None, self.paired
-        else:
-            items = torch.cat([self.history_items, drawn]).index_select(0, self.source)
-            labels, positives = self.labels, None
-        if not self.several:
-            yield Step(len(self.slots), self.indptr, self.owner, items, labels, positives, self.share)
-            return
-        # one gather brings all samples into the order of the steps; each step is then a slice
-        at = self._shuffle(round, epoch).index_select(0, self.by_step)
-        items = items.index_select(0, at)
-        labels = None if labels is None else labels.index_select(0, at)
-        positives = None if positives is None else positives.index_select(0, at)
-        for cut in self.cuts:
+        items, labels, positives = (self._compiled if compiled_on(self.users.device) else self._plain)(round, epoch)
+        for cut in self.batches.cuts:
             part = slice(cut.begin, cut.begin + len(cut.owner))
             yield Step(
                 cut.clients,
@@ -243,42 +180,55 @@ class BlockSampler(HistoryBlock):
                 None if labels is None else labels[part],
                 None if positives is None else positives[part],
                 cut.share,
+                cut.first_cells,
             )
 
-    def _cut(self) -> tuple[list[Cut], torch.Tensor]:
-        """The steps of an epoch, and which sample (in the order of clients) stands where in the order of steps."""
-        size, cuts, places, begin = self.sampler.batch_size, [], [], 0
-        for k in range(-(-int(self.counts.max()) // size)):
-            clients = int((self.counts > k * size).sum())
-            counts = (self.counts[:clients] - k * size).clamp(max=size)
-            indptr = _indptr(counts)
-            owner = torch.repeat_interleave(torch.arange(clients, device=counts.device), counts)
-            within = torch.arange(len(owner), device=counts.device) - indptr[owner]
-            places.append((self.indptr[:clients] + k * size)[owner] + within)
-            cuts.append(Cut(clients, begin, indptr, owner, counts.to(self.sampler.dtype).reciprocal()))
-            begin += len(owner)
-        return cuts, torch.cat(places)
+    def _plain(self, round: int, epoch: int) -> Samples:
+        """All samples in the order of the steps, by tensor operations."""
+        items, labels, positives, batches = self.draw(round, epoch), self.labels, None, self.batches
+        source = batches.source
+        if batches.several:
+            source = batches.shuffled(derive(self.sampler.seed, Stream.SHUFFLE, round, epoch), self.users)
+            labels = self._labels(source)
+        if self.sampler.pairs:
+            positives = self.paired.index_select(0, source) if batches.several else self.paired
+            items = items.index_select(0, source) if batches.several else items
+        else:
+            items = torch.cat([self.history_items, items]).index_select(0, source)
+        return items, labels, positives
 
-    def _shuffle(self, round: int, epoch: int) -> torch.Tensor:
-        """A permutation of the block's samples that shuffles within each client of several batches only."""
-        order = torch.arange(self.n_samples, device=self.owner.device)
-        head = int(self.indptr[self.several])
-        owner = self.owner[:head]
-        keys = client_keys(self.sampler.seed, Stream.SHUFFLE, round, epoch, self.users)
-        random = bits32_premixed(keys.index_select(0, owner), self.shuffle_mixed)
-        if order.device.type != "cpu":
-            order[:head] = torch.argsort((owner << 32).add_(random), stable=True)
-            return order
-        # random bits above, position below: a plain sort of each client's numbers, several times faster than argsort
-        packed = random.bitwise_left_shift_(32).add_(order[:head]).numpy().view(np.uint64)
-        bounds = self.indptr[: self.several + 1].tolist()
-        for begin, end in itertools.pairwise(bounds):
-            packed[begin:end].sort()
-        order[:head] = torch.from_numpy(packed.view(np.int64)).bitwise_and_(0xFFFFFFFF)
-        return order
+    def _compiled(self, round: int, epoch: int) -> Samples:
+        """The same by the compiled loop."""
+        from fedvlr_plugin.federation import compiled
 
+        sampler, pairs = self.sampler, self.sampler.pairs
+        items = torch.empty(self.n_samples, dtype=torch.int64)
+        labels = None if pairs else torch.empty(self.n_samples, dtype=sampler.dtype)
+        positives = torch.empty_like(items) if pairs else None
+        places, place_indptr = self.batches.places
+        compiled.epoch(
+            (
+                np.uint64(derive(sampler.seed, Stream.NEGATIVES, round, epoch)),
+                np.uint64(derive(sampler.seed, Stream.SHUFFLE, round, epoch)),
+            ),
+            unsigned(self.users),
+            self.history_items.numpy(),
+            self.history_indptr.numpy(),
+            self.gaps.numpy(),
+            unsigned(self.bound),
+            NO_LISTS if self.outside is None else self.outside.numpy(),
+            self.outside_indptr.numpy(),
+            NONE if sampler.pool is None else sampler.pool.numpy(),
+            sampler.negatives,
+            sampler.batch_size,
+            places.numpy(),
+            place_indptr.numpy(),
+            items.numpy(),
+            NO_LABELS if labels is None else labels.numpy(),
+            NONE if positives is None else positives.numpy(),
+        )
+        return items, labels, positives
 
-def _indptr(counts: torch.Tensor) -> torch.Tensor:
-    out = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
-    torch.cumsum(counts, 0, out=out[1:])
-    return out
+    def _labels(self, source: torch.Tensor) -> torch.Tensor | None:
+        """1 for positives, which stand first in `source`, 0 for negatives; None with pairs."""
+        return None if self.sampler.pairs else (source < len(self.history_items)).to(self.sampler.dtype)

@@ -10,7 +10,8 @@ from fedvlr_plugin.backbones.contract import BACKBONES, Backbone
 from fedvlr_plugin.config import ModelConfig, RunSpec
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.samples import Histories, Sampler
+from fedvlr_plugin.federation.histories import Histories
+from fedvlr_plugin.federation.samples import Sampler
 from fedvlr_plugin.fusion.router import RouterShape
 from fedvlr_plugin.fusion.views import Fusion, FusionSettings, check_views
 

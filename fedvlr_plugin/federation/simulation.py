@@ -68,7 +68,7 @@ class Federation:
         self.processes = processes or join_processes(self.device)
         settings = make_fusion(fusion, spec.model)
         self.backbone = make_backbone(backbone, settings, spec.model)
-        mine = self.processes.mine(data.interactions.n_users)
+        mine = self.processes.mine(data.interactions.train_sizes)
         self.problem = local_problem(spec, self.backbone, settings, data.interactions, self.device, mine)
         features = data.features if spec.model.modalities is None else data.features.select(spec.model.modalities)
         self.server = Server(

@@ -11,8 +11,9 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from fedvlr_plugin.federation.histories import HistoryBlock
 from fedvlr_plugin.federation.ragged import scatter
-from fedvlr_plugin.federation.samples import HistoryBlock, Step
+from fedvlr_plugin.federation.samples import Step
 
 
 class Apart(NamedTuple):

@@ -21,7 +21,7 @@ def steps():
         owner, items, labels = torch.tensor(samples).T
         counts = torch.bincount(owner)
         indptr = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
-        yield Step(clients, indptr, owner, items, labels.double(), None, counts.double().reciprocal())
+        yield Step(clients, indptr, owner, items, labels.double(), None, counts.double().reciprocal(), owner * 6)
 
 
 @pytest.mark.parametrize("up_to", [0, 10**9])

@@ -6,10 +6,14 @@ import torch
 from scipy import stats
 from toy import SIZES, make_toy
 
+import fedvlr_plugin.federation.batches as batches_module
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.federation.samples import Histories, Sampler
-from fedvlr_plugin.rng import Stream, below, bits32, client_keys
+from fedvlr_plugin.federation.batches import Batches
+from fedvlr_plugin.federation.histories import Histories
+from fedvlr_plugin.federation.ragged import indptr_of
+from fedvlr_plugin.federation.samples import Sampler
+from fedvlr_plugin.rng import Stream, below, bits32, client_keys, derive, keys_of
 
 
 def sampler(batch_size=10_000, pairs=False, negatives=4, pool="all_items", seed=3, interactions=None):
@@ -120,10 +124,24 @@ def test_a_client_that_has_every_item_draws_nothing():
 def test_the_packed_sort_shuffles_as_a_stable_argsort_does():
     chosen = sampler(batch_size=7)
     block = chosen.block(active(chosen))
-    assert block.several > 1
-    head = int(block.indptr[block.several])
-    owner = block.owner[:head]
-    keys = client_keys(3, Stream.SHUFFLE, 2, 1, block.users).index_select(0, owner)
-    random = bits32(keys, torch.arange(head) - block.indptr[owner])
-    expected = torch.cat([torch.argsort((owner << 32) + random, stable=True), torch.arange(head, block.n_samples)])
-    assert torch.equal(block._shuffle(2, 1), expected)
+    batches = block.batches
+    assert batches.several > 1
+    base = derive(3, Stream.SHUFFLE, 2, 1)
+    keys = keys_of(base, block.users)
+    found, indptr = batches.shuffled(base, block.users), indptr_of(block.sampler.samples_per_epoch()[block.slots])
+    for client in range(len(block.slots)):
+        begin, end = int(indptr[client]), int(indptr[client + 1])
+        order = torch.arange(end - begin)
+        if client < batches.several:
+            order = torch.argsort(bits32(keys[client], order), stable=True)
+        shuffled = batches.source[begin:end][order]
+        for k, cut in enumerate(batches.cuts[: -(-(end - begin) // 7)]):
+            mine = found[cut.begin : cut.begin + len(cut.owner)][cut.owner == client]
+            assert torch.equal(mine, shuffled[7 * k : 7 * (k + 1)])
+
+
+def test_equal_random_bits_keep_their_order(monkeypatch):
+    """Ties of the 32 bits are broken by the place before, as a stable sort does."""
+    monkeypatch.setattr(batches_module, "sort_keys_premixed", lambda keys, mixed, low: keys.zero_().bitwise_or_(low))
+    made = Batches(torch.tensor([5, 2]), torch.tensor([1, 4, 7, 9, 11, 0, 2]), 3, 12, torch.float64)
+    assert made.shuffled(torch.zeros(2, dtype=torch.int64)).tolist() == [1, 4, 7, 0, 2, 9, 11]

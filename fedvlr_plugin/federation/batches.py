@@ -1,0 +1,115 @@
+"""How the samples of a block's clients fall into local steps: mini-batches of a shuffled epoch.
+
+The samples of client c are those of the k-th step whose place in the client's shuffled epoch is in
+[k * batch_size, (k + 1) * batch_size). They are shuffled by 32 random bits each, ties by their place before, and
+only where a client has several batches: otherwise the order is of no consequence. Clients with several batches
+are a prefix of the block (`histories`). Imports `ragged`, `rng`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import torch
+
+from fedvlr_plugin.federation.ragged import indptr_of, spread
+from fedvlr_plugin.rng import keys_of, premix, sort_keys_premixed, unsigned
+
+_LOWER = 0xFFFFFFFF
+
+
+class Cut(NamedTuple):
+    """A step's place in an epoch: its clients, where its samples begin in the order of steps, and their layout."""
+
+    clients: int
+    begin: int
+    indptr: torch.Tensor
+    owner: torch.Tensor
+    share: torch.Tensor
+    first_cells: torch.Tensor
+
+
+class Batches:
+    """The steps of an epoch of one block.
+
+    Args:
+        counts: `[B]` samples of each client, in an order in which those with several batches stand first.
+        source: `[K]` what stands for each sample, ragged by client, ascending within a client, below 2**32.
+        size: samples of a batch at most. n_items: of the catalogue. dtype: of `Cut.share`.
+
+    Attributes:
+        several: how many clients have several batches. cuts: the steps, in order.
+    """
+
+    def __init__(self, counts: torch.Tensor, source: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> None:
+        self.source, self.size = source, size
+        self.several = int((counts > size).sum())
+        self.counts = counts[: self.several]
+        self.indptr = indptr_of(self.counts)
+        self.head = source[: int(self.indptr[-1])]
+        self.cuts, self.by_step = _cut(counts, size, n_items, dtype)
+        self._at: HeadAt | None = None
+        self._all = counts
+
+    def shuffled(self, base: int, users: torch.Tensor) -> torch.Tensor:
+        """`[K]`: `source`, shuffled within each client of several batches, in the order of the steps.
+
+        Args:
+            base: `rng.derive` of everything but the client. users: `[B]` ids of the clients.
+        """
+        self._at = at = self._at or HeadAt.of(self)
+        keys = spread(keys_of(base, users[: self.several]), self.counts, at.owner)
+        packed = sort_keys_premixed(keys, at.mixed, self.head)
+        if packed.device.type != "cpu":
+            upper = (packed >> 32).bitwise_and_(_LOWER)
+            shuffled = self.head.index_select(0, torch.argsort((at.owner << 32).add_(upper), stable=True))
+        else:
+            # a plain sort of each client's numbers is several times faster than argsort
+            numbers = unsigned(packed)
+            for begin, end in itertools.pairwise(self.indptr.tolist()):
+                numbers[begin:end].sort()
+            shuffled = packed.bitwise_and_(_LOWER)
+        return torch.cat([shuffled, self.source[len(shuffled) :]]).index_select(0, self.by_step)
+
+    @functools.cached_property
+    def places(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the batches of each client begin in the order of steps, ragged by client, and their `indptr [B + 1]`."""
+        begins = torch.zeros(len(self._all), len(self.cuts), dtype=torch.int64, device=self._all.device)
+        for k, cut in enumerate(self.cuts):
+            begins[: cut.clients, k] = cut.begin + cut.indptr[:-1]
+        batches = -(-self._all // self.size)
+        there = torch.arange(len(self.cuts), device=begins.device) < batches[:, None]
+        return begins[there], indptr_of(batches)
+
+
+class HeadAt(NamedTuple):
+    """What the tensor operations of a shuffle want to know of each sample of the clients of several batches."""
+
+    owner: torch.Tensor
+    mixed: torch.Tensor
+
+    @classmethod
+    def of(cls, batches: Batches) -> HeadAt:
+        """Worked out when first wanted: the compiled loop does without."""
+        device = batches.counts.device
+        owner = torch.repeat_interleave(torch.arange(batches.several, device=device), batches.counts)
+        return cls(owner, premix(torch.arange(len(owner), device=device) - batches.indptr[owner]))
+
+
+def _cut(counts: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> tuple[list[Cut], torch.Tensor]:
+    """The steps of an epoch; and, if they are several, which sample (in the order of clients) stands where in theirs."""
+    starts, cuts, places, begin = indptr_of(counts), [], [], 0
+    steps = -(-int(counts.max()) // size) if len(counts) else 0
+    for k in range(steps):
+        clients = int((counts > k * size).sum())
+        part = (counts[:clients] - k * size).clamp(max=size)
+        indptr = indptr_of(part)
+        owner = torch.repeat_interleave(torch.arange(clients, device=counts.device), part)
+        if steps > 1:
+            within = torch.arange(len(owner), device=counts.device) - indptr[owner]
+            places.append((starts[:clients] + k * size)[owner] + within)
+        cuts.append(Cut(clients, begin, indptr, owner, part.to(dtype).reciprocal(), owner * n_items))
+        begin += len(owner)
+    return cuts, torch.cat(places) if places else counts[:0]

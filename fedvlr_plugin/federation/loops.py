@@ -1,0 +1,32 @@
+"""Whether the sampler's inner loops run compiled: where numba is installed (extra `speed`) and the device is a CPU.
+
+The numbers are the same either way. `FEDVLR_COMPILED=0` switches it off. Imports nothing of ours until asked.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+
+import torch
+
+
+def compiled_on(device: torch.device) -> bool:
+    """Whether `compiled` may be imported and used for tensors of this device."""
+    return device.type == "cpu" and _available()
+
+
+@functools.cache
+def _available() -> bool:
+    if os.environ.get("FEDVLR_COMPILED", "1") == "0" or importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        importlib.import_module("fedvlr_plugin.federation.compiled")
+    except ImportError as error:
+        logging.getLogger(__name__).warning(
+            "numba is installed but does not load (%s); sampling runs without it", error
+        )
+        return False
+    return True
