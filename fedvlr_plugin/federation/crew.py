@@ -7,6 +7,7 @@ come out the same every time at equal threads. Imports nothing of ours.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
+TRIED_UP_TO = 12
 
 
 class Crew:
@@ -57,7 +59,8 @@ class Crew:
 def share_out(costs: Sequence[float], workers: int) -> list[list[int]]:
     """Positions of `costs` for each worker, ascending, none empty; the dearest worker is made about as cheap as can be.
 
-    The dearest first, to whom has least to do; then moves and swaps from the worker who has most, while they help.
+    The dearest first, to whom has least to do. Then the worker who has most shares anew with another, by trying all
+    ways, while that helps; with many blocks each there is no need.
     """
     n = min(workers, len(costs))
     mine: list[list[int]] = [[] for _ in range(n)]
@@ -66,21 +69,26 @@ def share_out(costs: Sequence[float], workers: int) -> list[list[int]]:
         worker = load.index(min(load))
         mine[worker].append(i)
         load[worker] += costs[i]
-    while n > 1:
+    helped = n > 1
+    while helped:
         most = load.index(max(load))
-        best = (load[most], -1, -1, -1)
-        for other in range(n):
-            for i in mine[most]:
-                for j in [*mine[other], -1] if other != most else []:
-                    moved = costs[i] - (costs[j] if j >= 0 else 0.0)
-                    best = min(best, (max(load[most] - moved, load[other] + moved), other, i, j))
-        dearest, other, i, j = best
-        if other < 0 or dearest >= load[most] * (1 - 1e-9) or len(mine[most]) == 1 and j < 0:
-            break
-        for giver, taker, block in ((most, other, i), (other, most, j)):
-            if block >= 0:
-                mine[giver].remove(block)
-                mine[taker].append(block)
-                load[giver] -= costs[block]
-                load[taker] += costs[block]
+        helped = False
+        for other in sorted(set(range(n)) - {most}, key=lambda worker: load[worker]):
+            both = sorted(mine[most] + mine[other])
+            if len(both) > TRIED_UP_TO:
+                continue
+            ways = itertools.product((False, True), repeat=len(both) - 1)  # the last one stays
+            whole = load[most] + load[other]
+            best, picked = min(
+                (max(part, whole - part), way)
+                for way in ways
+                if any(way)
+                for part in (sum(costs[i] for i, given in zip(both, way, strict=False) if given),)
+            )
+            if best < load[most] * (1 - 1e-9):
+                given = [i for i, there in zip(both, picked, strict=False) if there]
+                mine[other], mine[most] = given, [i for i in both if i not in given]
+                load[other], load[most] = (sum(costs[i] for i in team) for team in (mine[other], mine[most]))
+                helped = True
+                break
     return [sorted(positions) for positions in mine]

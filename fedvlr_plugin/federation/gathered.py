@@ -135,7 +135,8 @@ class GatheredProgram:
     ) -> torch.Tensor:
         """One local step of the first clients of a block; returns their losses `[clients]`."""
         problem, b = self.problem, step.clients
-        private = [g.values[:b].detach().requires_grad_() for g in (state.head, state.router) if g is not None]
+        # .data and not detach(): autograd's count of changes in place must be this block's own, see `crew`
+        private = [g.values[:b].data.requires_grad_() for g in (state.head, state.router) if g is not None]
         mixture = None
         if pooled is not None and problem.router is not None:
             mixture = problem.router.forward(private[1], pooled[:b]).weights

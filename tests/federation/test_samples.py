@@ -9,6 +9,7 @@ from toy import SIZES, make_toy
 import fedvlr_plugin.federation.batches as batches_module
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.federation import loops
 from fedvlr_plugin.federation.batches import Batches
 from fedvlr_plugin.federation.histories import Histories
 from fedvlr_plugin.federation.ragged import indptr_of
@@ -144,4 +145,75 @@ def test_equal_random_bits_keep_their_order(monkeypatch):
     """Ties of the 32 bits are broken by the place before, as a stable sort does."""
     monkeypatch.setattr(batches_module, "sort_keys_premixed", lambda keys, mixed, low: keys.zero_().bitwise_or_(low))
     made = Batches(torch.tensor([5, 2]), torch.tensor([1, 4, 7, 9, 11, 0, 2]), 3, 12, torch.float64)
-    assert made.shuffled(torch.zeros(2, dtype=torch.int64)).tolist() == [1, 4, 7, 0, 2, 9, 11]
+    assert made.shuffled(0, torch.arange(2)).tolist() == [1, 4, 7, 0, 2, 9, 11]
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("batch_size", [7, 10_000])
+@pytest.mark.parametrize("pool, kept", [("all_items", False), ("all_items", True), ("train_items", True)])
+@pytest.mark.parametrize("negatives", [1, 4])
+def test_the_compiled_loop_gives_what_tensor_operations_give(pairs, batch_size, pool, kept, negatives):
+    """Lists kept, lists made at once, and the search (few draws for the size of the catalogue)."""
+    pytest.importorskip("numba", reason="needs the extra 'speed'")
+    chosen = sampler(batch_size, pairs, negatives, pool)
+    block = chosen.block(active(chosen), kept)
+    for epoch in range(3):
+        plain, compiled = block._plain(2, epoch), block._compiled(2, epoch)
+        for one, other in zip(plain, compiled, strict=True):
+            assert (one is None) == (other is None)
+            assert one is None or (one.dtype == other.dtype and torch.equal(one, other))
+
+
+def test_the_compiled_search_and_sort_hold_on_large_clients():
+    """A catalogue so large that clients with few draws search, and a client of many batches beside them."""
+    pytest.importorskip("numba", reason="needs the extra 'speed'")
+    from fedvlr_plugin.federation import compiled
+
+    random = np.random.default_rng(0)
+    sizes = [3000, 40, 3, 1]
+    items = np.concatenate([random.choice(5000, n, replace=False) for n in sizes])
+    users, names = np.repeat(np.arange(4), sizes), tuple(str(i) for i in range(5000))
+    interactions = Interactions.from_labels(users, items, np.zeros(len(items), int), ("a", "b", "c", "d"), names)
+    chosen = sampler(512, interactions=interactions)
+    block = chosen.block(torch.arange(4))
+    assert compiled.LIST_FROM * 4 * 3 < 5000 < compiled.LIST_FROM * 4 * 3000
+    assert len(block.batches.cuts) == 30
+    for epoch in range(2):
+        for one, other in zip(block._plain(1, epoch), block._compiled(1, epoch), strict=True):
+            assert one is None or torch.equal(one, other)
+
+
+def test_the_compiled_functions_are_the_python_they_are_written_in(monkeypatch):
+    """The sort, uncompiled, beside numpy's; overflow wraps in both."""
+    pytest.importorskip("numba", reason="needs the extra 'speed'")
+    from fedvlr_plugin.federation import compiled
+
+    n, key = 37, np.uint64(derive(3, Stream.SHUFFLE, 1, 0))
+    packed, ends = np.empty(n, np.uint64), np.empty(2 * n + 3, np.int64)
+    sorted_by = {}
+    for name, function in (("compiled", compiled.shuffle), ("python", compiled.shuffle.py_func)):
+        ordered = np.empty(n, np.uint64)
+        if name == "python":
+            monkeypatch.setattr(compiled, "mix", compiled.mix.py_func)
+        with np.errstate(over="ignore"):
+            function(key, packed, ordered, ends)
+        sorted_by[name] = ordered & np.uint64(0xFFFFFFFF)
+    expected = torch.argsort(bits32(torch.tensor(int(key.astype(np.int64))), torch.arange(n)), stable=True)
+    assert sorted_by["compiled"].tolist() == sorted_by["python"].tolist() == expected.tolist()
+
+
+def test_the_compiled_loop_can_be_switched_off_or_missing(monkeypatch, caplog):
+    look = loops._available.__wrapped__
+    monkeypatch.setenv("FEDVLR_COMPILED", "0")
+    assert not look()
+    monkeypatch.delenv("FEDVLR_COMPILED")
+    monkeypatch.setattr(loops.importlib.util, "find_spec", lambda name: None)
+    assert not look()
+    monkeypatch.setattr(loops.importlib.util, "find_spec", lambda name: object())
+
+    def broken(name):
+        raise ImportError("Numba needs NumPy 2.0 or less")
+
+    monkeypatch.setattr(loops.importlib, "import_module", broken)
+    assert not look() and "sampling runs without it" in caplog.text
+    assert not loops.compiled_on(torch.device("meta"))
