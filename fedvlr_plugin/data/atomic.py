@@ -116,13 +116,13 @@ class PackagedMovieLens(AtomicSource):
         return None
 
     def features(self) -> list[TokenFeatures]:
-        from fedvlr_plugin.features.tfidf import tfidf_svd
+        from fedvlr_plugin.features.tfidf import tfidf_recipe, tfidf_svd
 
         items = pd.read_csv(self.folder / "ml-100k.item", sep="\t", dtype=str, keep_default_na=False)
         items.columns = [column.split(":")[0] for column in items.columns]
         tokens = tuple(items["item_id"])
         titled = items[items["movie_title"].str.strip() != ""]
-        text = tfidf_svd(titled["movie_title"].tolist())
+        titles = titled["movie_title"].tolist()
         classes = [row.split() for row in items["class"]]
         genres = sorted({genre for row in classes for genre in row})
         column = {genre: k for k, genre in enumerate(genres)}
@@ -130,6 +130,12 @@ class PackagedMovieLens(AtomicSource):
         for i, row in enumerate(classes):
             matrix[i, [column[genre] for genre in row]] = 1.0
         return [
-            TokenFeatures("text", tuple(titled["item_id"]), text, "TF-IDF + SVD of the title"),
+            TokenFeatures(
+                "text",
+                tuple(titled["item_id"]),
+                tfidf_svd(titles),
+                "TF-IDF + SVD of the title",
+                tfidf_recipe(titles),
+            ),
             TokenFeatures("genres", tokens, matrix, "class column, one column a genre"),
         ]

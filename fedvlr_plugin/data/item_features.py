@@ -29,12 +29,15 @@ class Modality:
         matrix: float32 `[n_items, m]`, finite, row i belongs to item i (0-based).
         present: bool `[n_items]`, false where the row was imputed by the mean.
         source: where the numbers come from, one line, for manifests.
+        recipe: for numbers that are computed on the spot, what identifies them in their stead: computed on another
+            processor they may differ by rounding, and are still the same features. Empty where the numbers are given.
     """
 
     name: str
     matrix: FloatMatrix
     present: npt.NDArray[np.bool_]
     source: str = "unknown"
+    recipe: str = ""
 
     @property
     def dim(self) -> int:
@@ -48,20 +51,25 @@ class Modality:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over name, shape and values."""
-        digest = hashlib.sha256(f"modality/1 {self.name} {self.matrix.shape}".encode())
-        digest.update(np.ascontiguousarray(self.matrix, dtype="<f4").tobytes())
+        """sha256 over name, shape and values; or recipe, where there is one."""
+        digest = hashlib.sha256(f"modality/1 {self.name} {self.matrix.shape} {self.recipe}".rstrip().encode())
+        if not self.recipe:
+            digest.update(np.ascontiguousarray(self.matrix, dtype="<f4").tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class TokenFeatures:
-    """A feature matrix keyed by raw item token: `matrix[k]` belongs to `tokens[k]`, `[n_tokens, m]`."""
+    """A feature matrix keyed by raw item token: `matrix[k]` belongs to `tokens[k]`, `[n_tokens, m]`.
+
+    `source` and `recipe` as of `Modality`.
+    """
 
     name: str
     tokens: tuple[str, ...]
     matrix: npt.NDArray[np.float16] | npt.NDArray[np.float32] | npt.NDArray[np.float64]
     source: str = "unknown"
+    recipe: str = ""
 
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2 or self.matrix.shape[1] == 0:
@@ -98,7 +106,7 @@ class TokenFeatures:
         matrix = np.empty((len(item_tokens), self.matrix.shape[1]), dtype=np.float32)
         matrix[present] = self.matrix[rows[present]]
         matrix[~present] = matrix[present].mean(axis=0, dtype=np.float64)
-        return Modality(self.name, matrix, present, self.source)
+        return Modality(self.name, matrix, present, self.source, self.recipe)
 
 
 class ItemFeatures(Mapping[str, Modality]):

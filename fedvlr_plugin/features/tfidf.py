@@ -1,11 +1,13 @@
 """Text features without a neural network: TF-IDF of words, reduced by a truncated SVD, rows of unit length.
 
-Deterministic (exact SVD by ARPACK with a fixed start vector; signs fixed by the largest entry). Imports the data
-room; scikit-learn is imported when called.
+Deterministic on one machine (exact SVD by ARPACK with a fixed start vector; signs fixed by the largest entry); another
+processor may round otherwise. Whoever changes the numbers changes the version in `tfidf_recipe`. Imports the data room;
+scikit-learn is imported when called.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,3 +40,9 @@ def tfidf_svd(texts: Sequence[str], width: int = 64) -> FloatMatrix:
     lengths = np.linalg.norm(reduced, axis=1, keepdims=True)
     unit: FloatMatrix = (reduced / np.where(lengths < 1e-12, 1.0, lengths)).astype(np.float32)
     return unit
+
+
+def tfidf_recipe(texts: Sequence[str], width: int = 64) -> str:
+    """What `tfidf_svd(texts, width)` depends on, one line: its version, the width, and sha256 of the texts."""
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return f"tfidf_svd/1 width {width} of {len(texts)} texts {digest}"
