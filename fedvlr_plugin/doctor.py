@@ -15,7 +15,7 @@ from pathlib import Path
 from fedvlr_plugin.errors import FedVLRError
 
 BASE = ("torch", "recbole", "numpy", "scipy", "pandas", "tabulate", "optuna", "pydantic", "pyarrow", "rich", "typer")
-EXTRAS = {"fedml": "fedml", "open_clip_torch": "clip", "matplotlib": "report", "dp-accounting": "dp"}
+EXTRAS = {"fedml": "fedml", "open_clip_torch": "clip", "matplotlib": "report", "dp-accounting": "dp", "numba": "speed"}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import fedvlr_plugin
 
 PACKAGES = (
     "torch", "recbole", "numpy", "pandas", "scipy", "pyarrow", "pydantic",
-    "optuna", "fedml", "open_clip_torch", "torchvision", "dp-accounting",
+    "optuna", "fedml", "open_clip_torch", "torchvision", "dp-accounting", "numba",
 )  # fmt: skip
 
 

@@ -8,9 +8,9 @@ from fedvlr_plugin.backbones import FedRAP
 from fedvlr_plugin.backbones.fedrap import FedRAPParams
 from fedvlr_plugin.federation import cells as cells_module
 from fedvlr_plugin.federation import folded, ragged
-from fedvlr_plugin.federation.batched import _folds
 from fedvlr_plugin.federation.cells import distinct_cells
 from fedvlr_plugin.federation.samples import Step
+from fedvlr_plugin.federation.workers import _folds
 
 
 def steps():
