@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,8 @@ from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
 from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.router_figure import router_grid, table_groups, weight_bars
+from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
+from fedvlr_plugin.benchmark.router_picture import router_picture
 from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, Table, build_table
@@ -109,10 +111,13 @@ def _figure2(done: Finished) -> None:
     paths = write_grid(grid, stem)
     for dataset, row in dict.fromkeys((g.dataset, g.row) for g in groups):
         mine = [g for g in groups if (g.dataset, g.row) == (dataset, row)]
-        names = [f"{g.least}-{g.most} items" for g in mine]
-        label = f"{display_name(dataset)} {row}: router weight"
-        paths += _draw(done, names, weight_bars(mine), label, stem, dataset, row)
+        own = stem.with_name(f"{stem.name}-{dataset}-{row}")
+        paths += draw(done, partial(_stamped_routers, done, mine), own)
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
+
+
+def _stamped_routers(done: Finished, groups: Sequence[RouterGroup]) -> Picture:
+    return stamped(done, router_picture(groups))
 
 
 def _figure3(done: Finished) -> None:

@@ -30,10 +30,11 @@ from fedvlr_plugin.benchmark.html_parts import (
 from fedvlr_plugin.benchmark.layouts import blocks, group_ends, verdicts, warm_and_cold
 from fedvlr_plugin.benchmark.overall import rank_grid
 from fedvlr_plugin.benchmark.paper import METRICS, Metric, display_name
-from fedvlr_plugin.benchmark.plots import bars, inline_svg, learning_curves
+from fedvlr_plugin.benchmark.plots import inline_svg, learning_curves
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
 from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups, weight_bars
+from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
+from fedvlr_plugin.benchmark.router_picture import router_picture
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell, Table, caption, kind_of
 from fedvlr_plugin.benchmark.table4_section import noise_section
@@ -150,9 +151,7 @@ def _routers(groups: Sequence[RouterGroup], prefix: str) -> str:
     pictures = ""
     for dataset, row in dict.fromkeys((g.dataset, g.row) for g in groups):
         mine = [g for g in groups if (g.dataset, g.row) == (dataset, row)]
-        names = [f"{g.least}-{g.most}" for g in mine]
-        picture = bars(names, weight_bars(mine), f"{display_name(dataset)} {row}: weight")
-        pictures += inline_svg(picture, f"{prefix}-{slug(dataset)}-{slug(row)}")
+        pictures += inline_svg(router_picture(mine), f"{prefix}-{slug(dataset)}-{slug(row)}")
     return grid_table(router_grid(groups)) + pictures
 
 
