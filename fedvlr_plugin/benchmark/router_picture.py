@@ -35,7 +35,8 @@ def router_picture(groups: Sequence[RouterGroup]) -> Picture:
     axes.set_title(_wrapped(title(groups[0]), width, 10), fontsize=10)
     axes.set_xlabel("training items of a user")
     axes.set_ylim(0.0, 1.0)
-    picture.legends[0].set_title("view", {"size": 7})
+    picture.legends[0].set_title("view")
+    picture.legends[0].get_title().set_fontsize(7)
     picture.supxlabel(_wrapped(CAPTION, width, 7), fontsize=7, color="0.3")
     return picture
 
