@@ -9,6 +9,7 @@ from fedvlr_plugin.integrations.fedml import (
     Driver,
     FedVLRClientTrainer,
     FedVLRServerAggregator,
+    Selection,
     files_in,
     init_offline,
     load_data,
@@ -26,8 +27,11 @@ def main() -> None:
     model = load_model(args)
     trainer, aggregator = FedVLRClientTrainer(model, args), FedVLRServerAggregator(model, args)
     one_process = args.training_type == "simulation"  # FedML's own simulator would drop trainer and aggregator
-    flow = Driver(args, dataset, trainer, aggregator, print) if one_process else None
+    selection = Selection(trainer, aggregator, print) if one_process else None  # across silos nobody sees all scores
+    flow = Driver(args, dataset, trainer, aggregator, selection) if one_process else None
     fedml.FedMLRunner(args, device, dataset, model, trainer, aggregator, algorithm_flow=flow).run()
+    if selection is not None:
+        print(selection.line())
 
 
 if __name__ == "__main__":

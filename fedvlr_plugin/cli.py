@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-import fedvlr_plugin
 from fedvlr_plugin.command_names import NearestNames
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.versions import version_lines
 
 if TYPE_CHECKING:
     from fedvlr_plugin.benchmark.grids import Grid
 
 app = typer.Typer(
     cls=NearestNames,
-    help="Federated vision-language recommendation: tables, studies and data sets.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,10 +26,28 @@ app = typer.Typer(
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--no-such-option"]}
 
 
+def _show_version(asked: bool) -> None:
+    """For `--version`, which ends the command before anything heavy is imported."""
+    if asked:
+        for line in version_lines():
+            typer.echo(line)
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and exit."),
+    ] = False,
+) -> None:
+    """Federated vision-language recommendation: tables, studies and data sets."""
+
+
 @app.command()
 def version() -> None:
-    """Print the version of this package."""
-    typer.echo(f"fedvlr-plugin {fedvlr_plugin.__version__}")
+    """Print the version of this package, and of torch, RecBole and FedML where they are installed."""
+    _show_version(True)
 
 
 @app.command()
@@ -52,6 +69,14 @@ def table2(context: typer.Context) -> None:
     from fedvlr_plugin.benchmark.command import main as run_table2
 
     raise typer.Exit(run_table2(context.args, prog="fedvlr table2"))
+
+
+@app.command(context_settings=PASS_ON)
+def table3(context: typer.Context) -> None:
+    """Count client parameters beside Table 3; options: --datasets NAME ..., --csv FILE. Trains nothing."""
+    from fedvlr_plugin.benchmark.table3_command import main as run
+
+    raise typer.Exit(run(context.args, prog="fedvlr table3"))
 
 
 @app.command(context_settings=PASS_ON)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.versions import installed
 
 BASE = ("torch", "recbole", "numpy", "scipy", "pandas", "tabulate", "optuna", "pydantic", "pyarrow", "rich", "typer")
 EXTRAS = {"fedml": "fedml", "open_clip_torch": "clip", "matplotlib": "report", "dp-accounting": "dp", "numba": "speed"}
@@ -44,26 +44,19 @@ def _careful(look: Callable[[], list[Finding]]) -> list[Finding]:
 def _packages() -> list[Finding]:
     found = []
     for name in BASE:
-        installed = _version(name)
-        if installed is None:
+        found_version = installed(name)
+        if found_version is None:
             found.append(Finding(f"{name} is missing; it is part of the base installation", problem=True))
             continue
         try:
             import_module(name)
         except ImportError as error:
-            found.append(Finding(f"{name} {installed} cannot be imported: {error}", problem=True))
+            found.append(Finding(f"{name} {found_version} cannot be imported: {error}", problem=True))
         else:
-            found.append(Finding(f"{name} {installed}"))
+            found.append(Finding(f"{name} {found_version}"))
     for name, extra in EXTRAS.items():
-        found.append(Finding(f"{name} {_version(name) or f'not installed (optional, extra [{extra}])'}"))
+        found.append(Finding(f"{name} {installed(name) or f'not installed (optional, extra [{extra}])'}"))
     return found
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _device() -> list[Finding]:

@@ -10,19 +10,30 @@ import pytest
 from typer.testing import CliRunner
 
 import fedvlr_plugin
-from fedvlr_plugin import doctor
+from fedvlr_plugin import doctor, versions
 from fedvlr_plugin.cli import app
 
 RUNNER = CliRunner()
 
 
-def test_version() -> None:
-    assert RUNNER.invoke(app, ["version"]).output.strip() == f"fedvlr-plugin {fedvlr_plugin.__version__}"
+@pytest.mark.parametrize("asked", ["--version", "version"])
+def test_version_names_this_package_and_its_hosts(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "fedml":
+            raise versions.PackageNotFoundError(name)
+        return {"torch": "2.9.1", "recbole": "1.2.1"}[name]
+
+    monkeypatch.setattr(versions, "version", version)
+    result = RUNNER.invoke(app, [asked])
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        f"fedvlr-plugin {fedvlr_plugin.__version__}", "torch 2.9.1", "recbole 1.2.1", "fedml not installed"
+    ]  # fmt: skip
 
 
 def test_help_names_the_commands() -> None:
     output = RUNNER.invoke(app, ["--help"]).output
-    for command in ("doctor", "table2", "version"):
+    for command in ("doctor", "table2", "table3", "version", "--version"):
         assert command in output
 
 
@@ -54,6 +65,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     """Typing errors and --help must be answered at once, so torch and pandas wait until a command needs them."""
     code = (
         "import sys, fedvlr_plugin.cli, fedvlr_plugin.benchmark.command as c; c.parse_options([]);"
+        "import fedvlr_plugin.benchmark.table3_command, fedvlr_plugin.versions as v; v.version_lines();"
         "print([m for m in ('torch', 'pandas', 'recbole', 'scipy', 'optuna') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -41,13 +41,17 @@ def block_table(rows: Sequence[str], kind: Sequence[Block], ends: Collection[int
 
 
 def sortable_table(
-    headings: Sequence[tuple[str, str]], lines: Sequence[Sequence[HtmlCell]], ends: Collection[int] = ()
+    headings: Sequence[tuple[str, str]],
+    lines: Sequence[Sequence[HtmlCell]],
+    ends: Collection[int] = (),
+    name: str = "",
 ) -> str:
     """A table whose headings sort it when clicked.
 
     Args:
         headings: by column what stands above it and its neighbours (or nothing), and its own heading.
         lines: the cells. ends: lines with a rule below, while the table is in its first order.
+        name: of the table's place on the page, if it has one.
     """
     text = [not all(is_number(line[column].text) for line in lines) for column in range(len(headings))]
     body = "".join(
@@ -56,7 +60,10 @@ def sortable_table(
         + "</tr>\n"
         for number, line in enumerate(lines)
     )
-    return f"<div class='wide'><table><thead>{_head(headings, text)}</thead><tbody>\n{body}</tbody></table></div>"
+    place = f' id="{escape(name)}"' if name else ""
+    return (
+        f"<div class='wide'><table{place}><thead>{_head(headings, text)}</thead><tbody>\n{body}</tbody></table></div>"
+    )
 
 
 def _head(headings: Sequence[tuple[str, str]], text: Sequence[bool]) -> str:

@@ -30,7 +30,9 @@ def critical_difference(rows: int, datasets: int, alpha: float = ALPHA) -> float
 
 
 def rank_grid(table: Table) -> Grid:
-    """Mean rank of every row that was run on all data sets, best first.
+    """Mean rank of every row that was run on all data sets, best first; rows that were not are named below.
+
+    A column for what Nemenyi's test tells apart is there only where it tells some row from the best.
 
     Raises `ResultsError` with fewer than two data sets or rows to rank.
     """
@@ -38,27 +40,39 @@ def rank_grid(table: Table) -> Grid:
     if len(table.datasets) < 2 or len(rows) < 2:
         raise ResultsError(
             f"ranks need at least two rows that were run on each of at least two data sets, got {len(rows)} rows on "
-            f"{len(table.datasets)} data set(s); run more with benchmarks/run_table2.py"
+            f"{len(table.datasets)} data set(s){_in_brackets(unranked(table))}; run more with benchmarks/run_table2.py"
         )
     values = np.array([[table.cells[row, d].figures["ndcg@50"].mean for d in table.datasets] for row in rows])
     ranks = stats.rankdata(-values, axis=0)
-    order = np.argsort(ranks.mean(axis=1), kind="stable")
+    means = ranks.mean(axis=1)
     difference = critical_difference(len(rows), len(table.datasets))
-    best = float(ranks.mean(axis=1).min())
+    worse = means - means.min() > difference
+    verdicts = [("worse than the best" if w else "",) for w in worse] if worse.any() else [()] * len(rows)
     lines = tuple(
-        (
-            rows[i],
-            float(ranks[i].mean()),
-            *(f"{rank:g}" for rank in ranks[i]),
-            "" if ranks[i].mean() - best <= difference else "worse than the best",
-        )
-        for i in order
+        (rows[i], float(means[i]), *(f"{rank:g}" for rank in ranks[i]), *verdicts[i])
+        for i in np.argsort(means, kind="stable")
     )
     note = (
         f"Ranks by test NDCG@50 of {len(rows)} rows on {len(table.datasets)} data sets. Nemenyi's critical difference "
         f"at 5 % is {difference:.2f}: mean ranks closer than that are not told apart."
+        + ("" if worse.any() else " No row is that far from the best.")
     )
-    return Grid(("row", "mean rank", *table.datasets, "Nemenyi"), lines, (note,))
+    headings = ("row", "mean rank", *table.datasets, *(("Nemenyi",) if worse.any() else ()))
+    return Grid(headings, lines, (note, *unranked(table)))
+
+
+def unranked(table: Table) -> list[str]:
+    """A line for each choice of data sets that some rows were not run on: which, and the rows."""
+    by_missing: dict[tuple[str, ...], list[str]] = {}
+    for row in table.rows:
+        missing = tuple(dataset for dataset in table.datasets if (row, dataset) not in table.cells)
+        if missing:
+            by_missing.setdefault(missing, []).append(row)
+    return [f"Not ranked, because not run on {', '.join(m)}: {', '.join(rows)}." for m, rows in by_missing.items()]
+
+
+def _in_brackets(lines: Sequence[str]) -> str:
+    return f" ({' '.join(line.rstrip('.') for line in lines)})" if lines else ""
 
 
 def compare_stores(one: ResultsStore, two: ResultsStore) -> Grid:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,18 @@ from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.feature_labels import random_lines, warned
-from fedvlr_plugin.benchmark.grids import print_grid, write_grid
+from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
 from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
 from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.router_figure import router_grid, table_groups, weight_bars
+from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
+from fedvlr_plugin.benchmark.router_picture import router_picture
 from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table import Figure, Table, build_table
+from fedvlr_plugin.benchmark.table import Figure, Table, build_table, left_out
 from fedvlr_plugin.benchmark.table_picture import table_picture
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
@@ -84,7 +86,7 @@ def _table2(done: Finished) -> None:
     done.say(f"Written: '{stem}.md', {kinds}.")
     found = findings(done.store, table)
     if found:
-        claims = write_grid(warned(claims_grid(found), records_of(done)), stem.with_name(f"claims-{done.suffix}"))
+        claims = write_grid(_noted(done, table, claims_grid(found)), stem.with_name(f"claims-{done.suffix}"))
         done.say(f"What the runs say of the paper's claims: '{claims[0]}'.")
     _cost_accuracy(done, table)
 
@@ -95,7 +97,7 @@ def _cost_accuracy(done: Finished, table: Table) -> None:
     if not points:
         return
     stem = done.store.root / "figures" / f"cost-accuracy-{done.suffix}"
-    paths = write_grid(warned(cost_accuracy_grid(points), records_of(done)), stem)
+    paths = write_grid(_noted(done, table, cost_accuracy_grid(points)), stem)
     paths += draw(done, lambda: stamped(done, cost_accuracy_picture(points, levels(table))), stem)
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
 
@@ -104,15 +106,18 @@ def _figure2(done: Finished) -> None:
     table = build_table(done.store, done.specs, done.fingerprints, done.profile, done.rows, done.datasets)
     groups = table_groups(done.store, table)
     stem = done.store.root / "figures" / f"figure2-{done.suffix}"
-    grid = warned(router_grid(groups), records_of(done))
+    grid = _noted(done, table, router_grid(groups))
     print_grid(grid, done.console)
     paths = write_grid(grid, stem)
     for dataset, row in dict.fromkeys((g.dataset, g.row) for g in groups):
         mine = [g for g in groups if (g.dataset, g.row) == (dataset, row)]
-        names = [f"{g.least}-{g.most} items" for g in mine]
-        label = f"{display_name(dataset)} {row}: router weight"
-        paths += _draw(done, names, weight_bars(mine), label, stem, dataset, row)
+        own = stem.with_name(f"{stem.name}-{dataset}-{row}")
+        paths += draw(done, partial(_stamped_routers, done, mine), own)
     done.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
+
+
+def _stamped_routers(done: Finished, groups: Sequence[RouterGroup]) -> Picture:
+    return stamped(done, router_picture(groups))
 
 
 def _figure3(done: Finished) -> None:
@@ -142,6 +147,12 @@ def _draw(
     done: Finished, groups: Sequence[str], series: Mapping[str, Sequence[Bar]], label: str, stem: Path, *names: str
 ) -> list[Path]:
     return draw(done, lambda: stamped(done, bars(groups, series, label)), stem.with_name("-".join([stem.name, *names])))
+
+
+def _noted(done: Finished, table: Table, grid: Grid) -> Grid:
+    """The grid of a table, below it what else a reader must know: random features, runs that were left out."""
+    grid = warned(grid, records_of(done))
+    return replace(grid, notes=(*grid.notes, *left_out(table.other_versions)))
 
 
 def records_of(done: Finished) -> list[RunRecord]:

@@ -1,7 +1,7 @@
 """One self-contained HTML page about everything in a results folder; opens from disk, asks nothing of the network.
 
-Tables (sortable; hover a number for its interval, seeds, parameters and p values, click it for the manifests of its
-runs), verdicts, claims, learning curves, bytes sent, router weights, cost per cell, and the manifest of every run.
+It opens with the paper's claims (`report_claims`). Then by profile and protocol: tables (`report_tables`), learning
+curves, bytes sent, router weights, cost per cell, and the manifest of every run.
 Imports its neighbours; the pictures need the extra [report].
 """
 
@@ -14,28 +14,21 @@ from importlib.resources import files
 from string import Template
 
 from fedvlr_plugin.benchmark.budget import stored_budget
-from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.html_parts import (
-    HtmlCell,
-    block_table,
-    details,
-    grid_table,
-    paragraphs,
-    slug,
-    sortable_table,
-)
-from fedvlr_plugin.benchmark.layouts import blocks, group_ends, verdicts, warm_and_cold
+from fedvlr_plugin.benchmark.html_parts import details, grid_table, paragraphs, slug
 from fedvlr_plugin.benchmark.overall import rank_grid
-from fedvlr_plugin.benchmark.paper import METRICS, Metric, display_name
-from fedvlr_plugin.benchmark.plots import bars, inline_svg, learning_curves
+from fedvlr_plugin.benchmark.paper import display_name
+from fedvlr_plugin.benchmark.plots import inline_svg, learning_curves
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
 from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups, weight_bars
+from fedvlr_plugin.benchmark.report_claims import claims_section
+from fedvlr_plugin.benchmark.report_tables import more_tables, place_of, result_tables
+from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
+from fedvlr_plugin.benchmark.router_picture import router_picture
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table import Cell, Table, caption, kind_of
+from fedvlr_plugin.benchmark.table import Cell, Table, caption
 from fedvlr_plugin.benchmark.table4_section import noise_section
 from fedvlr_plugin.errors import ResultsError
 
@@ -45,10 +38,10 @@ def build_report(store: ResultsStore) -> str:
     found = stored_profiles(store)
     if not found:
         raise ResultsError(f"no runs are stored in '{store.root}'; fill it with benchmarks/run_table2.py first")
-    parts, contents = [], []
-    for number, (profile, protocol) in enumerate(found):
-        table, place = stored_table(store, profile, protocol), f"s{number}"
-        title = f"Profile {profile}, protocol {protocol}"
+    tables = [(_title(*pair), stored_table(store, *pair)) for pair in found]
+    parts, contents = [claims_section(store, tables)], ['<a href="#claims">The paper\'s claims</a>']
+    for number, ((profile, protocol), (title, table)) in enumerate(zip(found, tables, strict=True)):
+        place = f"s{number}"
         contents.append(f'<a href="#{place}">{escape(title)}</a> ({", ".join(map(display_name, table.datasets))})')
         parts.append(f'<h2 id="{place}">{escape(title)}</h2>')
         parts.append(_section(store, table, place))
@@ -64,17 +57,12 @@ def build_report(store: ResultsStore) -> str:
     return page.substitute(contents="; ".join(contents), body="\n".join(parts))
 
 
+def _title(profile: str, protocol: str) -> str:
+    return f"Profile {profile}, protocol {protocol}"
+
+
 def _section(store: ResultsStore, table: Table, prefix: str) -> str:
-    parts = [_main_table(table, prefix), paragraphs(caption(table))]
-    for title, kind in (
-        ("HR@50 on warm and cold positives", warm_and_cold(table)),
-        ("The paper's figures", verdicts(table)),
-    ):
-        if kind:
-            parts.append(details(title, block_table(table.rows, kind, group_ends(table.rows))))
-    found = findings(store, table)
-    if found:
-        parts.append(details("The paper's claims", grid_table(claims_grid(found))))
+    parts = [result_tables(table, prefix), paragraphs(caption(table)), more_tables(table)]
     curves = ""
     for dataset in table.datasets:
         chosen = {
@@ -102,57 +90,11 @@ def _section(store: ResultsStore, table: Table, prefix: str) -> str:
     return "\n".join(parts)
 
 
-def _main_table(table: Table, prefix: str) -> str:
-    kind = blocks(table)
-    headings = [("", "row"), *((block.title, heading) for block in kind for heading in block.headings)]
-    places = [(dataset, metric) for dataset in table.datasets for metric in METRICS]
-    lines = []
-    for i, row in enumerate(table.rows):
-        line = [HtmlCell(row)]
-        for (dataset, metric), block in zip(places, kind, strict=True):
-            number, *others = block.lines[i]
-            known = (row, dataset) in table.cells
-            target = _place(prefix, row, dataset) if known else ""
-            line.append(HtmlCell(number.text, number.best, _hover(table, row, dataset, metric), target))
-            line += [HtmlCell(text.text) for text in others]
-        lines.append(line)
-    return sortable_table(headings, lines, group_ends(table.rows))
-
-
-def _place(prefix: str, row: str, dataset: str) -> str:
-    """Where the manifests of a cell are on the page."""
-    return f"{prefix}-runs-{slug(dataset)}-{slug(row)}"
-
-
-def _hover(table: Table, row: str, dataset: str, metric: Metric) -> str:
-    """What is said about a number: interval, seeds, parameters, comparisons."""
-    cell = table.cells.get((row, dataset))
-    if cell is None:
-        return ""
-    figure, record = cell.figures[metric], cell.records[0]
-    training = record.spec.training
-    lines = [
-        f"95 % interval {figure.interval.low:.2f} to {figure.interval.high:.2f}",
-        "by seed: " + ", ".join(f"{r.seed}: {r.test[metric]:.2f}" for r in cell.records),
-    ]
-    if record.rounds:
-        rates = ("client_lr", "server_lr", "server_lr_id", "participation") if kind_of(row) == "federated" else ()
-        lines += [", ".join(f"{name} {getattr(training, name):g}" for name in rates)] if rates else []
-        lines.append("best round: " + ", ".join(f"{r.best_round} of {r.rounds}" for r in cell.records))
-    if record.spec.model.params:
-        lines.append(", ".join(f"{k} {v}" for k, v in record.spec.model.params.items()))
-    for pair in table.pairs_of(row, dataset, metric):
-        lines.append(f"{pair.comparison.difference:+.2f} against {pair.against}, corrected p {pair.adjusted_p:.4f}")
-    return "\n".join(lines)
-
-
 def _routers(groups: Sequence[RouterGroup], prefix: str) -> str:
     pictures = ""
     for dataset, row in dict.fromkeys((g.dataset, g.row) for g in groups):
         mine = [g for g in groups if (g.dataset, g.row) == (dataset, row)]
-        names = [f"{g.least}-{g.most}" for g in mine]
-        picture = bars(names, weight_bars(mine), f"{display_name(dataset)} {row}: weight")
-        pictures += inline_svg(picture, f"{prefix}-{slug(dataset)}-{slug(row)}")
+        pictures += inline_svg(router_picture(mine), f"{prefix}-{slug(dataset)}-{slug(row)}")
     return grid_table(router_grid(groups)) + pictures
 
 
@@ -181,7 +123,7 @@ def cost_grid(table: Table) -> Grid:
 
 def _manifest(cell: Cell, prefix: str) -> str:
     runs = "".join(_one_manifest(record) for record in cell.records)
-    return details(f"{cell.dataset} {cell.row}", runs, _place(prefix, cell.row, cell.dataset))
+    return details(f"{cell.dataset} {cell.row}", runs, place_of(prefix, cell.row, cell.dataset))
 
 
 def _one_manifest(record: RunRecord) -> str:

@@ -28,6 +28,8 @@ class RouterGroup:
 
     dataset: str
     row: str
+    protocol: str
+    seeds: tuple[int, ...]
     least: int
     most: int
     users: int
@@ -62,6 +64,8 @@ def router_groups(store: ResultsStore, records: Sequence[RunRecord]) -> list[Rou
             RouterGroup(
                 dataset=records[0].dataset,
                 row=records[0].row,
+                protocol=records[0].protocol,
+                seeds=tuple(record.seed for record in records),
                 least=int(sizes[mine].min()),
                 most=int(sizes[mine].max()),
                 users=int(mine.sum()),
@@ -87,7 +91,7 @@ def router_grid(groups: Sequence[RouterGroup]) -> Grid:
         (
             g.dataset,
             g.row,
-            f"{g.least} to {g.most}",
+            span(g.least, g.most),
             g.users,
             *(f"{g.weights[v]:.3f} ± {g.spread[v]:.3f}" if v in g.weights else None for v in views),
             f"{g.heterogeneity:.3f}",
@@ -108,14 +112,12 @@ def router_grid(groups: Sequence[RouterGroup]) -> Grid:
     )
     note = (
         "Router weights: mean ± standard deviation over the users of a group. Heterogeneity: mean total variation "
-        "between a user's weights and the mean of all users. HR@50 and NDCG@50 on test, percent."
+        "between a user's weights and the mean of all users. HR@50 and NDCG@50 on test, percent. In the pictures the "
+        "standard deviations are cut off at 0 and 1, between which weights lie."
     )
     return Grid(headings, lines, (note,))
 
 
-def weight_bars(groups: Sequence[RouterGroup]) -> dict[str, list[tuple[float, float, float]]]:
-    """View -> per group the mean weight, and one standard deviation below and above it."""
-    return {
-        view: [(g.weights[view], g.weights[view] - g.spread[view], g.weights[view] + g.spread[view]) for g in groups]
-        for view in groups[0].weights
-    }
+def span(low: int, high: int) -> str:
+    """`3 to 5`, or one number."""
+    return str(low) if low == high else f"{low} to {high}"

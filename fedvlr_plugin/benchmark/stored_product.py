@@ -14,7 +14,7 @@ from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.products import Finished, get_product
 from fedvlr_plugin.benchmark.rebuild import in_order, stored_specs
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table import main_versions
+from fedvlr_plugin.benchmark.table import count_others, left_out, main_versions
 from fedvlr_plugin.errors import ConfigError, ResultsError
 
 
@@ -44,9 +44,8 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
     there = {(record.row, record.dataset) for record in records}
     specs = [spec for spec in specs if (spec.row, spec.dataset) in there]
     fingerprints = main_versions(records)
-    others = sum(fingerprints[record.dataset] != record.data.fingerprint for record in records)
-    if others:
-        say(f"{others} stored runs were made on another version of their data set and are left out.")
+    for line in left_out(count_others(records, fingerprints)):
+        say(line)
     shown = in_order({spec.row for spec in specs})
     wanted.check(shown)
     wanted.finish(

@@ -118,7 +118,7 @@ def build_table(
     Args:
         store: where the runs are. specs: the runs the table consists of, in the table's order.
         fingerprints: data set -> fingerprint of the data in hand; records of other data are left aside. Without it
-            the version of each data set with most runs counts, and the caption says how many runs of others there are.
+            the version of each data set with most runs counts. The caption says how many runs of others there are.
         profile: named in the caption.
         rows, datasets: what the table has, in order; empty = those of the specifications.
 
@@ -128,10 +128,10 @@ def build_table(
     rows = tuple(rows) or tuple(dict.fromkeys(spec.row for spec in specs))
     datasets = tuple(datasets) or tuple(dict.fromkeys(spec.dataset for spec in specs))
     records = store.records({spec.spec_hash for spec in specs})
-    others = 0
     if fingerprints is None:
         fingerprints = main_versions(records)
-        others = sum(fingerprints[r.dataset] != r.data.fingerprint for r in records)
+    shown = [r for r in records if r.row in rows and r.dataset in datasets]
+    others = count_others(shown, fingerprints)
     records = [r for r in records if fingerprints.get(r.dataset) == r.data.fingerprint]
     wanted: dict[tuple[str, str], int] = {}
     for spec in specs:
@@ -184,6 +184,19 @@ def main_versions(records: Sequence[RunRecord]) -> dict[str, str]:
     return best
 
 
+def count_others(records: Sequence[RunRecord], fingerprints: Mapping[str, str]) -> int:
+    """How many records of the named data sets were made on another version of them."""
+    return sum(fingerprints.get(r.dataset, r.data.fingerprint) != r.data.fingerprint for r in records)
+
+
+def left_out(others: int) -> list[str]:
+    """One line about runs on other versions of the data, or none where there are none."""
+    if not others:
+        return []
+    runs = "1 stored run was" if others == 1 else f"{others} stored runs were"
+    return [f"{runs} made on another version of the data and left out; a table never mixes two versions of a data set."]
+
+
 def caption(table: Table) -> list[str]:
     """What a reader must know about the numbers, one statement per line, all of it from the records."""
     records = [record for cell in table.cells.values() for record in cell.records]
@@ -212,10 +225,7 @@ def caption(table: Table) -> list[str]:
             f"{_families(table)}: * better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
         )
     missing = sum(n - len(table.cells[c].records) if c in table.cells else n for c, n in table.wanted.items())
-    if table.other_versions:
-        lines.append(
-            f"{table.other_versions} stored runs were made on another version of their data set and are left out."
-        )
+    lines += left_out(table.other_versions)
     if missing:
         lines.append(f"{missing} of {sum(table.wanted.values())} runs are not stored yet.")
     return lines

@@ -73,11 +73,10 @@ def info(
     data_root: Root = None,
     png: Annotated[
         MaybePath,
-        typer.Option(show_default=False, help="Where the picture goes; default NAME.png in the working directory."),
+        typer.Option(show_default=False, metavar="FILE", help="Also draw these numbers as one picture, here."),
     ] = None,
-    no_png: Annotated[bool, typer.Option("--no-png", help="Print only.")] = False,
 ) -> None:
-    """Table 1's row, activity, cold shares, modality coverage; and one PNG with those plots.
+    """Table 1's row, activity, cold shares, modality coverage; with --png one picture of them too.
 
     Example: fedvlr data info ku --png ku.png
     """
@@ -89,12 +88,13 @@ def info(
         typer.echo(description(statistics(data)))
         for modality in data.features.values():
             typer.echo(f"modality {modality.name} comes from: {modality.source}")
-        if not no_png:
+        if png is None:
+            typer.echo(f"no picture was asked for; get one with: fedvlr data info {data.name} --png {data.name}.png")
+        else:
             from fedvlr_plugin.data.plots import save_overview
 
-            target = png or Path(f"{data.name}.png")
-            save_overview(data, target)
-            typer.echo(f"picture: {target}")
+            save_overview(data, png)
+            typer.echo(f"picture: {png}")
 
 
 @app.command("prepare")

@@ -8,6 +8,7 @@ are plain Python functions (`py_func`). Clients are ragged, c's numbers being `i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TypeVar, cast
 
@@ -30,9 +31,9 @@ LIST_FROM = 16  # items that are listed in the time of one search
 
 
 def _compiled(function: F) -> F:
-    """Compiled when first called, and kept on disk where there is a folder for it."""
+    """Compiled when first called; kept on disk beside Python's own compiled files, if there is a folder for these."""
     try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
+        return cast(F, numba.njit(cache=not sys.dont_write_bytecode, nogil=True)(function))
     except RuntimeError:  # no folder to keep it in
         return cast(F, numba.njit(nogil=True)(function))
 

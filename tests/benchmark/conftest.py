@@ -91,9 +91,16 @@ def texts_of(monkeypatch) -> Callable[..., list[tuple[str, Bbox]]]:
     def texts_of(picture: Picture) -> list[tuple[str, Bbox]]:
         renderer = FigureCanvasAgg(picture).get_renderer()
         drawn: list[Text] = []
-        draw = renderer.draw_text
-        monkeypatch.setattr(renderer, "draw_text", lambda *a, **kw: (drawn.append(kw["mtext"]), draw(*a, **kw)))
-        picture.draw(renderer)
+        draw = Text.draw
+
+        def note(text: Text, renderer) -> None:  # the renderer is not told which text a line of several belongs to
+            if text.get_visible() and text.get_text():
+                drawn.append(text)
+            draw(text, renderer)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Text, "draw", note)
+            picture.draw(renderer)
         return [(text.get_text(), Text.get_window_extent(text, renderer)) for text in drawn]
 
     return texts_of

@@ -45,7 +45,31 @@ def test_rows_are_ranked_by_ndcg_and_ties_share(fill) -> None:
     store = fill("x", {"FedAvg": 9, "FCF": 3, "FedNCF": 9})
     grid = rank_grid(stored_table(store, "smoke", "corrected"))
     assert [(line[0], line[1]) for line in grid.lines] == [("FCF", 1.0), ("FedAvg", 2.5), ("FedNCF", 2.5)]
-    assert [line[-1] for line in grid.lines] == ["", "", ""], "three data sets cannot tell 1.5 ranks apart"
+    assert grid.headings[-1] == "c" and all(len(line) == len(grid.headings) for line in grid.lines)
+    assert grid.notes[0].endswith("No row is that far from the best."), "three data sets cannot tell 1.5 ranks apart"
+    assert len(grid.notes) == 1, "all rows are ranked"
+
+
+def test_a_row_that_is_told_from_the_best_is_marked(fill) -> None:
+    store = fill("x", {"FedAvg": 0, "FCF": 3, "FedNCF": 9}, tuple("abcdefgh"))
+    grid = rank_grid(stored_table(store, "smoke", "corrected"))
+    assert grid.headings[-1] == "Nemenyi" and "No row" not in grid.notes[0]
+    assert [line[-1] for line in grid.lines] == ["", "", "worse than the best"], "2 ranks of 1.17, 1 rank of 1.17"
+
+
+def test_rows_that_are_not_ranked_are_named_with_the_reason(fill) -> None:
+    fill("x", {"FedAvg": 9, "FCF": 3})
+    fill("x", {"FedNCF": 1, "PFedRec": 1}, ("a", "c"))
+    table = stored_table(fill("x", {"FedRAP": 1}, ("b",)), "smoke", "corrected")
+    grid = rank_grid(table)
+    assert [line[0] for line in grid.lines] == ["FCF", "FedAvg"]
+    assert grid.notes[1:] == (
+        "Not ranked, because not run on b: FedNCF, PFedRec.", "Not ranked, because not run on a, c: FedRAP."
+    )  # fmt: skip
+    few = fill("few", {"FedAvg": 9}, ("a", "b"))
+    with pytest.raises(ResultsError, match=r"got 1 rows on 2 data set\(s\) \(Not ranked, because not run on b: FCF\);"):
+        fill("few", {"FCF": 9}, ("a",))
+        rank_grid(stored_table(few, "smoke", "corrected"))
 
 
 def test_ranks_need_two_data_sets(fill) -> None:

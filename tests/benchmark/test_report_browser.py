@@ -30,11 +30,12 @@ ROWS = {"ku": ["popularity", "VBPR", "FedAvg", "FedAvg+MLP", "FedAvg+ours", "FCF
 
 
 class Page(HTMLParser):
-    """Tables as lists of lines of (text, classes, title), open sections, and the attributes of <html>."""
+    """Tables as lists of lines of (text, classes, title), by place too; open sections, and the attributes of <html>."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tables: list[list[list[tuple[str, str, str]]]] = []
+        self.named: dict[str, list[list[tuple[str, str, str]]]] = {}
         self.opened: set[str] = set()
         self.root: dict[str, str | None] = {}
         self._text: list[str] | None = None
@@ -46,6 +47,8 @@ class Page(HTMLParser):
             self.root = found
         elif tag == "table":
             self.tables.append([])
+            if "id" in found:
+                self.named[str(found["id"])] = self.tables[-1]
         elif tag == "tr":
             self.tables[-1].append([])
         elif tag == "td":
@@ -62,9 +65,18 @@ class Page(HTMLParser):
         if self._text is not None:
             self._text.append(data)
 
-    def first_column(self) -> list[str]:
-        """Names of the rows of the first table, in the order they stand in now."""
-        return [line[0][0] for line in self.tables[0] if line]
+    def lines(self, dataset: str) -> list[list[tuple[str, str, str]]]:
+        """The lines of the table of results on a data set, in the order they stand in now."""
+        return [line for line in self.named[f"s0-table-{dataset}"] if line]
+
+    def first_column(self, dataset: str = "ku") -> list[str]:
+        """The names of its rows."""
+        return [line[0][0] for line in self.lines(dataset)]
+
+
+def heading(dataset: str, column: int) -> str:
+    """JavaScript for a heading of the table of results on a data set."""
+    return f"document.querySelector('#s0-table-{dataset} th[data-column=\"{column}\"]')"
 
 
 @pytest.fixture(scope="module")
@@ -113,18 +125,14 @@ def browse(made, tmp_path: Path) -> Callable[..., Page]:
 
 def test_every_number_of_the_store_is_on_the_page(browse, made) -> None:
     table, page = made[1], browse()
-    assert page.first_column() == list(table.rows)
     bold = set()
-    for line in (line for line in page.tables[0] if line):
-        row, *cells = line
-        for dataset in table.datasets:
-            with_paper = dataset == "ku"
+    for dataset in table.datasets:
+        assert page.first_column(dataset) == [row for row in table.rows if row in ROWS[dataset]]
+        for row, *cells in page.lines(dataset):
+            cell = table.cells[row[0], dataset]
             for metric in METRICS:
-                number, interval, *rest = (cells.pop(0) for _ in range(4 if with_paper else 2))
-                figure, cell = table.figure(row[0], dataset, metric), table.cells.get((row[0], dataset))
-                if figure is None or cell is None:
-                    assert number[0] == "–" and not number[2]
-                    continue
+                number, interval, *rest = (cells.pop(0) for _ in range(4 if dataset == "ku" else 2))
+                figure = cell.figures[metric]
                 assert number[0].startswith(f"{figure.mean:.2f}")
                 assert interval[0] == f"{figure.interval.low:.2f}..{figure.interval.high:.2f}"
                 assert f"95 % interval {figure.interval.low:.2f} to {figure.interval.high:.2f}" in number[2]
@@ -137,30 +145,35 @@ def test_every_number_of_the_store_is_on_the_page(browse, made) -> None:
                     assert rest[1][0] == (f"{figure.difference:+.2f}" if comparable else "≠")
                 if "best" in number[1]:
                     bold.add((row[0], dataset, metric))
-        assert not cells
+            assert not cells
     assert bold == {(table.best(dataset, metric), dataset, metric) for dataset in table.datasets for metric in METRICS}
 
 
 def test_a_heading_sorts_down_then_up_then_not(browse, made) -> None:
     table = made[1]
-    last = 1 + 8 + 2  # the row's name; ku with the paper's columns; the second metric of the other data set
-    for column, dataset, metric, missing in ((1, "ku", "hr@50", 0), (last, "tiny", "ndcg@50", 4)):
-        figures = {row: table.figure(row, dataset, metric) for row in table.rows}
+    for dataset, column, metric in (("ku", 1, "hr@50"), ("tiny", 3, "ndcg@50")):
+        figures = {row: table.figure(row, dataset, metric) for row in table.rows if row in ROWS[dataset]}
         known = {row: round(figure.mean, 2) for row, figure in figures.items() if figure is not None}
-        empty = [row for row in table.rows if row not in known]
-        assert len(set(known.values())) > 1 and len(empty) == missing
-        click = f"document.querySelector('th[data-column=\"{column}\"]').click();"
-        down = sorted(known, key=lambda row: -known[row])
-        assert browse(click).first_column() == down + empty, "what is not there stands last"
-        assert browse(click * 2).first_column() == sorted(known, key=lambda row: known[row]) + empty
-    assert browse(click * 3).first_column() == list(table.rows)
+        assert len(set(known.values())) > 1 and len(known) == len(ROWS[dataset])
+        click = f"{heading(dataset, column)}.click();"
+        assert browse(click).first_column(dataset) == sorted(known, key=lambda row: -known[row])
+        assert browse(click * 2).first_column(dataset) == sorted(known, key=lambda row: known[row])
+    first = [row for row in table.rows if row in ROWS["ku"]]
+    assert browse(f"{heading('ku', 1)}.click();" * 3).first_column() == first
+
+
+def test_what_is_not_there_stands_last_up_and_down(browse, made) -> None:
+    """The paper has no figure of the floor `popularity`."""
+    paper = {row: made[1].figure(row, "ku", "hr@50").paper for row in made[1].rows}
+    known = [row for row in paper if paper[row] is not None]
+    click = f"{heading('ku', 3)}.click();"
+    assert browse(click).first_column() == [*sorted(known, key=lambda row: -paper[row]), "popularity"]
+    assert browse(click * 2).first_column() == [*sorted(known, key=lambda row: paper[row]), "popularity"]
 
 
 def test_words_are_sorted_as_words_and_by_the_keyboard(browse, made) -> None:
-    press = (
-        "document.querySelector('th[data-column=\"0\"]').dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter'}));"
-    )
-    assert browse(press).first_column() == sorted(made[1].rows, reverse=True)
+    press = f"{heading('ku', 0)}.dispatchEvent(new KeyboardEvent('keydown', {{key: 'Enter'}}));"
+    assert browse(press).first_column() == sorted(ROWS["ku"], reverse=True)
     verdicts = (
         "Array.from(document.querySelectorAll('summary')).find(s => s.textContent === 'The paper\\'s figures')"
         ".parentElement.querySelector('th[data-column=\"1\"]').click();"
@@ -168,9 +181,8 @@ def test_words_are_sorted_as_words_and_by_the_keyboard(browse, made) -> None:
     for clicks, down in ((1, True), (2, False)):
         tables = browse(verdicts * clicks).tables
         (words,) = [[line[1][0] for line in t if line] for t in tables if any("not comparable" in str(x) for x in t)]
-        said = [word for word in words if word]
-        assert said == sorted(said, reverse=down) and len(set(said)) > 1
-        assert words == [*said, ""], "the floor, of which the paper has no figure, stands last"
+        assert words == sorted(words, reverse=down) and len(set(words)) > 1
+        assert all(words), "the floor, of which the paper has no figure, is not there"
 
 
 def test_a_number_leads_to_the_manifests_of_its_runs(browse, made) -> None:

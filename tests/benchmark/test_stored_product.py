@@ -52,6 +52,35 @@ def test_a_table_is_drawn_again_without_runs_or_data(call, capsys) -> None:
     assert (call.root / "tables" / "table2-quick-corrected.csv").read_text() == first, "a part has files of its own"
 
 
+def test_runs_on_another_version_of_the_data_are_named_in_every_file_too(
+    call, tiny: PreparedData, fake, capsys
+) -> None:
+    pytest.importorskip("matplotlib", reason="figures need the extra [report]")
+    rows = (*ROWS, "FedAvg+MLP")
+    assert call(*rows, "--keep", "router_weights") == OK
+    store, other = ResultsStore(call.root), PreparedData("tiny", tiny.interactions)
+    before = [path.read_text() for path in written(call.root)]
+    assert len(before) == 3 and not any("another version" in text for text in before)
+    for row in ("FedAvg", "FedAvg+ours"):
+        (record,) = [r for r in store.records() if r.row == row and r.spec.seed == 0]
+        store.append(fake(record.spec, data=other), other, "quick")
+    capsys.readouterr()
+    assert call("--stored") == OK
+    line = "2 stored runs were made on another version of the data and left out"
+    assert line in capsys.readouterr().out.split("Written:")[0].splitlines()[1], "said before the table"
+    assert all(path.read_text().count(line) == 1 for path in written(call.root))
+    assert call(*rows) == OK, "a run on the data in hand leaves them out as well"
+    assert all(path.read_text().count(line) == 1 for path in written(call.root))
+    assert call("--stored", product="figure2") == OK
+    (grid,) = (call.root / "figures").glob("figure2-*.md")
+    assert "1 stored run was made on another version of the data and left out" in grid.read_text()
+
+
+def written(root: Path) -> list[Path]:
+    """The Markdown of Table 2, of the claims and of cost and accuracy."""
+    return [*(root / "tables").glob("*.md"), *(root / "figures").glob("cost-accuracy-*.md")]
+
+
 def test_figure_3_is_drawn_again_too(call) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra [report]")
     assert call("--rows", "FCF+ours", product="figure3") == OK

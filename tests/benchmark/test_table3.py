@@ -1,8 +1,13 @@
 """Table 3: closed forms against counts by hand, the paper's odd cells by name, live counts against closed forms."""
 
+import csv
+from pathlib import Path
+
 import pytest
+from typer.testing import CliRunner
 
 from fedvlr_plugin.benchmark.table3 import closed_form, held, table3, verdict
+from fedvlr_plugin.cli import app
 
 
 @pytest.mark.parametrize(
@@ -51,3 +56,20 @@ def test_live_clients_hold_what_the_method_says():
     ncf = held("FedNCF", 100)
     assert ncf.private == 128 and ncf.received == 2 * 6400 + 10_945
     assert ncf.sent_bytes == 4 * ncf.sent
+
+
+def test_the_command_prints_the_chosen_data_sets_and_writes_them(tmp_path: Path):
+    target = tmp_path / "new folder" / "table3.csv"
+    shown = CliRunner().invoke(app, ["table3", "--datasets", "ku", "--csv", str(target)])
+    assert shown.exit_code == 0, shown.output
+    assert "14 of 16 cells follow the closed form. Odd: FedAvg on KU (follows width 512); PFedRec on KU" in shown.output
+    head, *lines = list(csv.reader(target.open(newline="")))
+    assert head[:3] == ["row", "data set", "paper K"] and len(lines) == 16 and {line[1] for line in lines} == {"KU"}
+
+
+def test_the_command_refuses_what_the_paper_does_not_have(tmp_path: Path):
+    shown = CliRunner().invoke(app, ["table3", "--datasets", "kuu"])
+    assert shown.exit_code == 2 and "error: unknown data set 'kuu'" in shown.output and "Did you mean" in shown.output
+    (tmp_path / "file").write_text("")
+    shown = CliRunner().invoke(app, ["table3", "--datasets", "ku", "--csv", str(tmp_path / "file" / "t.csv")])
+    assert shown.exit_code == 2 and "error: cannot write" in shown.output and "with --csv FILE" in shown.output

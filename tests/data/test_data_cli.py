@@ -77,6 +77,13 @@ def test_info_prints_and_draws(tmp_path):
     assert (tmp_path / "again.png").read_bytes() == first
 
 
+def test_info_writes_nothing_unless_a_place_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    output = call("info", "planted")
+    assert "get one with: fedvlr data info planted --png planted.png" in output and "picture: " not in output
+    assert not list(tmp_path.iterdir())
+
+
 def test_download_by_hand_or_by_program(tmp_path, monkeypatch):
     output = call("prepare", "food", "--download", "--out", tmp_path, code=2)
     assert "food cannot be fetched by a program: get Bili_Food_pair.csv and Bili_Food_item.csv from https://" in output
@@ -141,7 +148,7 @@ def test_the_page_marks_held_out_and_cold_items(tmp_path):
 def test_real_sets(tmp_path):
     output = call("verify", "ml", "--data-root", ROOT)
     assert "equals Table 1" in output
-    output = call("info", "ku", "--data-root", ROOT, "--no-png")
+    output = call("info", "ku", "--data-root", ROOT)
     assert "88 of 204 (43.1 %)" in output and "3,489 rows, 5 of which repeat a pair" in output
     page = tmp_path / "ml.html"
     posters = ROOT / "raw/movielens/posters"

@@ -1,6 +1,7 @@
 """Real FedML processes: GRPC and MPI on loopback, equal to the engine, resumed, and with a client that dies."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -202,6 +203,7 @@ def test_a_users_own_main_py_is_the_engine(tmp_path):
     run = {"env": environment() | {"HOME": str(tmp_path)}, "cwd": tmp_path, "capture_output": True, "text": True}
     done = subprocess.run(command, timeout=LIMIT, **run)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1].startswith("selected round ")
     assert_equal_to_engine(tmp_path / "server.safetensors", 2)
 
 
@@ -211,7 +213,8 @@ def test_the_command_run_is_the_engine(tmp_path):
     command = [sys.executable, "-m", "fedvlr_plugin.cli", "fedml", "run", "--folder", str(tmp_path / "run")]
     for value in (*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path / 'run'}"):
         command += ["--set", value]
-    assert "round 2: loss" in finish(command, tmp_path)
+    *_, line, last = finish(command, tmp_path).splitlines()
+    assert line.startswith("round 2: loss") and re.match(r"selected round [12] of 1 to 2 by validation NDCG@50: ", last)
     assert_equal_to_engine(tmp_path / "run" / "server.safetensors", 2)
     assert [p.name for p in tmp_path.iterdir()] == ["run"], "something was written outside of the run's folder"
 

@@ -1,4 +1,4 @@
-"""FedML as a host: `FedVLRClientTrainer`, `FedVLRServerAggregator`, `load_data`, `Driver`.
+"""FedML as a host: `FedVLRClientTrainer`, `FedVLRServerAggregator`, `load_data`, `Driver`, `Selection`.
 
 Names are looked up lazily: importing FedML takes seconds, and it is an optional extra.
 """
@@ -11,6 +11,7 @@ _WHERE = {
     "FedVLRClientTrainer": "trainer",
     "FedVLRServerAggregator": "aggregator",
     "Driver": "driver",
+    "Selection": "selection",
     "load_data": "task",
     "load_model": "task",
     "init_offline": "host",
@@ -20,6 +21,7 @@ __all__ = [
     "Driver",
     "FedVLRClientTrainer",
     "FedVLRServerAggregator",
+    "Selection",
     "files_in",
     "init_offline",
     "load_data",

@@ -11,7 +11,7 @@ from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
 
 def run_single(config: Path, folder: Path, overrides: Mapping[str, object], tell: Callable[[str], None]) -> None:
-    """All users in this process, one line per round.
+    """All users in this process: one line per round, and one with the metrics of the selected round at the end.
 
     Raises:
         ConfigError: the configuration cannot be read, or asks for something that FedML ignores.
@@ -33,6 +33,7 @@ def _run(asked: object, tell: Callable[[str], None]) -> None:
     args = init_offline(asked)
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
     from fedvlr_plugin.integrations.fedml.driver import Driver, RoundLine
+    from fedvlr_plugin.integrations.fedml.selection import Selection
     from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
 
     dataset, _ = load_data(args)
@@ -43,5 +44,7 @@ def _run(asked: object, tell: Callable[[str], None]) -> None:
         left_out = f", left out {line.left_out}" if line.left_out else ""
         tell(f"round {line.round}: loss {line.loss:.4f}, {line.clients} clients, {line.seconds:.2f} s{left_out}")
 
-    driver = Driver(args, dataset, trainer, aggregator, show)
+    selection = Selection(trainer, aggregator, show)
+    driver = Driver(args, dataset, trainer, aggregator, selection)
     fedml.FedMLRunner(args, None, dataset, model, trainer, aggregator, algorithm_flow=driver).run()
+    tell(selection.line())

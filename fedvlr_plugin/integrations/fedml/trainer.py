@@ -107,4 +107,4 @@ class FedVLRClientTrainer(ClientTrainer):
         self._upload = pack_upload(uplink.sums, round, train_data.client, weight, broken, self.touched)
 
     def test(self, test_data: ClientData, device: object, args: object) -> None:
-        """Nothing: ranking metrics are those of `fedvlr table2`, which evaluates the same model."""
+        """Nothing: one user's rank is private. A one-process run tells the means over users (`selection`)."""

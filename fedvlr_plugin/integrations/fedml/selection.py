@@ -1,0 +1,110 @@
+"""HR@50 and NDCG@50 of a one-process run, by the rule of the table runner: selected by validation, test read once.
+
+All users are in this process, so their scores can be: across silos no process could compute them. After a round that
+is due the validation items are ranked; the best round's broadcast and private state are kept in memory, and only means
+over users are ever told. Give it to `Driver` as `on_round`. Imports `evaluation`, not FedML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.evaluation.ranks import Phase, rank_positives
+from fedvlr_plugin.federation.training import SELECTED_BY
+
+if TYPE_CHECKING:
+    from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
+    from fedvlr_plugin.integrations.fedml.driver import RoundLine
+    from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
+
+Broadcast = dict[str, torch.Tensor]
+
+
+class Selection:
+    """See the module.
+
+    Args:
+        then: called after each round with what `Driver` says of it.
+
+    Attributes:
+        best_round: the selected round, None before one was validated. valid: its validation metrics, percent.
+    """
+
+    def __init__(
+        self,
+        trainer: FedVLRClientTrainer,
+        aggregator: FedVLRServerAggregator,
+        then: Callable[[RoundLine], object] | None = None,
+    ) -> None:
+        self.trainer, self.aggregator, self.then = trainer, aggregator, then
+        self.task = aggregator.task
+        self.engine = trainer.engine_for(self.task.clients[0])
+        self.first, self.last, self.waited = aggregator.round, 0, 0
+        self.best_round: int | None = None
+        self.valid: Mapping[str, float] = {}
+        self._best: tuple[Broadcast, object] | None = None
+        self._problem = ""
+
+    def __call__(self, line: RoundLine) -> None:
+        """After a round: validates where that is due."""
+        training = self.task.spec.training
+        if self.then is not None:
+            self.then(line)
+        if self.trainer.store is not None and self.first == line.round > 1:  # users this process has not met yet
+            everybody = [user for client in self.task.clients for user in client.users]
+            self.trainer.store.enter(self.engine, everybody, line.round + 1)
+        if training.patience is not None and self.waited >= training.patience:
+            return  # the table runner would not have come here, so it cannot select this round
+        self.last = line.round
+        if line.round % training.eval_every == 0 or line.round == training.rounds:
+            self._validate(line.round)
+
+    def _validate(self, number: int) -> None:
+        broadcast = self.aggregator.server.broadcast()
+        try:
+            valid = self._metrics(broadcast, "valid")
+        except FedVLRError as error:  # a model that cannot be ranked must not stop FedML's run
+            self._problem, self.waited = str(error), self.waited + 1
+            return
+        if self.best_round is not None and valid[SELECTED_BY] <= self.valid[SELECTED_BY]:
+            self.waited += 1
+            return
+        self.best_round, self.valid, self.waited = number, valid, 0
+        self._best = {name: value.detach().clone() for name, value in broadcast.items()}, self.engine.snapshot()
+
+    def line(self) -> str:
+        """One line: the selected round, and its validation and test metrics; or why there are none."""
+        if self._best is None:
+            return f"no metrics: {self._problem or 'no round was run'}"
+        broadcast, private = self._best
+        present = self.engine.snapshot()
+        self.engine.restore(private)
+        try:
+            test = _spelled(self._metrics(broadcast, "test"))
+        except FedVLRError as error:
+            test = f"none ({error})"
+        finally:
+            self.engine.restore(present)
+        return (
+            f"selected round {self.best_round} of {self.first} to {self.last} by validation NDCG@50: "
+            f"validation {_spelled(self.valid)}; test {test} (percent, protocol {self.task.spec.protocol.name})"
+        )
+
+    def _metrics(self, broadcast: Broadcast, phase: Phase) -> dict[str, float]:
+        """Means over users, as the table runner takes them."""
+        mask = phase == "valid" or self.task.spec.protocol.mask_validation_at_test
+
+        def score(users: torch.Tensor) -> torch.Tensor:
+            return self.engine.score(broadcast, users)
+
+        device = str(self.trainer.device)
+        return summary(rank_positives(score, self.task.data.interactions, phase, mask_validation=mask, device=device))
+
+
+def _spelled(metrics: Mapping[str, float]) -> str:
+    return f"HR@50 {metrics['hr@50']:.2f}, NDCG@50 {metrics['ndcg@50']:.2f}"
