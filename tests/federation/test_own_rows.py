@@ -10,7 +10,7 @@ from toy import make_toy
 
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.own_rows import Arena
+from fedvlr_plugin.federation.arena import Arena
 from fedvlr_plugin.federation.simulation import Federation
 
 ALL = torch.arange(9)
