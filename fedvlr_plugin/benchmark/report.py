@@ -35,7 +35,7 @@ from fedvlr_plugin.errors import ResultsError
 
 def build_report(store: ResultsStore) -> str:
     """The page; raises `ResultsError` if nothing is stored or a file is damaged."""
-    found = stored_profiles(store)
+    found = sorted(stored_profiles(store), key=_weight)
     if not found:
         raise ResultsError(f"no runs are stored in '{store.root}'; fill it with benchmarks/run_table2.py first")
     tables = [(_title(*pair), stored_table(store, *pair)) for pair in found]
@@ -55,6 +55,13 @@ def build_report(store: ResultsStore) -> str:
             parts.append(details("Noise and privacy", grid_table(grid) + pictures + details("Manifests", manifests)))
     page = Template((files("fedvlr_plugin.benchmark") / "published" / "report.html").read_text(encoding="utf-8"))
     return page.substitute(contents="; ".join(contents), body="\n".join(parts))
+
+
+def _weight(found: tuple[str, str]) -> tuple[int, int, str, str]:
+    """What was searched comes before first looks, and the corrected protocol before the other."""
+    profile, protocol = found
+    order = ("paper", "quick", "smoke")
+    return order.index(profile) if profile in order else len(order), int(protocol != "corrected"), profile, protocol
 
 
 def _title(profile: str, protocol: str) -> str:

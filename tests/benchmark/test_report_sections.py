@@ -13,7 +13,7 @@ pytest.importorskip("matplotlib", reason="the report needs the extra [report]")
 from fedvlr_plugin.benchmark.claims import Finding
 from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.rebuild import stored_table
-from fedvlr_plugin.benchmark.report import build_report
+from fedvlr_plugin.benchmark.report import _weight, build_report
 from fedvlr_plugin.benchmark.report_claims import NOTHING, counted
 from fedvlr_plugin.benchmark.report_tables import full_parts
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -93,3 +93,10 @@ def test_a_store_without_pairs_says_that_nothing_can_be_said(tmp_path: Path, tin
     for spec in specs_for(PROFILES["smoke"], ["ku"], ["FedAvg"], 1):
         store.append(fake(spec, data=data), data, "smoke")
     assert NOTHING in build_report(store)
+
+
+def test_searched_results_come_first_and_the_corrected_protocol_before_the_other() -> None:
+    found = [("quick", "corrected"), ("own", "corrected"), ("paper", "as_released"), ("paper", "corrected")]
+    assert sorted(found, key=_weight) == [
+        ("paper", "corrected"), ("paper", "as_released"), ("quick", "corrected"), ("own", "corrected"),
+    ]  # fmt: skip
