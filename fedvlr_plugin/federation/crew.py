@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -36,23 +37,30 @@ class Crew:
         if len(tasks) <= 1:
             return [task() for task in tasks]
         workers = self.workers()
+        if len(tasks) > workers:
+            raise ValueError(f"{len(tasks)} tasks for {workers} workers")
         each = max(1, workers // len(tasks))
+        start = threading.Barrier(len(tasks))
 
         def alone(task: Callable[[], T]) -> T:
+            start.wait()  # who began first would keep Python to itself, and the others waiting, for 5 ms
             torch.set_num_threads(each)  # for operations of this thread
             with torch.no_grad():
                 return task()
 
+        others = [self._hands(workers).submit(alone, task) for task in tasks[1:]]
         try:
-            return list(self._hands(workers).map(alone, tasks))
+            first = alone(tasks[0])  # by the caller: a thread that only waits would have to be woken
         finally:
+            wait(others)
             torch.set_num_threads(workers)  # threads yet to be started take over what was set last
+        return [first, *(future.result() for future in others)]
 
     def _hands(self, workers: int) -> ThreadPoolExecutor:
         """The threads, started anew when torch's number has changed, or in a forked child."""
         wanted = (workers, os.getpid())
         if self._pool is None or self._made_for != wanted:
-            self._pool, self._made_for = ThreadPoolExecutor(workers, thread_name_prefix="fedvlr-block"), wanted
+            self._pool, self._made_for = ThreadPoolExecutor(workers - 1, thread_name_prefix="fedvlr-block"), wanted
         return self._pool
 
 
