@@ -15,7 +15,7 @@ import numpy as np
 from fedvlr_plugin.benchmark.fault_labels import fault_lines
 from fedvlr_plugin.benchmark.feature_labels import feature_lines
 from fedvlr_plugin.benchmark.noise_labels import noise_lines
-from fedvlr_plugin.benchmark.paper import METRICS, Metric, paper_value
+from fedvlr_plugin.benchmark.paper import METRICS, Metric, display_name, paper_value
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.rows import FLOORS, federated_rows
 from fedvlr_plugin.benchmark.statistics import Pair, PerUser, compare_rows, interval, per_user
@@ -197,6 +197,9 @@ def left_out(others: int) -> list[str]:
     return [f"{runs} made on another version of the data and left out; a table never mixes two versions of a data set."]
 
 
+LATE = "the best round among the last twentieth"
+
+
 def caption(table: Table) -> list[str]:
     """What a reader must know about the numbers, one statement per line, all of it from the records."""
     records = [record for cell in table.cells.values() for record in cell.records]
@@ -218,6 +221,7 @@ def caption(table: Table) -> list[str]:
             f"Profile: {table.profile or 'not given'}. Seeds per cell: {_span(seeds)}. Rounds or epochs: at most "
             f"{_span(rounds)}, run {_span(run)}; stopped and selected by validation NDCG@50."
         )
+        lines += _unfinished(table)
     lines += [*feature_lines(records), *noise_lines(records), *fault_lines(records)]
     if table.pairs:
         lines.append(
@@ -229,6 +233,25 @@ def caption(table: Table) -> list[str]:
     if missing:
         lines.append(f"{missing} of {sum(table.wanted.values())} runs are not stored yet.")
     return lines
+
+
+def _unfinished(table: Table) -> list[str]:
+    """Names the rows that more rounds might have changed."""
+    found = []
+    for dataset in table.datasets:
+        there = [row for row in table.rows if row not in FLOORS and (row, dataset) in table.cells]
+        rows = [row for row in there if _improves(table.cells[row, dataset])]
+        if rows:
+            found.append(f"{display_name(dataset)}: {', '.join(rows)}")
+    if not found:
+        return []
+    return [f"Best at the very end of their rounds, so not finished ({LATE} in most seeds): {'; '.join(found)}."]
+
+
+def _improves(cell: Cell) -> bool:
+    """Whether most seeds found their best round among the last twentieth of those allowed."""
+    late = [r.best_round > 0.95 * r.spec.training.rounds for r in cell.records if r.rounds > 0]
+    return sum(late) * 2 > len(late)
 
 
 def _families(table: Table) -> str:
