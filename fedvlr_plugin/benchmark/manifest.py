@@ -9,13 +9,13 @@ import functools
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 from pydantic import BaseModel, ConfigDict
 
 import fedvlr_plugin
+from fedvlr_plugin.versions import installed
 
 PACKAGES = (
     "torch", "recbole", "numpy", "pandas", "scipy", "pyarrow", "pydantic",
@@ -69,13 +69,8 @@ def environment(device: str = "cpu") -> Environment:
 
 @functools.cache
 def _packages() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: installed(name) for name in PACKAGES}
+    return {name: number for name, number in found.items() if number is not None}
 
 
 @functools.cache

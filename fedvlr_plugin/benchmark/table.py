@@ -197,9 +197,6 @@ def left_out(others: int) -> list[str]:
     return [f"{runs} made on another version of the data and left out; a table never mixes two versions of a data set."]
 
 
-LATE = "the best round among the last twentieth"
-
-
 def caption(table: Table) -> list[str]:
     """What a reader must know about the numbers, one statement per line, all of it from the records."""
     records = [record for cell in table.cells.values() for record in cell.records]
@@ -245,7 +242,10 @@ def _unfinished(table: Table) -> list[str]:
             found.append(f"{display_name(dataset)}: {', '.join(rows)}")
     if not found:
         return []
-    return [f"Best at the very end of their rounds, so not finished ({LATE} in most seeds): {'; '.join(found)}."]
+    return [
+        "Best at the very end of their rounds, so not finished (the best round among the last twentieth in most seeds): "
+        f"{'; '.join(found)}."
+    ]
 
 
 def _improves(cell: Cell) -> bool:

@@ -36,50 +36,62 @@ class Batches:
 
     Args:
         counts: `[B]` samples of each client, in an order in which those with several batches stand first.
-        source: `[K]` what stands for each sample, ragged by client, ascending within a client, below 2**32.
         size: samples of a batch at most. n_items: of the catalogue. dtype: of `Cut.share`.
 
     Attributes:
-        several: how many clients have several batches. cuts: the steps, in order.
+        several: how many clients have several batches. shuffled_samples: theirs. cuts: the steps, in order.
     """
 
-    def __init__(self, counts: torch.Tensor, source: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> None:
-        self.source, self.size = source, size
+    def __init__(self, counts: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> None:
+        self.counts, self.size = counts, size
         self.several = int((counts > size).sum())
-        self.counts = counts[: self.several]
-        self.indptr = indptr_of(self.counts)
-        self.head = source[: int(self.indptr[-1])]
-        self.cuts, self.by_step = _cut(counts, size, n_items, dtype)
-        self._at: HeadAt | None = None
-        self._all = counts
+        self.indptr = indptr_of(counts[: self.several])
+        self.shuffled_samples = int(self.indptr[-1])
+        self.cuts = _cut(counts, size, n_items, dtype)
 
-    def shuffled(self, base: int, users: torch.Tensor) -> torch.Tensor:
+    def shuffled(self, source: torch.Tensor, base: int, users: torch.Tensor) -> torch.Tensor:
         """`[K]`: `source`, shuffled within each client of several batches, in the order of the steps.
 
         Args:
+            source: `[K]` what stands for each sample, ragged by client, ascending within a client, below 2**32.
             base: `rng.derive` of everything but the client. users: `[B]` ids of the clients.
         """
-        self._at = at = self._at or HeadAt.of(self)
-        keys = spread(keys_of(base, users[: self.several]), self.counts, at.owner)
-        packed = sort_keys_premixed(keys, at.mixed, self.head)
+        at, head = self._head_at, source[: self.shuffled_samples]
+        keys = spread(keys_of(base, users[: self.several]), self.counts[: self.several], at.owner)
+        packed = sort_keys_premixed(keys, at.mixed, head)
         if packed.device.type != "cpu":
             upper = (packed >> 32).bitwise_and_(_LOWER)
-            shuffled = self.head.index_select(0, torch.argsort((at.owner << 32).add_(upper), stable=True))
+            shuffled = head.index_select(0, torch.argsort((at.owner << 32).add_(upper), stable=True))
         else:
             # a plain sort of each client's numbers is several times faster than argsort
             numbers = unsigned(packed)
             for begin, end in itertools.pairwise(self.indptr.tolist()):
                 numbers[begin:end].sort()
             shuffled = packed.bitwise_and_(_LOWER)
-        return torch.cat([shuffled, self.source[len(shuffled) :]]).index_select(0, self.by_step)
+        return torch.cat([shuffled, source[len(shuffled) :]]).index_select(0, self._by_step)
+
+    @functools.cached_property
+    def _head_at(self) -> HeadAt:
+        device = self.counts.device
+        owner = torch.repeat_interleave(torch.arange(self.several, device=device), self.counts[: self.several])
+        return HeadAt(owner, premix(torch.arange(len(owner), device=device) - self.indptr[owner]))
+
+    @functools.cached_property
+    def _by_step(self) -> torch.Tensor:
+        """`[K]`: which sample (in the order of clients) stands where in the order of steps."""
+        starts, places = indptr_of(self.counts), []
+        for k, cut in enumerate(self.cuts):
+            moved = starts[: cut.clients] + k * self.size - cut.indptr[:-1]
+            places.append(torch.arange(len(cut.owner), device=starts.device) + moved[cut.owner])
+        return torch.cat(places)
 
     @functools.cached_property
     def places(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Where the batches of each client begin in the order of steps, ragged by client, and their `indptr [B + 1]`."""
-        begins = torch.zeros(len(self._all), len(self.cuts), dtype=torch.int64, device=self._all.device)
+        begins = torch.zeros(len(self.counts), len(self.cuts), dtype=torch.int64, device=self.counts.device)
         for k, cut in enumerate(self.cuts):
             begins[: cut.clients, k] = cut.begin + cut.indptr[:-1]
-        batches = -(-self._all // self.size)
+        batches = -(-self.counts // self.size)
         there = torch.arange(len(self.cuts), device=begins.device) < batches[:, None]
         return begins[there], indptr_of(batches)
 
@@ -90,26 +102,14 @@ class HeadAt(NamedTuple):
     owner: torch.Tensor
     mixed: torch.Tensor
 
-    @classmethod
-    def of(cls, batches: Batches) -> HeadAt:
-        """Worked out when first wanted: the compiled loop does without."""
-        device = batches.counts.device
-        owner = torch.repeat_interleave(torch.arange(batches.several, device=device), batches.counts)
-        return cls(owner, premix(torch.arange(len(owner), device=device) - batches.indptr[owner]))
 
-
-def _cut(counts: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> tuple[list[Cut], torch.Tensor]:
-    """The steps of an epoch; and, if they are several, which sample (in the order of clients) stands where in theirs."""
-    starts, cuts, places, begin = indptr_of(counts), [], [], 0
-    steps = -(-int(counts.max()) // size) if len(counts) else 0
-    for k in range(steps):
+def _cut(counts: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> list[Cut]:
+    """The steps of an epoch."""
+    cuts, begin = [], 0
+    for k in range(-(-int(counts.max()) // size) if len(counts) else 0):
         clients = int((counts > k * size).sum())
         part = (counts[:clients] - k * size).clamp(max=size)
-        indptr = indptr_of(part)
         owner = torch.repeat_interleave(torch.arange(clients, device=counts.device), part)
-        if steps > 1:
-            within = torch.arange(len(owner), device=counts.device) - indptr[owner]
-            places.append((starts[:clients] + k * size)[owner] + within)
-        cuts.append(Cut(clients, begin, indptr, owner, part.to(dtype).reciprocal(), owner * n_items))
+        cuts.append(Cut(clients, begin, indptr_of(part), owner, part.to(dtype).reciprocal(), owner * n_items))
         begin += len(owner)
-    return cuts, torch.cat(places) if places else counts[:0]
+    return cuts

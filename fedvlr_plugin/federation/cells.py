@@ -3,7 +3,7 @@
 A step's samples may name an item of a client twice (negatives are drawn with replacement). Summed up by cell they
 give the sample weights W and positive weights P of algorithm.md section 11, and each private row is read and stepped
 once. Dense blocks find their cells by counting over all clients x items, sparse ones by sorting; the result is the
-same, ascending by client and item. Imports `samples`.
+same, ascending by client and item. Imports `ragged`, `samples`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from fedvlr_plugin.federation.ragged import indptr_of
 from fedvlr_plugin.federation.samples import Step
 
 COUNT_UP_TO = 12
@@ -54,8 +55,7 @@ def distinct_cells(steps: Sequence[Step], n_clients: int, n_items: int) -> tuple
     for step, (distinct, samples, positives), at in zip(steps, found, places, strict=True):
         owner = torch.div(distinct, n_items, rounding_mode="floor")
         counts = torch.bincount(owner, minlength=step.clients)
-        indptr = torch.zeros(step.clients + 1, dtype=torch.int64, device=owner.device)
-        torch.cumsum(counts, 0, out=indptr[1:])
+        indptr = indptr_of(counts)
         each = step.share.index_select(0, owner)
         share = counts.to(each.dtype).reciprocal()
         out.append(

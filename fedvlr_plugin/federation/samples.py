@@ -11,6 +11,7 @@ How the samples fall into mini-batches is in `batches`. Imports it, `histories`,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -105,14 +106,6 @@ class DrawnAt(NamedTuple):
     bound: torch.Tensor
     list_begin: torch.Tensor
 
-    @classmethod
-    def of(cls, block: BlockSampler) -> DrawnAt:
-        """Worked out when first wanted: the compiled loops do without."""
-        device = block.users.device
-        owner = torch.repeat_interleave(torch.arange(len(block.users), device=device), block.drawn)
-        index = torch.arange(len(owner), device=device) - block.drawn_indptr[owner]
-        return cls(owner, premix(index), block.bound[owner], block.outside_indptr[owner])
-
 
 class BlockSampler(HistoryBlock):
     """Samples of one block of clients. What does not change from epoch to epoch is worked out once, here."""
@@ -129,7 +122,6 @@ class BlockSampler(HistoryBlock):
         within = torch.arange(len(ranks), device=device) - self.history_indptr[self.history_owner]
         self.gaps = ranks - within
         self.drawn = torch.where(self.bound > 0, sizes * sampler.negatives, 0)
-        self.drawn_indptr = indptr_of(self.drawn)
         self.outside: torch.Tensor | None = None
         self.outside_indptr = indptr_of(self.bound)
         if lists:
@@ -137,18 +129,29 @@ class BlockSampler(HistoryBlock):
             free[self.history_owner, ranks] = False
             self.outside = free.nonzero()[:, 1].to(torch.int32)
         counts = self.drawn if sampler.pairs else sizes + self.drawn
-        source = torch.arange(int(counts.sum()), device=device)
-        if sampler.pairs:
-            self.paired = torch.repeat_interleave(self.history_items, sampler.negatives)
-        else:
-            # where each sample stands among all positives followed by all negatives
-            begin = indptr_of(counts)[:-1]
-            moved = torch.stack([self.history_indptr[:-1] - begin, len(ranks) + self.drawn_indptr[:-1] - sizes - begin])
-            source += torch.repeat_interleave(moved.t().flatten(), torch.stack([sizes, self.drawn], 1).flatten())
-        self.batches = Batches(counts, source, sampler.batch_size, histories.n_items, sampler.dtype)
-        self.n_samples = len(source)
-        self.labels = self._labels(source)
-        self._at: DrawnAt | None = None
+        self.batches = Batches(counts, sampler.batch_size, histories.n_items, sampler.dtype)
+        self.n_samples = int(counts.sum())
+
+    # what follows is for the tensor operations only; the compiled loop does without
+
+    @functools.cached_property
+    def source(self) -> torch.Tensor:
+        """`[K]`: where each sample stands among all positives followed by all negatives (of pairs: all negatives)."""
+        device, counts = self.users.device, self.batches.counts
+        source = torch.arange(self.n_samples, device=device)
+        if self.sampler.pairs:
+            return source
+        sizes, begin = torch.diff(self.history_indptr), indptr_of(counts)[:-1]
+        negatives = len(self.history_items) + indptr_of(self.drawn)[:-1]
+        moved = torch.stack([self.history_indptr[:-1] - begin, negatives - sizes - begin])
+        return source + torch.repeat_interleave(moved.t().flatten(), torch.stack([sizes, self.drawn], 1).flatten())
+
+    @functools.cached_property
+    def _drawn_at(self) -> DrawnAt:
+        device = self.users.device
+        owner = torch.repeat_interleave(torch.arange(len(self.users), device=device), self.drawn)
+        index = torch.arange(len(owner), device=device) - indptr_of(self.drawn)[owner]
+        return DrawnAt(owner, premix(index), self.bound[owner], self.outside_indptr[owner])
 
     def draw(self, round: int, epoch: int) -> torch.Tensor:
         """Negatives of one epoch, item ids ragged by client, `[sum of drawn]`."""
@@ -156,7 +159,7 @@ class BlockSampler(HistoryBlock):
         return items if self.sampler.pool is None else self.sampler.pool.index_select(0, items)
 
     def _draw(self, base: int) -> torch.Tensor:
-        self._at = at = self._at or DrawnAt.of(self)
+        at = self._drawn_at
         each = spread(keys_of(base, self.users), self.drawn, at.owner)
         if self.outside is not None:
             place = below_premixed(each, at.mixed, at.bound, at.list_begin)
@@ -185,17 +188,15 @@ class BlockSampler(HistoryBlock):
 
     def _plain(self, round: int, epoch: int) -> Samples:
         """All samples in the order of the steps, by tensor operations."""
-        items, labels, positives, batches = self.draw(round, epoch), self.labels, None, self.batches
-        source = batches.source
-        if batches.several:
-            source = batches.shuffled(derive(self.sampler.seed, Stream.SHUFFLE, round, epoch), self.users)
-            labels = self._labels(source)
+        drawn, source = self.draw(round, epoch), self.source
+        if self.batches.several:
+            base = derive(self.sampler.seed, Stream.SHUFFLE, round, epoch)
+            source = self.batches.shuffled(source, base, self.users)
         if self.sampler.pairs:
-            positives = self.paired.index_select(0, source) if batches.several else self.paired
-            items = items.index_select(0, source) if batches.several else items
-        else:
-            items = torch.cat([self.history_items, items]).index_select(0, source)
-        return items, labels, positives
+            paired = self.history_items.index_select(0, source // self.sampler.negatives)
+            return drawn.index_select(0, source), None, paired
+        labels = (source < len(self.history_items)).to(self.sampler.dtype)
+        return torch.cat([self.history_items, drawn]).index_select(0, source), labels, None
 
     def _compiled(self, round: int, epoch: int) -> Samples:
         """The same by the compiled loop."""
@@ -228,7 +229,3 @@ class BlockSampler(HistoryBlock):
             NONE if positives is None else positives.numpy(),
         )
         return items, labels, positives
-
-    def _labels(self, source: torch.Tensor) -> torch.Tensor | None:
-        """1 for positives, which stand first in `source`, 0 for negatives; None with pairs."""
-        return None if self.sampler.pairs else (source < len(self.history_items)).to(self.sampler.dtype)

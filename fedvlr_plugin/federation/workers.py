@@ -113,7 +113,7 @@ class Workers:
     def _cost(self, sampler: BlockSampler) -> float:
         """About how long a block takes, in samples of the only step of an epoch (measured)."""
         batches = sampler.batches
-        cost = sampler.n_samples + 0.55 * len(batches.head)
+        cost = sampler.n_samples + 0.55 * batches.shuffled_samples
         if self.kind == "folded":
             steps = sum(cut.clients for cut in batches.cuts)
             cost += 0.11 * self.problem.fusion.n_views * steps * self.problem.histories.n_items

@@ -129,13 +129,16 @@ def test_the_packed_sort_shuffles_as_a_stable_argsort_does():
     assert batches.several > 1
     base = derive(3, Stream.SHUFFLE, 2, 1)
     keys = keys_of(base, block.users)
-    found, indptr = batches.shuffled(base, block.users), indptr_of(block.sampler.samples_per_epoch()[block.slots])
+    found, indptr = (
+        batches.shuffled(block.source, base, block.users),
+        indptr_of(block.sampler.samples_per_epoch()[block.slots]),
+    )
     for client in range(len(block.slots)):
         begin, end = int(indptr[client]), int(indptr[client + 1])
         order = torch.arange(end - begin)
         if client < batches.several:
             order = torch.argsort(bits32(keys[client], order), stable=True)
-        shuffled = batches.source[begin:end][order]
+        shuffled = block.source[begin:end][order]
         for k, cut in enumerate(batches.cuts[: -(-(end - begin) // 7)]):
             mine = found[cut.begin : cut.begin + len(cut.owner)][cut.owner == client]
             assert torch.equal(mine, shuffled[7 * k : 7 * (k + 1)])
@@ -144,8 +147,8 @@ def test_the_packed_sort_shuffles_as_a_stable_argsort_does():
 def test_equal_random_bits_keep_their_order(monkeypatch):
     """Ties of the 32 bits are broken by the place before, as a stable sort does."""
     monkeypatch.setattr(batches_module, "sort_keys_premixed", lambda keys, mixed, low: keys.zero_().bitwise_or_(low))
-    made = Batches(torch.tensor([5, 2]), torch.tensor([1, 4, 7, 9, 11, 0, 2]), 3, 12, torch.float64)
-    assert made.shuffled(0, torch.arange(2)).tolist() == [1, 4, 7, 0, 2, 9, 11]
+    made, source = Batches(torch.tensor([5, 2]), 3, 12, torch.float64), torch.tensor([1, 4, 7, 9, 11, 0, 2])
+    assert made.shuffled(source, 0, torch.arange(2)).tolist() == [1, 4, 7, 0, 2, 9, 11]
 
 
 @pytest.mark.parametrize("pairs", [False, True])
