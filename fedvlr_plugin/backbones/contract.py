@@ -72,6 +72,14 @@ class Slopes(NamedTuple):
     own: torch.Tensor
 
 
+class Push(NamedTuple):
+    """Constants of the penalty mu |e| - lambda min((P - e)^2, edge^2) of an entry of e_i and of the own row P."""
+
+    mu: float
+    lam: float
+    edge: float
+
+
 OwnRows = Literal["none", "persistent", "fresh"]
 StateGroup = Literal["head", "router", "own"]
 
@@ -139,6 +147,10 @@ class Backbone(ABC):
 
         `item`, `own`: `[D, d]`, one row per client and distinct item. None: autograd is to be used.
         """
+        return None
+
+    def penalty_push(self, round: int) -> Push | None:
+        """The constants of the same, where it has that form; lets the compiled loops do it. None: they leave it alone."""
         return None
 
 

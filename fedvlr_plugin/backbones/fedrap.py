@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from pydantic import Field
 
-from fedvlr_plugin.backbones.contract import BackboneParams, ClientView, OwnRows, Slopes, StateGroup
+from fedvlr_plugin.backbones.contract import BackboneParams, ClientView, OwnRows, Push, Slopes, StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.fusion.views import Fusion
 
@@ -52,15 +52,18 @@ class FedRAP(FedAvg):
         return (x.private("theta") * (x.item() + x.own())).sum(-1) + x.private("b")[..., 0]
 
     def penalty(self, x: ClientView, round: int) -> torch.Tensor | None:
-        ramp = math.tanh(round / 10)
+        mu, lam, edge = self.penalty_push(round)
         item = x.item()
-        apart = torch.clamp((x.own() - item) ** 2, max=self.rap.cap)
-        return x.mean(item.abs()) * (self.rap.mu * ramp) - x.mean(apart) * (self.rap.lam * ramp)
+        apart = torch.clamp((x.own() - item) ** 2, max=edge**2)
+        return x.mean(item.abs()) * mu - x.mean(apart) * lam
+
+    def penalty_push(self, round: int) -> Push:
+        ramp = math.tanh(round / 10)
+        return Push(self.rap.mu * ramp, self.rap.lam * ramp, math.sqrt(self.rap.cap))
 
     def penalty_slopes(self, item: torch.Tensor, own: torch.Tensor, round: int) -> Slopes:
         """With x = P - e: d/de = mu sign(e) + 2 lambda x and d/dP = -2 lambda x where x^2 <= cap, no x beyond."""
-        ramp = math.tanh(round / 10)
-        mu, lam, edge = self.rap.mu * ramp, self.rap.lam * ramp, math.sqrt(self.rap.cap)
+        mu, lam, edge = self.penalty_push(round)
         apart, sign = own - item, item.sign()
         value = mu * torch.einsum("kd,kd->k", sign, item)
         value -= lam * torch.linalg.vector_norm(apart.clamp(-edge, edge), dim=1).square_()

@@ -12,13 +12,16 @@ import tempfile
 import numpy as np
 import numpy.typing as npt
 
-FloatType = np.dtype[np.generic]  # float32 or float64
-FloatRows = npt.NDArray[np.generic]
+FloatType = np.dtype[np.float32] | np.dtype[np.float64]
+FloatRows = npt.NDArray[np.float64]  # or float32
 Ids = npt.NDArray[np.int64]
 
 
 class Arena:
     """Growing storage of rows `[width]`: memory up to `budget` bytes, a scratch file beyond.
+
+    Attributes:
+        memory: `[in_memory, width]`, the rows that live in memory, by number.
 
     Both parts are mapped once at their largest possible size; the system gives pages as they are written.
     """
@@ -27,7 +30,7 @@ class Arena:
         row_bytes = width * dtype.itemsize
         self.in_memory = min(most_rows, budget // row_bytes)
         self.width, self.dtype, self.used = width, dtype, 0
-        self._memory = self._map(self.in_memory, -1)
+        self.memory = self._map(self.in_memory, -1)
         self._file: FloatRows | None = None
         self._file_map: mmap.mmap | None = None
         self._most_rows = most_rows
@@ -37,10 +40,13 @@ class Arena:
         if descriptor < 0:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
             mapped = mmap.mmap(-1, size, flags=flags)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                mapped.madvise(mmap.MADV_HUGEPAGE)
         else:
             mapped = mmap.mmap(descriptor, size)
             self._file_map = mapped
-        return np.frombuffer(mapped, dtype=self.dtype).reshape(max(rows, 1), self.width)
+        whole: FloatRows = np.ndarray((max(rows, 1), self.width), self.dtype, mapped)
+        return whole
 
     @property
     def spilled_rows(self) -> int:
@@ -63,9 +69,9 @@ class Arena:
         w = self.width if width is None else width
         low = rows < self.in_memory
         if low.all():
-            return self._memory.take(rows, axis=0) if w == self.width else self._memory[:, :w][rows]
-        out = np.empty((len(rows), w), dtype=self.dtype)
-        out[low] = self._memory[:, :w][rows[low]]
+            return self.memory.take(rows, axis=0) if w == self.width else self.memory[:, :w][rows]
+        out: FloatRows = np.empty((len(rows), w), dtype=self.dtype)
+        out[low] = self.memory[:, :w][rows[low]]
         if self._file is not None:
             out[~low] = self._file[:, :w][rows[~low] - self.in_memory]
             self._drop()
@@ -75,9 +81,9 @@ class Arena:
         """Stores `values [len(rows), width]`."""
         low = rows < self.in_memory
         if low.all():
-            self._memory[rows] = values
+            self.memory[rows] = values
             return
-        self._memory[rows[low]] = values[low]
+        self.memory[rows[low]] = values[low]
         if self._file is not None:
             self._file[rows[~low] - self.in_memory] = values[~low]
             self._drop()

@@ -26,7 +26,7 @@ from fedvlr_plugin.federation.uploads import Collect, RunningSum, UploadShape
 from fedvlr_plugin.federation.workers import Done, Workers
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
-SAMPLES_PER_BLOCK = {"folded": 65_536, "folded_own": 4_096, "gathered": 16_384, "apart": 8_192}
+SAMPLES_PER_BLOCK = {"folded": 65_536, "folded_own": 4_096, "compiled_own": 8_192, "gathered": 16_384, "apart": 8_192}
 
 
 class BatchedEngine:

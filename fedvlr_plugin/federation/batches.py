@@ -18,13 +18,18 @@ from fedvlr_plugin.federation.ragged import indptr_of, spread
 from fedvlr_plugin.rng import keys_of, premix, sort_keys_premixed, unsigned
 
 _LOWER = 0xFFFFFFFF
+WHOLE_UNTIL = 4  # items of the catalogue per sample up to which products of everything are cheaper than a compiled loop
 
 
 class Cut(NamedTuple):
-    """A step's place in an epoch: its clients, where its samples begin in the order of steps, and their layout."""
+    """A step's place in an epoch: its clients, where its samples begin in the order of steps, and their layout.
+
+    `full` of the clients, a prefix, have samples that fill much of the catalogue.
+    """
 
     clients: int
     begin: int
+    full: int
     indptr: torch.Tensor
     owner: torch.Tensor
     share: torch.Tensor
@@ -110,6 +115,7 @@ def _cut(counts: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> l
         clients = int((counts > k * size).sum())
         part = (counts[:clients] - k * size).clamp(max=size)
         owner = torch.repeat_interleave(torch.arange(clients, device=counts.device), part)
-        cuts.append(Cut(clients, begin, indptr_of(part), owner, part.to(dtype).reciprocal(), owner * n_items))
+        full = int(torch.cumprod(part * WHOLE_UNTIL >= n_items, 0).sum())
+        cuts.append(Cut(clients, begin, full, indptr_of(part), owner, part.to(dtype).reciprocal(), owner * n_items))
         begin += len(owner)
     return cuts

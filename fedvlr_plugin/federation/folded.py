@@ -9,7 +9,8 @@ F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the 
     dL/dtheta = sum_j w_j dL/dQ_j,   dL/dw_j = theta . dL/dQ_j,  then the router's own backward
     uplink += (alpha R)^T Q          each step, and once per round  (alpha H)^T sum_steps dL/dp
 
-since the pooled history p_u = H_u F is constant within a round. Imports `ragged`, `clients`, `samples`, `setup`.
+since the pooled history p_u = H_u F is constant within a round. The products are in `products`. Imports it, `clients`,
+`samples`, `setup`.
 """
 
 from __future__ import annotations
@@ -17,26 +18,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.clients import BlockState, ClientStore
 from fedvlr_plugin.federation.histories import HistoryBlock
-from fedvlr_plugin.federation.ragged import DENSE_UNTIL, bags, dots, totals
+from fedvlr_plugin.federation.products import StepProducts
 from fedvlr_plugin.federation.samples import BlockSampler, Step
 from fedvlr_plugin.federation.setup import LocalProblem
 from fedvlr_plugin.federation.sinks import Apart, RowSink, Sink, SumSink, touched_keys
 from fedvlr_plugin.fusion.router import RouterTrace
-
-
-class Residual(NamedTuple):
-    """dL/ds of a step's scores and the per-client losses: `samples` lists (items, r) pairs, one or two of them."""
-
-    samples: list[tuple[torch.Tensor, torch.Tensor]]
-    bias: torch.Tensor | None
-    losses: torch.Tensor
 
 
 @dataclass
@@ -61,6 +52,7 @@ class FoldedProgram:
         views = broadcast["views"]
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         self.sums = torch.zeros_like(self.table)
+        self.products = StepProducts(self.table)
 
     def collect(self) -> dict[str, torch.Tensor]:
         """The summed uplink, in the broadcast's shape."""
@@ -97,7 +89,7 @@ class FoldedProgram:
         grads = self._gradients(sampler, state)
         losses, taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
         width = self.problem.fusion.width
-        begin = time.perf_counter()
+        begin, before = time.perf_counter(), self.products.uplink_seconds
         for step in steps:
             drawn = time.perf_counter()
             self.seconds["sampling"] += drawn - begin
@@ -105,21 +97,13 @@ class FoldedProgram:
             theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
             trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
             taken[:b] += 1
-            dense = step.labels is not None and DENSE_UNTIL * len(step.items) > b * len(self.table)
-            grad_bias: torch.Tensor | None
-            if dense and isinstance(sink, SumSink):
-                loss, grad_q, grad_bias = self._dense(step, q, bias, alpha[:b], sink)
-            else:
-                residual = self._residual(step, q, bias)
-                grad_q, loss, grad_bias = (
-                    self._spread(step, q, residual, alpha[:b], sink),
-                    residual.losses,
-                    residual.bias,
-                )
-            losses[:b] += loss
-            self._descend(state, grads, trace, grad_q, grad_bias)
+            grad = self.products.step(step, q, bias, alpha[:b], sink)
+            losses[:b] += grad.losses
+            self._descend(state, grads, trace, grad.q, grad.bias)
             begin = time.perf_counter()
             self.seconds["local"] += begin - drawn
+        self.seconds["local"] -= self.products.uplink_seconds - before
+        self.seconds["uplink"] += self.products.uplink_seconds - before
         self._unpool(sampler, grads, alpha, sink)
         return losses / taken.clamp(min=1)
 
@@ -178,62 +162,6 @@ class FoldedProgram:
             return None, theta.contiguous()
         trace = self.problem.router.forward(state.router.values[: len(theta)], pooled)
         return trace, (trace.weights[:, :, None] * theta[:, None, :]).view(len(theta), -1)
-
-    def _dense(
-        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, sink: SumSink
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Losses, dL/dQ and dL/db by whole products: the residual R `[b, n_items]` is built and used three times."""
-        if step.labels is None:
-            raise RuntimeError("pairs take sampled products")
-        cells = step.cells()
-        scores = torch.addmm(bias[:, None], q, self.table.t()).view(-1).index_select(0, cells)
-        positive = torch.sigmoid(scores)
-        r = torch.sub(positive, step.labels)
-        # softplus(s) = relu(s) - log sigmoid(|s|), and sigmoid(|s|) is there already
-        each = torch.maximum(positive, 1.0 - positive).log_().neg_()
-        each += scores.relu().addcmul_(scores, step.labels, value=-1.0)
-        share = step.share
-        residual = q.new_zeros(len(q) * len(self.table)).scatter_add_(0, cells, r).view(len(q), -1)
-        grad_q = (residual @ self.table).mul_(share[:, None])
-        grad_bias = residual.sum(1).mul_(share)
-        begin = time.perf_counter()
-        sink.sums.addmm_(residual.t(), q * (alpha * share)[:, None])
-        spent = time.perf_counter() - begin
-        self.seconds["uplink"] += spent
-        self.seconds["local"] -= spent
-        return totals(each, step.indptr).mul_(share), grad_q, grad_bias
-
-    def _residual(self, step: Step, q: torch.Tensor, bias: torch.Tensor) -> Residual:
-        share = step.share.index_select(0, step.owner)
-        scores = dots(q, self.table, step.indptr, step.owner, step.items)
-        if step.positives is not None:
-            margin = dots(q, self.table, step.indptr, step.owner, step.positives) - scores
-            r = torch.sigmoid(-margin) * share
-            losses = totals(-nnf.logsigmoid(margin) * share, step.indptr)
-            return Residual([(step.items, r), (step.positives, -r)], None, losses)
-        if step.labels is None:
-            raise RuntimeError("a step has labels or pairs")
-        scores = scores + bias.index_select(0, step.owner)
-        r = (torch.sigmoid(scores) - step.labels) * share
-        each = nnf.softplus(scores) - step.labels * scores
-        losses = totals(each * share, step.indptr)
-        return Residual([(step.items, r)], totals(r, step.indptr), losses)
-
-    def _spread(self, step: Step, q: torch.Tensor, residual: Residual, alpha: torch.Tensor, sink: Sink) -> torch.Tensor:
-        """Adds (alpha R)^T Q to the uplink and returns dL/dQ = R F `[b, G * width]`."""
-        weight = alpha.index_select(0, step.owner)
-        grad_q: torch.Tensor | None = None
-        for items, r in residual.samples:
-            part = bags(self.table, step.indptr, items, r)
-            grad_q = part if grad_q is None else grad_q + part
-            begin = time.perf_counter()
-            sink.add(items, q, step.owner, weight * r)
-            spent = time.perf_counter() - begin
-            self.seconds["uplink"] += spent
-            self.seconds["local"] -= spent
-        if grad_q is None:
-            raise RuntimeError("a step without samples")
-        return grad_q
 
     @torch.no_grad()
     def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:

@@ -147,12 +147,13 @@ class FoldedOwnProgram(FoldedProgram):
         """Scores of all items for a block of clients `[B, n_items]`: one matrix product, and theta . P where rows are."""
         scores = super().score(broadcast, history, state)
         theta = state.head.values[:, : self.problem.fusion.width]
-        n_items = scores.shape[1]
         for begin in range(0, len(scores), SCORED_AT_ONCE):
             part = slice(begin, begin + SCORED_AT_ONCE)
-            keys, rows = self.own.touched(history.slots[part])
-            owner = torch.div(keys, n_items, rounding_mode="floor")
-            scores[part].view(-1).index_add_(
-                0, keys, torch.einsum("kd,kd->k", theta[part].index_select(0, owner), rows)
-            )
+            self._add_own(scores[part], theta[part], history.slots[part])
         return scores
+
+    def _add_own(self, scores: torch.Tensor, theta: torch.Tensor, slots: torch.Tensor) -> None:
+        """Adds theta . P `[B, n_items]` of some clients."""
+        keys, rows = self.own.touched(slots)
+        owner = torch.div(keys, scores.shape[1], rounding_mode="floor")
+        scores.view(-1).index_add_(0, keys, torch.einsum("kd,kd->k", theta.index_select(0, owner), rows))

@@ -1,6 +1,7 @@
-"""Whether the sampler's inner loops run compiled: where numba is installed (extra `speed`) and the device is a CPU.
+"""Whether the inner loops of sampling and of local steps run compiled: where numba is installed (extra `speed`), on CPUs.
 
-The numbers are the same either way. `FEDVLR_COMPILED=0` switches it off. Imports nothing of ours until asked.
+Samples are the same either way, bit by bit; steps agree to rounding (1e-9 in float64). `FEDVLR_COMPILED=0` switches all
+of it off. Imports nothing of ours until asked.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ def _available() -> bool:
     if os.environ.get("FEDVLR_COMPILED", "1") == "0" or importlib.util.find_spec("numba") is None:
         return False
     try:
-        importlib.import_module("fedvlr_plugin.federation.compiled")
+        importlib.import_module("fedvlr_plugin.federation.compiled.sampling")
     except ImportError as error:
         logging.getLogger(__name__).warning(
-            "numba is installed but does not load (%s); sampling runs without it", error
+            "numba is installed but does not load (%s); clients train without it, more slowly", error
         )
         return False
     return True

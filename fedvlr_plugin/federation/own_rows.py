@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.arena import Arena, FloatType, Ids
+from fedvlr_plugin.federation.arena import Arena, FloatRows, FloatType, Ids
 from fedvlr_plugin.federation.optimizers import adam_rows
 from fedvlr_plugin.federation.setup import LocalProblem
 
@@ -27,7 +27,10 @@ EMPTY: Ids = np.zeros(0, dtype=np.int64)
 
 @dataclass
 class OwnBlock:
-    """Rows of a block that a round will touch: `keys [T]` = client * n_items + item, ascending; `values [T, d]`."""
+    """Rows of a block that a round will touch: `keys [T]` = client * n_items + item, ascending; `values [T, d]`.
+
+    Where the block is `lent`, `values` and `moments` are the arenas themselves, and `rows [T]` are the keys' places.
+    """
 
     keys: torch.Tensor
     owner: torch.Tensor
@@ -35,6 +38,7 @@ class OwnBlock:
     moments: tuple[torch.Tensor, torch.Tensor] | None
     steps: torch.Tensor
     rows: Ids
+    lent: bool = False
 
 
 @dataclass
@@ -110,8 +114,11 @@ class OwnRows:
                 arena.write(rows, np.zeros((len(rows), self.dim), dtype=self.dtype))
         self.steps[slots.cpu()] = 0
 
-    def checkout(self, slots: torch.Tensor, keys: torch.Tensor) -> OwnBlock:
-        """Rows for `keys` (client in the block * n_items + item, ascending, distinct), made where new."""
+    def checkout(self, slots: torch.Tensor, keys: torch.Tensor, lend: bool = False) -> OwnBlock:
+        """Rows for `keys` (client in the block * n_items + item, ascending, distinct), made where new.
+
+        Copies; with `lend`, on a CPU, the arenas themselves where they are persistent and in memory.
+        """
         device, ids = self.problem.device, slots.tolist()
         wanted = keys.cpu().numpy()
         owner = wanted // self.n_items
@@ -120,15 +127,20 @@ class OwnRows:
         for c, slot in enumerate(ids):
             part = slice(bounds[c], bounds[c + 1])
             rows[part] = self._rows_of(slot, wanted[part] - c * self.n_items)
-        if self.fresh:
+        arenas = (self.arena, *self.moments)
+        memory = [arena.memory for arena in arenas if bool((rows < arena.in_memory).all())]
+        lent = lend and not self.fresh and len(memory) == len(arenas)
+        if lent:
+            parts = [torch.from_numpy(whole) for whole in memory]
+        elif self.fresh:
             self.steps[slots.cpu()] = 0
             zeros = torch.zeros(self.copies, len(rows), self.dim, dtype=self.problem.dtype, device=device)
             parts = list(zeros.unbind())
         else:
-            parts = [torch.from_numpy(arena.read(rows)).to(device) for arena in (self.arena, *self.moments)]
+            parts = [torch.from_numpy(arena.read(rows)).to(device) for arena in arenas]
         moments = (parts[1], parts[2]) if self.copies == 3 else None
         steps = self.steps[slots.cpu()].to(device)
-        return OwnBlock(keys, torch.from_numpy(owner).to(device), parts[0], moments, steps, rows)
+        return OwnBlock(keys, torch.from_numpy(owner).to(device), parts[0], moments, steps, rows, lent)
 
     def _rows_of(self, slot: int, items: Ids) -> Ids:
         """Arena rows of one client's items; a fresh client's former rows are used again."""
@@ -162,8 +174,8 @@ class OwnRows:
         block.moments[1][touched] = second
 
     def checkin(self, slots: torch.Tensor, block: OwnBlock) -> None:
-        """Writes a block's rows back."""
-        parts = [block.values, *(block.moments or ())]
+        """Writes a block's rows back, unless they were lent."""
+        parts = [] if block.lent else [block.values, *(block.moments or ())]
         for arena, part in zip((self.arena, *self.moments), parts, strict=False):  # a fresh client's moments end here
             arena.write(block.rows, part.cpu().numpy())
         self.steps[slots.cpu()] = block.steps.cpu()
@@ -182,6 +194,20 @@ class OwnRows:
         rows = np.concatenate([EMPTY, *(self.rows[slot] for slot in ids)])
         device = self.problem.device
         return torch.from_numpy(at).to(device), torch.from_numpy(self.values.read(rows)).to(device)
+
+    def lend_for_evaluation(self, slots: torch.Tensor) -> tuple[Ids, Ids, Ids, FloatRows]:
+        """Items and places `[T]` of a few clients' rows, ragged by `indptr [B + 1]`, and the rows these are places in.
+
+        All rows, or, unless these clients' are in memory, copies of theirs.
+        """
+        ids = [] if self.lost else slots.tolist()
+        items = np.concatenate([EMPTY, *(self.items[slot] for slot in ids)])
+        rows = np.concatenate([EMPTY, *(self.rows[slot] for slot in ids)])
+        sizes = [len(self.rows[slot]) for slot in ids] if ids else [0] * len(slots)
+        indptr = np.cumsum([0, *sizes])
+        if (rows < self.values.in_memory).all():
+            return items, rows, indptr, self.values.memory
+        return items, np.arange(len(rows)), indptr, self.values.read(rows)
 
     def export(self) -> dict[str, torch.Tensor]:
         """All rows as tensors: `own.sizes [n_slots]`, `own.items [T]`, `own.values [T, d]`."""

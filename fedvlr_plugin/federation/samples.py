@@ -27,7 +27,7 @@ from fedvlr_plugin.federation.ragged import indptr_of, spread
 from fedvlr_plugin.rng import Stream, below_premixed, derive, keys_of, premix, unsigned
 
 MOST_LISTED = 16 * 2**20
-NONE, NO_LISTS, NO_LABELS = np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
+NONE, NO_LISTS, NO_LABELS = np.zeros(0, np.int64), np.zeros(0, np.int32), torch.zeros(0).numpy()
 Samples = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]  # items, labels, positives of pairs
 
 
@@ -44,6 +44,7 @@ class Step:
         positives: `[K]` the positive of each pair; None without pairs.
         share: `[clients]`, 1 / number of samples, so that weighted sums are batch means.
         first_cells: `[K]`, owner * n_items.
+        full: how many of the clients (a prefix) have samples that fill much of the catalogue, see `batches`.
     """
 
     clients: int
@@ -54,6 +55,7 @@ class Step:
     positives: torch.Tensor | None
     share: torch.Tensor
     first_cells: torch.Tensor
+    full: int = 0
 
     def cells(self) -> torch.Tensor:
         """`[K]`, owner * n_items + item of each sample."""
@@ -184,6 +186,7 @@ class BlockSampler(HistoryBlock):
                 None if positives is None else positives[part],
                 cut.share,
                 cut.first_cells,
+                cut.full,
             )
 
     def _plain(self, round: int, epoch: int) -> Samples:
@@ -200,14 +203,14 @@ class BlockSampler(HistoryBlock):
 
     def _compiled(self, round: int, epoch: int) -> Samples:
         """The same by the compiled loop."""
-        from fedvlr_plugin.federation import compiled
+        from fedvlr_plugin.federation.compiled import sampling
 
         sampler, pairs = self.sampler, self.sampler.pairs
         items = torch.empty(self.n_samples, dtype=torch.int64)
         labels = None if pairs else torch.empty(self.n_samples, dtype=sampler.dtype)
         positives = torch.empty_like(items) if pairs else None
         places, place_indptr = self.batches.places
-        compiled.epoch(
+        sampling.epoch(
             (
                 np.uint64(derive(sampler.seed, Stream.NEGATIVES, round, epoch)),
                 np.uint64(derive(sampler.seed, Stream.SHUFFLE, round, epoch)),

@@ -17,7 +17,9 @@ from fedvlr_plugin.federation.clients import ClientStore
 from fedvlr_plugin.federation.crew import Crew, share_out
 from fedvlr_plugin.federation.folded import FoldedProgram
 from fedvlr_plugin.federation.folded_own import FoldedOwnProgram
+from fedvlr_plugin.federation.folded_own_compiled import CompiledOwnProgram
 from fedvlr_plugin.federation.gathered import GatheredProgram
+from fedvlr_plugin.federation.loops import compiled_on
 from fedvlr_plugin.federation.own_rows import OwnRows
 from fedvlr_plugin.federation.samples import BlockSampler
 from fedvlr_plugin.federation.setup import LocalProblem
@@ -46,14 +48,15 @@ class Workers:
     """As many programs as blocks run side by side.
 
     Attributes:
-        kind: `folded`, `folded_own` or `gathered`.
+        kind: `folded`, `folded_own`, `compiled_own` or `gathered`.
     """
 
     def __init__(self, problem: LocalProblem, store: ClientStore, own: OwnRows | None) -> None:
         self.problem, self.store, self.own = problem, store, own
         self.kind = "gathered"
         if _folds(problem.backbone) and not (own is not None and problem.pairs):
-            self.kind = "folded" if own is None else "folded_own"
+            compiled = compiled_on(problem.device) and _has_slopes(problem.backbone, "penalty_push")
+            self.kind = "folded" if own is None else "compiled_own" if compiled else "folded_own"
         self.programs = [self._program()]
         self.busy = self.programs
         self.crew = Crew(problem.device)
@@ -122,15 +125,21 @@ class Workers:
     def _program(self) -> Program:
         if self.kind == "folded":
             return FoldedProgram(self.problem, self.store)
-        if self.kind == "folded_own" and self.own is not None:
-            return FoldedOwnProgram(self.problem, self.store, self.own)
+        if self.own is not None and self.kind != "gathered":
+            kind = CompiledOwnProgram if self.kind == "compiled_own" else FoldedOwnProgram
+            return kind(self.problem, self.store, self.own)
         return GatheredProgram(self.problem, self.store, self.own)
 
 
 def _folds(backbone: Backbone) -> bool:
-    """Whether the closed form is all there is to it: a linear score, and a penalty's slopes by who wrote the penalty."""
+    """Whether the closed form is all there is to it: a linear score, and its penalty's slopes."""
+    return backbone.linear and _has_slopes(backbone, "penalty_slopes")
 
-    def writer(method: str) -> type:
-        return next(kind for kind in type(backbone).__mro__ if method in vars(kind))
 
-    return backbone.linear and (not backbone.has_penalty or issubclass(writer("penalty_slopes"), writer("penalty")))
+def _has_slopes(backbone: Backbone, method: str) -> bool:
+    """Whether there is no penalty, or whoever wrote it, or a heir of theirs, has written `method` for it too."""
+
+    def writer(name: str) -> type:
+        return next(kind for kind in type(backbone).__mro__ if name in vars(kind))
+
+    return not backbone.has_penalty or issubclass(writer(method), writer("penalty"))

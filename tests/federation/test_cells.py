@@ -1,16 +1,14 @@
-"""What the closed forms rest on: distinct cells, dense products, a penalty's slopes, and who may use them."""
+"""What the closed forms rest on: distinct cells, a penalty's slopes, and who may use them."""
 
 import pytest
 import torch
-from federation_toy import build, train
 
 from fedvlr_plugin.backbones import FedRAP
 from fedvlr_plugin.backbones.fedrap import FedRAPParams
 from fedvlr_plugin.federation import cells as cells_module
-from fedvlr_plugin.federation import folded, ragged
 from fedvlr_plugin.federation.cells import distinct_cells
 from fedvlr_plugin.federation.samples import Step
-from fedvlr_plugin.federation.workers import _folds
+from fedvlr_plugin.federation.workers import _folds, _has_slopes
 
 
 def steps():
@@ -38,17 +36,8 @@ def test_cells_are_the_distinct_pairs_with_their_weights(monkeypatch, up_to):
     assert keys[two.at].tolist() == [4, 9] and two.weight.tolist() == [1.0, 1.0] and two.positive.tolist() == [0.0, 0.5]
 
 
-@pytest.mark.parametrize("fusion", ["none", "blfm"])
-def test_whole_and_sampled_products_give_the_same(make_spec, monkeypatch, fusion):
-    """The choice by density is one of speed only."""
-    scores = []
-    for until in (0, 10**9):
-        monkeypatch.setattr(folded, "DENSE_UNTIL", until)
-        monkeypatch.setattr(ragged, "DENSE_UNTIL", until)
-        federation = build(make_spec, "FedAvg", fusion, participation=1.0)
-        losses = train(federation).loss
-        scores.append(torch.cat([federation.score(torch.arange(9)), torch.full((9, 1), losses)], dim=1))
-    assert not torch.equal(*scores) and torch.allclose(*scores, atol=1e-11, rtol=0)
+def pushed(item, own, mu, lam, edge):
+    return (mu * item.abs() - lam * (own - item).pow(2).clamp(max=edge**2)).sum()
 
 
 def test_fedraps_slopes_are_its_penaltys_derivatives():
@@ -69,6 +58,7 @@ def test_fedraps_slopes_are_its_penaltys_derivatives():
 
     total = backbone.penalty(View(), 3)[0]
     by_item, by_own = torch.autograd.grad(total, [item, own])
+    assert torch.allclose(total, pushed(item, own, *backbone.penalty_push(3)))
     slopes = backbone.penalty_slopes(item.detach(), own.detach(), 3)
     assert torch.allclose(slopes.value.sum(), total)
     assert torch.allclose(slopes.item, by_item) and torch.allclose(slopes.own, by_own)
@@ -79,4 +69,11 @@ def test_another_penalty_without_its_slopes_goes_through_autograd():
         def penalty(self, x, round):
             return 2 * super().penalty(x, round)
 
-    assert _folds(FedRAP(FedRAPParams(), 8, 8)) and not _folds(Doubled(FedRAPParams(), 8, 8))
+    class Sloped(Doubled):
+        def penalty_slopes(self, item, own, round):
+            return None
+
+    one, doubled, sloped = (kind(FedRAPParams(), 8, 8) for kind in (FedRAP, Doubled, Sloped))
+    assert [_folds(backbone) for backbone in (one, doubled, sloped)] == [True, False, True]
+    # slopes of one's own are heard by the tensor operations, and the compiled loops leave such a backbone to them
+    assert [_has_slopes(backbone, "penalty_push") for backbone in (one, doubled, sloped)] == [True, False, False]

@@ -9,13 +9,17 @@ import torch
 from federation_toy import ALL, assert_same, build, cases, train
 from toy import make_toy
 
+from fedvlr_plugin.federation import loops
 from fedvlr_plugin.federation.sequential import SequentialEngine
 
 
 @cases
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-def test_engines_agree(make_spec, backbone, fusion, optimizer):
-    """Unequal clients, several mini-batches per client, partial participation, three rounds, 1e-9."""
+@pytest.mark.parametrize("compiled", [True, False])
+def test_engines_agree(make_spec, monkeypatch, backbone, fusion, optimizer, compiled):
+    """Unequal clients, several mini-batches per client, partial participation, three rounds, 1e-9; both kinds of loops."""
+    if not compiled:
+        monkeypatch.setattr(loops, "_available", lambda: False)
     a = build(make_spec, backbone, fusion, "sequential", client_optimizer=optimizer)
     b = build(make_spec, backbone, fusion, block=3, client_optimizer=optimizer)
     assert int(a.problem.sampler.steps_per_epoch().max()) > 2

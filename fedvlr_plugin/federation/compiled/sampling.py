@@ -1,28 +1,20 @@
-"""One epoch of a block's samples in one pass, as numba compiles it (extra `speed`); see `loops` for when it is used.
+"""One epoch of a block's samples in one pass.
 
 Per client: draw the negatives, join them to the positives, shuffle where there are several batches, and put each
 sample to its place in the order of the steps; all of it in the first cache. The draws are whole numbers, so what comes
-out is what the tensor operations in `samples` and `batches` give, bit by bit, in a fifth of the time. Uncompiled these
-are plain Python functions (`py_func`). Clients are ragged, c's numbers being `indptr[c]:indptr[c + 1]`. Imports `rng`.
+out is what the tensor operations in `samples` and `batches` give, bit by bit, in a fifth of the time. Clients are
+ragged, c's numbers being `indptr[c]:indptr[c + 1]`. Imports `jit`, `rng`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import TypeVar, cast
-
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from fedvlr_plugin.federation.compiled.jit import Floats, Signed, Unsigned, compiled
 from fedvlr_plugin.rng import GOLDEN as _GOLDEN
 from fedvlr_plugin.rng import MUL_1 as _MUL_1
 from fedvlr_plugin.rng import MUL_2 as _MUL_2
-
-Signed = npt.NDArray[np.int64]
-Unsigned = npt.NDArray[np.uint64]
-F = TypeVar("F", bound=Callable[..., object])
 
 GOLDEN, MUL_1, MUL_2 = np.uint64(_GOLDEN), np.uint64(_MUL_1), np.uint64(_MUL_2)
 UPPER, LOWER, ONE = np.uint64(0xFFFFFFFF00000000), np.uint64(0xFFFFFFFF), np.uint64(1)
@@ -30,15 +22,7 @@ S27, S30, S31, S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 LIST_FROM = 16  # items that are listed in the time of one search
 
 
-def _compiled(function: F) -> F:
-    """Compiled when first called; kept on disk beside Python's own compiled files, if there is a folder for these."""
-    try:
-        return cast(F, numba.njit(cache=not sys.dont_write_bytecode, nogil=True)(function))
-    except RuntimeError:  # no folder to keep it in
-        return cast(F, numba.njit(nogil=True)(function))
-
-
-@_compiled
+@compiled
 def mix(z: np.uint64) -> np.uint64:
     """The finaliser of SplitMix64, as in `rng`."""
     z = (z ^ (z >> S30)) * MUL_1
@@ -46,14 +30,14 @@ def mix(z: np.uint64) -> np.uint64:
     return z ^ (z >> S31)
 
 
-@_compiled
+@compiled
 def draw_listed(key: np.uint64, below: np.uint64, items: npt.NDArray[np.int32], out: Signed) -> None:
     """Fills `out` with draws of one client from the list of its `below` items outside the history."""
     for j in range(len(out)):
         out[j] = items[((mix((np.uint64(j) + ONE) * GOLDEN + key) >> S32) * below) >> S32]
 
 
-@_compiled
+@compiled
 def draw_searched(key: np.uint64, below: np.uint64, gaps: Signed, out: Signed) -> None:
     """The same without a list: the r-th item outside a sorted history h is r + #{k : gaps_k <= r}, gaps_k = h_k - k."""
     for j in range(len(out)):
@@ -68,7 +52,7 @@ def draw_searched(key: np.uint64, below: np.uint64, gaps: Signed, out: Signed) -
         out[j] = rank + low
 
 
-@_compiled
+@compiled
 def list_outside(gaps: Signed, items: npt.NDArray[np.int32]) -> None:
     """Fills `items` with all items outside a history."""
     rank = 0
@@ -81,7 +65,7 @@ def list_outside(gaps: Signed, items: npt.NDArray[np.int32]) -> None:
         rank += 1
 
 
-@_compiled
+@compiled
 def shuffle(key: np.uint64, packed: Unsigned, ordered: Unsigned, ends: Signed) -> None:
     """Fills `ordered` with 0 .. n - 1 below and 32 random bits each above, sorted.
 
@@ -110,7 +94,7 @@ def shuffle(key: np.uint64, packed: Unsigned, ordered: Unsigned, ends: Signed) -
         ordered[hole] = number
 
 
-@_compiled
+@compiled
 def epoch(
     bases: tuple[np.uint64, np.uint64],
     users: Unsigned,
@@ -126,7 +110,7 @@ def epoch(
     places: Signed,
     place_indptr: Signed,
     items: Signed,
-    labels: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    labels: Floats,
     positives: Signed,
 ) -> None:
     """Fills `items [K]` with `labels [K]`; or, where `labels` is empty, with `positives [K]`, the pairs' other items.

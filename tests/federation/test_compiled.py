@@ -1,0 +1,236 @@
+"""The compiled loops of a local step beside the obvious way, in Python and in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from federation_toy import build, train
+
+from fedvlr_plugin.federation import loops, products, ragged
+from fedvlr_plugin.federation.batches import Batches
+from fedvlr_plugin.federation.compiled import linear, own
+
+
+def sigmoid(s):
+    return 1 / (1 + np.exp(-s))
+
+
+class Block:
+    """Clients with 0, 1, 5 and 150 samples (more than two chunks), some items twice; views of width 2 d or d."""
+
+    def __init__(self, dtype=np.float64, views=1, seed=0):
+        source = np.random.default_rng(seed)
+        self.n_items, self.d, self.views = 40, 6, views
+        counts = np.array([150, 5, 1, 0])
+        self.indptr = np.concatenate([[0], np.cumsum(counts)])
+        self.items = source.integers(0, self.n_items, counts.sum())
+        self.labels = source.integers(0, 2, counts.sum()).astype(dtype)
+        self.share = (1 / np.maximum(counts, 1)).astype(dtype)
+        self.alpha = source.random(4).astype(dtype)
+        self.table = source.standard_normal((self.n_items, views * self.d)).astype(dtype)
+        self.theta = source.standard_normal((4, self.d)).astype(dtype)
+        self.bias = source.standard_normal(4).astype(dtype)
+        weights = source.random((4, views)).astype(dtype)
+        self.weights = weights / weights.sum(1, keepdims=True)
+        self.q = (self.weights[:, :, None] * self.theta[:, None]).reshape(4, -1) if views > 1 else self.theta
+        self.sums = source.standard_normal(self.table.shape).astype(dtype)
+        self.dtype = dtype
+
+    def room(self):
+        return (
+            np.full(4, np.nan, self.dtype),
+            np.full(self.q.shape, np.nan, self.dtype),
+            np.full(4, np.nan, self.dtype),
+        )
+
+    def samples(self):
+        for c in range(4):
+            for p in range(self.indptr[c], self.indptr[c + 1]):
+                yield c, self.items[p], self.labels[p]
+
+
+def expected(block):
+    losses, grad_q, grad_bias, sums = np.zeros(4), np.zeros(block.q.shape), np.zeros(4), block.sums.astype(float)
+    for c, i, y in block.samples():
+        s = block.q[c] @ block.table[i] + block.bias[c]
+        r = (sigmoid(s) - y) * block.share[c]
+        losses[c] += (np.log1p(np.exp(s)) - y * s) * block.share[c]
+        grad_q[c] += r * block.table[i]
+        grad_bias[c] += r
+        sums[i] += block.alpha[c] * r * block.q[c]
+    return losses, grad_q, grad_bias, sums
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
+@pytest.mark.parametrize("written", ["compiled", "python"])
+def test_sampled_products_are_the_sums_they_stand_for(dtype, tolerance, written):
+    block = Block(dtype, views=2)
+    losses, grad_q, grad_bias = block.room()
+    run = linear.sampled if written == "compiled" else linear.sampled.py_func
+    sums = block.sums.copy()
+    run(block.q, block.bias, block.table, block.items, block.labels, block.indptr, block.share, block.alpha, sums,
+        losses, grad_q, grad_bias)  # fmt: skip
+    for found, wanted in zip((losses, grad_q, grad_bias, sums), expected(block), strict=True):
+        assert found.dtype == dtype and np.allclose(found, wanted, atol=tolerance, rtol=0)
+
+
+def test_residuals_are_what_lies_between_the_products():
+    block = Block()
+    losses, _, grad_bias = block.room()
+    scores = block.q @ block.table.T + block.bias[:, None]
+    residual = np.full_like(scores, np.nan)
+    linear.residuals(scores, block.items, block.labels, block.indptr, block.share, losses, grad_bias, residual)
+    wanted = expected(block)
+    found = (losses, residual @ block.table, grad_bias, block.sums + residual.T @ (block.alpha[:, None] * block.q))
+    for one, other in zip(found, wanted, strict=True):
+        assert np.allclose(one, other, atol=1e-12, rtol=0)
+
+
+def test_large_scores_neither_overflow_nor_hide_what_is_not_finite():
+    block = Block(np.float32)
+    block.bias[:] = [300.0, -300.0, np.nan, np.inf]
+    losses, grad_q, grad_bias = block.room()
+    linear.sampled(block.q, block.bias, block.table, block.items, block.labels, block.indptr, block.share, block.alpha,
+                   block.sums, losses, grad_q, grad_bias)  # fmt: skip
+    near = (block.labels[:150] == 0).mean() * 300
+    assert losses[0] == pytest.approx(near, rel=0.1) and np.isfinite(losses[1])
+    assert np.isnan(losses[2]) and np.isnan(grad_q[2]).all() and losses[3] == 0 and (grad_q[3] == 0).all()
+
+
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("adam", [False, True])
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 2e-5)])
+def test_a_step_over_private_rows_is_autograds(views, penalised, adam, dtype, tolerance):
+    """One client after the other, the whole loss written down at once; rows in any place of the store."""
+    block = Block(dtype, views)
+    source = np.random.default_rng(1)
+    keys = [np.unique(np.append(block.items[block.indptr[c] : block.indptr[c + 1]], [3, 17])) for c in range(4)]
+    indptr = np.concatenate([[0], np.cumsum([len(part) for part in keys])])
+    places = source.permutation(indptr[-1] + 20)[: indptr[-1]]
+    values = source.standard_normal((indptr[-1] + 20, block.d)).astype(dtype)
+    first = (0.1 * source.standard_normal(values.shape)).astype(dtype) if adam else np.zeros((0, block.d), dtype)
+    second = first**2 + dtype(0.01)
+    constants, rates = np.array([0.9, 0.1, 0.999, 0.001, 1e-8, 0.05], dtype), np.zeros((4, 0), dtype)
+    if adam:
+        age = np.arange(1, 5)
+        rates = np.stack([0.05 / (1 - 0.9**age), np.sqrt(1 - 0.999**age)], 1).astype(dtype)
+    mu, lam, edge = 0.3, 0.2, 0.8
+    penalty = np.array([mu, lam, edge] if penalised else [], dtype)
+    out = own.Gradients(
+        *block.room()[:2], np.zeros(4, dtype), np.zeros((4, block.d), dtype), np.zeros((4, views), dtype)
+    )
+    weights = block.weights if views > 1 else np.zeros((4, 0), dtype)
+    out = out._replace(weights=np.zeros_like(weights))
+    before, old = values.astype(float), (first.astype(float), second.astype(float))
+    sums = torch.from_numpy(block.sums.astype(float))
+    own.step(
+        own.Samples(block.items, block.labels, block.indptr, block.share, block.alpha),
+        own.Shared(block.table, block.sums),
+        own.Heads(block.q, block.theta, block.bias, weights),
+        own.Rows(np.concatenate(keys), places, indptr, values, first, second, rates, constants),
+        penalty,
+        out,
+    )
+    wanted = before.copy()
+    for c in range(4):
+        # e_i = sum_j w_j F_ji, and Q enters the score on its own: leaves of their own for each
+        table = torch.from_numpy(block.table.astype(float)).requires_grad_()
+        q, theta, bias, w = (
+            torch.from_numpy(np.asarray(part[c], float)).requires_grad_()
+            for part in (block.q, block.theta, block.bias, block.weights)
+        )
+        rows = torch.from_numpy(before[places[indptr[c] : indptr[c + 1]]]).requires_grad_()
+        row_at = {int(i): k for k, i in enumerate(keys[c])}
+        mine = range(block.indptr[c], block.indptr[c + 1])
+        loss = 0.0 * (q.sum() + theta.sum() + bias + w.sum() + table.sum() + rows.sum())
+        for p in mine:
+            i = int(block.items[p])
+            s = q @ table[i] + theta @ rows[row_at[i]] + bias
+            loss = loss + (torch.nn.functional.softplus(s) - float(block.labels[p]) * s) * float(block.share[c])
+        distinct = sorted({int(block.items[p]) for p in mine})
+        if penalised and distinct:
+            views_of = table.view(block.n_items, views, block.d)
+            items = (w[:, None] * views_of[distinct]).sum(1) if views > 1 else views_of[distinct, 0]
+            apart = (rows[[row_at[i] for i in distinct]] - items) ** 2
+            assert len(distinct) == 1 or ((apart > edge**2).any() and (apart < edge**2).any())
+            loss = loss + (mu * items.abs() - lam * apart.clamp(max=edge**2)).mean()
+        loss.backward()
+        assert float(loss) == pytest.approx(float(out.losses[c]), abs=10 * tolerance)
+        for name, found in (("q", q), ("theta", theta), ("bias", bias), ("weights", w)):
+            if name == "weights" and (views == 1 or not penalised):
+                continue
+            assert np.allclose(found.grad, getattr(out, name)[c], atol=10 * tolerance, rtol=0), name
+        sums += float(block.alpha[c]) * table.grad
+        for k in (row_at[i] for i in distinct):
+            at, g = places[indptr[c] + k], rows.grad[k].numpy()
+            if not adam:
+                wanted[at] -= 0.05 * g
+                continue
+            m, v = 0.9 * old[0][at] + 0.1 * g, 0.999 * old[1][at] + 0.001 * g * g
+            assert np.allclose(first[at], m, atol=tolerance) and np.allclose(second[at], v, atol=tolerance)
+            wanted[at] -= 0.05 / (1 - 0.9 ** (c + 1)) * m / (np.sqrt(v / (1 - 0.999 ** (c + 1))) + 1e-8)
+    assert np.allclose(values, wanted, atol=10 * tolerance, rtol=0)
+    assert np.allclose(block.sums, sums, atol=10 * tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("n_items", [12, 2000])
+def test_touched_items_are_the_distinct_ones_of_all_steps(n_items):
+    """By a scan of the catalogue, and by sorting."""
+    source = np.random.default_rng(2)
+    steps = [[source.integers(0, n_items, size) for size in sizes] for sizes in ((7, 3, 0), (4, 0, 0))]
+    items = np.concatenate([np.concatenate(step) for step in steps])
+    indptr = np.stack([np.cumsum([0, *map(len, step)]) for step in steps])
+    begins = np.array([0, indptr[0, -1]])
+    keys, found = np.full_like(items, -1), np.zeros(4, np.int64)
+    own.touched(items, begins, indptr, n_items, keys, found)
+    for c in range(3):
+        wanted = np.unique(np.concatenate([step[c] for step in steps]))
+        assert keys[found[c] : found[c + 1]].tolist() == wanted.tolist()
+
+
+def test_scores_of_private_rows_are_added_where_they_are():
+    source = np.random.default_rng(3)
+    theta, values, scores = source.random((2, 4)), source.random((9, 4)), source.random((2, 5))
+    wanted = scores.copy()
+    for c, item, place in ((0, 1, 8), (0, 4, 2), (1, 0, 5)):
+        wanted[c, item] += theta[c] @ values[place]
+    own.add_scores(theta, np.array([1, 4, 0]), np.array([8, 2, 5]), np.array([0, 2, 3]), values, scores)
+    assert np.allclose(scores, wanted)
+
+
+@pytest.mark.parametrize("fusion", ["none", "blfm"])
+def test_all_ways_to_the_products_give_the_same(make_spec, monkeypatch, fusion):
+    """The choices by density, and that of compiled loops, are choices of speed only."""
+    scores = []
+    for compiled, until, fewest in ((False, 0, 4), (False, 10**9, 4), (True, 8, 1), (True, 8, 10**9)):
+        monkeypatch.setattr(loops, "_available", lambda compiled=compiled: compiled)
+        monkeypatch.setattr(products, "DENSE_UNTIL", until)
+        monkeypatch.setattr(ragged, "DENSE_UNTIL", until)
+        monkeypatch.setattr(products, "FEWEST", fewest)
+        federation = build(make_spec, "FedAvg", fusion, participation=1.0)
+        losses = train(federation).loss
+        scores.append(torch.cat([federation.score(torch.arange(9)), torch.full((9, 1), losses)], dim=1))
+    for one, other in zip(scores, scores[1:], strict=False):
+        assert not torch.equal(one, other) and torch.allclose(one, other, atol=1e-11, rtol=0)
+
+
+def test_full_clients_are_a_prefix():
+    counts = torch.tensor([25, 10, 9, 12, 1])
+    assert [cut.full for cut in Batches(counts, 100, 40, torch.float64).cuts] == [2]
+    assert [cut.full for cut in Batches(torch.tensor([25, 11]), 10, 40, torch.float64).cuts] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("fusion", ["none", "blfm"])
+@pytest.mark.parametrize("backbone", ["FedRAP", "PFedRec"])
+def test_compiled_rounds_in_float32_are_the_tensor_operations_to_rounding(make_spec, monkeypatch, backbone, fusion):
+    def single(*arguments, **changes):
+        return make_spec(*arguments, **changes).model_copy(update={"dtype": "float32"})
+
+    runs = []
+    for compiled in (True, False):
+        monkeypatch.setattr(loops, "_available", lambda compiled=compiled: compiled)
+        federation = build(single, backbone, fusion, participation=1.0)
+        assert federation.engine.workers.kind == ("compiled_own" if compiled else "folded_own")
+        train(federation, 1)
+        runs.append(federation.score(torch.arange(9)))
+    assert torch.allclose(*runs, atol=1e-3, rtol=0) and not torch.equal(*runs)
