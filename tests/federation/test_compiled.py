@@ -7,7 +7,8 @@ from federation_toy import build, train
 
 from fedvlr_plugin.federation import loops, products, ragged
 from fedvlr_plugin.federation.batches import Batches
-from fedvlr_plugin.federation.compiled import linear, own
+from fedvlr_plugin.federation.compiled import linear, own, own_round
+from fedvlr_plugin.fusion.router import RouterShape
 
 
 def sigmoid(s):
@@ -96,81 +97,112 @@ def test_large_scores_neither_overflow_nor_hide_what_is_not_finite():
     assert np.isnan(losses[2]) and np.isnan(grad_q[2]).all() and losses[3] == 0 and (grad_q[3] == 0).all()
 
 
+def private(values, adam, seed):
+    """A group of four clients' parameters in the middle of their lives, and copies of what it was before."""
+    source = np.random.default_rng(seed)
+    first = (0.1 * source.standard_normal(values.shape)).astype(values.dtype) if adam else values[:0].copy()
+    group = own_round.Private(values.copy(), first, first**2 + values.dtype.type(0.01), np.arange(4))
+    return group, [part.astype(float) for part in (group.values, group.first, group.second)]
+
+
+def descended(before, grad, lr, age):
+    """The obvious optimiser: values after one step, and the moments."""
+    values, first, second = before
+    if first is None:
+        return values - lr * grad, None, None
+    first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+    return values - lr * (first / (1 - 0.9**age)) / (np.sqrt(second / (1 - 0.999**age)) + 1e-8), first, second
+
+
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("penalised", [False, True])
 @pytest.mark.parametrize("adam", [False, True])
-@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 2e-5)])
-def test_a_step_over_private_rows_is_autograds(views, penalised, adam, dtype, tolerance):
-    """One client after the other, the whole loss written down at once; rows in any place of the store."""
-    block = Block(dtype, views)
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-11), (np.float32, 2e-4)])
+def test_a_round_over_private_rows_is_autograd_step_by_step(views, penalised, adam, dtype, tolerance):
+    """Two steps of each client, the whole loss of each written down at once; private rows in any place of the store."""
+    block, other = Block(dtype, views), Block(dtype, views, seed=5)
     source = np.random.default_rng(1)
-    keys = [np.unique(np.append(block.items[block.indptr[c] : block.indptr[c + 1]], [3, 17])) for c in range(4)]
+    parts = (block, other)
+    mine = [[slice(part.indptr[c], part.indptr[c + 1]) for part in parts] for c in range(4)]
+    keys = [
+        np.unique(np.concatenate([p.items[at] for p, at in zip(parts, mine[c], strict=True)] + [[3]])) for c in range(4)
+    ]
     indptr = np.concatenate([[0], np.cumsum([len(part) for part in keys])])
     places = source.permutation(indptr[-1] + 20)[: indptr[-1]]
-    values = source.standard_normal((indptr[-1] + 20, block.d)).astype(dtype)
-    first = (0.1 * source.standard_normal(values.shape)).astype(dtype) if adam else np.zeros((0, block.d), dtype)
-    second = first**2 + dtype(0.01)
-    constants, rates = np.array([0.9, 0.1, 0.999, 0.001, 1e-8, 0.05], dtype), np.zeros((4, 0), dtype)
-    if adam:
-        age = np.arange(1, 5)
-        rates = np.stack([0.05 / (1 - 0.9**age), np.sqrt(1 - 0.999**age)], 1).astype(dtype)
+    n_hidden = 5 if views > 1 else 0
+    wide = views * block.d if n_hidden else 0
+    n_params = n_hidden * (wide + 1) + views * (n_hidden + 1) if n_hidden else 0
+    store, old_rows = private(source.standard_normal((indptr[-1] + 20, block.d)).astype(dtype), adam, 2)
+    head, old_head = private(np.concatenate([block.theta, block.bias[:, None]], 1), adam, 3)
+    router, old_router = private(source.standard_normal((4, n_params)).astype(dtype), adam, 4)
+    pooled = source.standard_normal((4, wide)).astype(dtype)
+    grad_pooled, losses = np.zeros_like(pooled), np.full(4, np.nan, dtype)
     mu, lam, edge = 0.3, 0.2, 0.8
-    penalty = np.array([mu, lam, edge] if penalised else [], dtype)
-    out = own.Gradients(
-        *block.room()[:2], np.zeros(4, dtype), np.zeros((4, block.d), dtype), np.zeros((4, views), dtype)
-    )
-    weights = block.weights if views > 1 else np.zeros((4, 0), dtype)
-    out = out._replace(weights=np.zeros_like(weights))
-    before, old = values.astype(float), (first.astype(float), second.astype(float))
     sums = torch.from_numpy(block.sums.astype(float))
-    own.step(
-        own.Samples(block.items, block.labels, block.indptr, block.share, block.alpha),
+    own_round.train(
+        own_round.Samples(
+            np.concatenate([block.items, other.items]),
+            np.concatenate([block.labels, other.labels]),
+            np.array([0, len(block.items)]),
+            np.stack([block.indptr, other.indptr]),
+        ),
+        own_round.Touched(np.concatenate(keys), places, indptr),
         own.Shared(block.table, block.sums),
-        own.Heads(block.q, block.theta, block.bias, weights),
-        own.Rows(np.concatenate(keys), places, indptr, values, first, second, rates, constants),
-        penalty,
-        out,
-    )
-    wanted = before.copy()
+        store, head, router, n_hidden, pooled, grad_pooled, block.alpha,
+        np.array([mu, lam, edge] if penalised else [], dtype), (0.05, 0.04, 0.03), losses,
+    )  # fmt: skip
+
+    shape = RouterShape(views, block.d, n_hidden)
+    wanted_rows, wanted_pooled = old_rows[0].copy(), np.zeros((4, wide))
     for c in range(4):
-        # e_i = sum_j w_j F_ji, and Q enters the score on its own: leaves of their own for each
-        table = torch.from_numpy(block.table.astype(float)).requires_grad_()
-        q, theta, bias, w = (
-            torch.from_numpy(np.asarray(part[c], float)).requires_grad_()
-            for part in (block.q, block.theta, block.bias, block.weights)
-        )
-        rows = torch.from_numpy(before[places[indptr[c] : indptr[c + 1]]]).requires_grad_()
-        row_at = {int(i): k for k, i in enumerate(keys[c])}
-        mine = range(block.indptr[c], block.indptr[c + 1])
-        loss = 0.0 * (q.sum() + theta.sum() + bias + w.sum() + table.sum() + rows.sum())
-        for p in mine:
-            i = int(block.items[p])
-            s = q @ table[i] + theta @ rows[row_at[i]] + bias
-            loss = loss + (torch.nn.functional.softplus(s) - float(block.labels[p]) * s) * float(block.share[c])
-        distinct = sorted({int(block.items[p]) for p in mine})
-        if penalised and distinct:
-            views_of = table.view(block.n_items, views, block.d)
-            items = (w[:, None] * views_of[distinct]).sum(1) if views > 1 else views_of[distinct, 0]
-            apart = (rows[[row_at[i] for i in distinct]] - items) ** 2
-            assert len(distinct) == 1 or ((apart > edge**2).any() and (apart < edge**2).any())
-            loss = loss + (mu * items.abs() - lam * apart.clamp(max=edge**2)).mean()
-        loss.backward()
-        assert float(loss) == pytest.approx(float(out.losses[c]), abs=10 * tolerance)
-        for name, found in (("q", q), ("theta", theta), ("bias", bias), ("weights", w)):
-            if name == "weights" and (views == 1 or not penalised):
+        state = {
+            "rows": [part[places[indptr[c] : indptr[c + 1]]] if len(part) else None for part in old_rows],
+            "head": [part[c] if len(part) else None for part in old_head],
+            "router": [part[c] if len(part) else None for part in old_router],
+        }
+        row_at, found = {int(i): k for k, i in enumerate(keys[c])}, []
+        for part, at in zip(parts, mine[c], strict=True):
+            items, labels = part.items[at].tolist(), torch.from_numpy(part.labels[at].astype(float))
+            if not items:
                 continue
-            assert np.allclose(found.grad, getattr(out, name)[c], atol=10 * tolerance, rtol=0), name
-        sums += float(block.alpha[c]) * table.grad
-        for k in (row_at[i] for i in distinct):
-            at, g = places[indptr[c] + k], rows.grad[k].numpy()
-            if not adam:
-                wanted[at] -= 0.05 * g
-                continue
-            m, v = 0.9 * old[0][at] + 0.1 * g, 0.999 * old[1][at] + 0.001 * g * g
-            assert np.allclose(first[at], m, atol=tolerance) and np.allclose(second[at], v, atol=tolerance)
-            wanted[at] -= 0.05 / (1 - 0.9 ** (c + 1)) * m / (np.sqrt(v / (1 - 0.999 ** (c + 1))) + 1e-8)
-    assert np.allclose(values, wanted, atol=10 * tolerance, rtol=0)
-    assert np.allclose(block.sums, sums, atol=10 * tolerance, rtol=0)
+            leaves = {name: torch.from_numpy(kept[0]).requires_grad_() for name, kept in state.items()}
+            table = torch.from_numpy(block.table.astype(float)).requires_grad_()
+            p = torch.from_numpy(pooled[c].astype(float)).requires_grad_()
+            w = torch.ones(1, dtype=torch.float64)
+            if n_hidden:
+                w = shape.forward(leaves["router"][None], p[None]).weights[0]
+            e = (w[:, None] * table.view(-1, views, block.d)).sum(1)
+            rows = leaves["rows"]
+            seen = [row_at[i] for i in items]
+            s = (e[items] + rows[seen]) @ leaves["head"][:-1] + leaves["head"][-1]
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(s, labels)
+            distinct = sorted(set(items))
+            if penalised:
+                apart = (rows[[row_at[i] for i in distinct]] - e[distinct]) ** 2
+                assert len(distinct) < 5 or ((apart > edge**2).any() and (apart < edge**2).any())
+                loss = loss + (mu * e[distinct].abs() - lam * apart.clamp(max=edge**2)).mean()
+            loss.backward()
+            found.append(loss.item())
+            sums += float(block.alpha[c]) * table.grad
+            for name, lr in (("head", 0.04), ("router", 0.03)) if n_hidden else (("head", 0.04),):
+                state[name] = descended(state[name], leaves[name].grad.numpy(), lr, c + len(found))
+            if n_hidden:
+                wanted_pooled[c] += p.grad.numpy()
+            touched = np.array([row_at[i] for i in distinct])
+            before = [None if kept is None else kept[touched] for kept in state["rows"]]
+            for kept, new in zip(
+                state["rows"], descended(before, rows.grad.numpy()[touched], 0.05, c + len(found)), strict=True
+            ):
+                if kept is not None:
+                    kept[touched] = new
+        assert losses[c] == pytest.approx(np.mean(found) if found else 0.0, abs=tolerance)
+        assert head.steps[c] == store.steps[c] == c + len(found)
+        wanted_rows[places[indptr[c] : indptr[c + 1]]] = state["rows"][0]
+        assert np.allclose(head.values[c], state["head"][0], atol=tolerance)
+        assert np.allclose(router.values[c], state["router"][0], atol=tolerance)
+    assert np.allclose(store.values, wanted_rows, atol=tolerance, rtol=0)
+    assert np.allclose(grad_pooled, wanted_pooled, atol=tolerance, rtol=0)
+    assert np.allclose(block.sums, sums, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("n_items", [12, 2000])

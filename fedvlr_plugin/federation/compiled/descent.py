@@ -1,0 +1,36 @@
+"""One local step of Adam, or of SGD, on one row of numbers; the equations are in `optimizers`. Imports `jit`."""
+
+from __future__ import annotations
+
+import math
+
+from fedvlr_plugin.federation.compiled.jit import Float, Floats, fast
+from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
+
+
+@fast
+def rates(lr: float, age: int, kind: Floats) -> tuple[Float, Float]:
+    """lr / (1 - b1^age) and 1 / sqrt(1 - b2^age), as numbers of the kind of `kind`."""
+    return kind.dtype.type(lr / (1.0 - BETA1**age)), kind.dtype.type(1.0 / math.sqrt(1.0 - BETA2**age))
+
+
+@fast
+def descend(values: Floats, first: Floats, second: Floats, row: int, grad: Floats, lr: float, age: int) -> None:
+    """Steps `values[row]` by `grad`; `age` counts this step. SGD where `first` has no rows.
+
+    A loop for each array that is written, or none of them would run in vector registers.
+    """
+    kind = values.dtype.type
+    if len(first) == 0:
+        plain = kind(lr)
+        for k in range(len(grad)):
+            values[row, k] -= plain * grad[k]
+        return
+    b1, to1, b2, to2, eps = kind(BETA1), kind(1.0 - BETA1), kind(BETA2), kind(1.0 - BETA2), kind(EPS)
+    rate, root = rates(lr, age, values)
+    for k in range(len(grad)):
+        first[row, k] = b1 * first[row, k] + to1 * grad[k]
+    for k in range(len(grad)):
+        second[row, k] = b2 * second[row, k] + to2 * grad[k] * grad[k]
+    for k in range(len(grad)):
+        values[row, k] -= rate * first[row, k] / (math.sqrt(second[row, k]) * root + eps)
