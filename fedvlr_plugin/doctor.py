@@ -67,7 +67,9 @@ def _device() -> list[Finding]:
     found = environment()
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     cuda = f"cuda: {', '.join(gpus)}" if gpus else "cuda: none"
-    return [Finding(f"cpu: {found.cpu_model}, {found.cores} cores, {found.threads} threads"), Finding(cuda)]
+    loops = "compiled" if found.compiled else "tensor operations (slower; the extra [speed] compiles them)"
+    cpu = f"cpu: {found.cpu_model}, {found.cores} cores, {found.threads} threads"
+    return [Finding(cuda), Finding(cpu), Finding(f"local steps on cpu: {loops}")]
 
 
 def _shims() -> list[Finding]:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 
 import pytest
 
 from fedvlr_plugin.config import ModelConfig, Protocol, RunSpec, TrainingConfig
+
+# the loops are compiled once for all processes that tests start, also where Python may write no compiled files
+COMPILED = tempfile.TemporaryDirectory(prefix="fedvlr-compiled-")
+os.environ.setdefault("NUMBA_CACHE_DIR", COMPILED.name)
 
 
 @pytest.fixture

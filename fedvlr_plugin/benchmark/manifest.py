@@ -1,6 +1,6 @@
 """Under what a number was computed: code version, package versions, machine. No host name, no path, no user name.
 
-Imports torch for what it knows about threads and devices, and nothing of ours but the version.
+Imports torch for what it knows about threads and devices, `versions`, and `federation.loops` for whether they run compiled.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 import fedvlr_plugin
+from fedvlr_plugin.federation.loops import compiled_on
 from fedvlr_plugin.versions import installed
 
 PACKAGES = (
@@ -32,6 +33,7 @@ class Environment(BaseModel):
         packages: installed versions; a package that is not installed is absent.
         cpu_model, gpu_model: as the system names them; `gpu_model` None when the run used no GPU.
         cores: usable by this process. threads: that torch used.
+        compiled: whether local steps ran through the compiled loops (`federation.loops`); None in older records.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +49,7 @@ class Environment(BaseModel):
     cores: int
     threads: int
     gpu_model: str | None
+    compiled: bool | None = None
 
 
 def environment(device: str = "cpu") -> Environment:
@@ -64,6 +67,7 @@ def environment(device: str = "cpu") -> Environment:
         cores=_cores(),
         threads=torch.get_num_threads(),
         gpu_model=torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        compiled=compiled_on(torch.device(device)),
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fedvlr_plugin.benchmark import store as store_module
 from fedvlr_plugin.benchmark.result import RunResult
@@ -19,6 +20,7 @@ from fedvlr_plugin.config import RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.federation.loops import compiled_on
 
 SPEC = RunSpec(dataset="tiny", row="FedAvg+ours", seed=3, training=TrainingConfig(rounds=2))
 Fake = Callable[..., RunResult]
@@ -171,4 +173,5 @@ def test_a_results_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_the_machine_is_described(stored, tiny: PreparedData) -> None:
     found = stored[0].load(SPEC, tiny.fingerprint).environment
     assert found.cores >= 1 and found.cpu_model and found.packages["torch"] and found.gpu_model is None
+    assert found.compiled is compiled_on(torch.device("cpu"))
     assert found.git_commit is None or re.fullmatch(r"[0-9a-f]{40}", found.git_commit)

@@ -7,8 +7,10 @@ from federation_toy import build, train
 
 from fedvlr_plugin.federation import loops, products, ragged
 from fedvlr_plugin.federation.batches import Batches
-from fedvlr_plugin.federation.compiled import linear, own, own_round
 from fedvlr_plugin.fusion.router import RouterShape
+
+pytest.importorskip("numba", reason="needs the extra 'speed'")
+from fedvlr_plugin.federation.compiled import linear, own, own_round  # noqa: E402
 
 
 def sigmoid(s):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-from fedvlr_plugin.federation.compiled.jit import Float, Floats, fast
+from fedvlr_plugin.federation.compiled.jit import Float, Floats, part
 from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
 
 
-@fast
+@part
 def rates(lr: float, age: int, kind: Floats) -> tuple[Float, Float]:
     """lr / (1 - b1^age) and 1 / sqrt(1 - b2^age), as numbers of the kind of `kind`."""
     return kind.dtype.type(lr / (1.0 - BETA1**age)), kind.dtype.type(1.0 / math.sqrt(1.0 - BETA2**age))
 
 
-@fast
+@part
 def descend(values: Floats, first: Floats, second: Floats, row: int, grad: Floats, lr: float, age: int) -> None:
     """Steps `values[row]` by `grad`; `age` counts this step. SGD where `first` has no rows.
 

@@ -6,6 +6,7 @@ finite stay what they are, and one processor always gives the same bits.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar, cast
@@ -19,12 +20,12 @@ Floats = npt.NDArray[np.float64]
 Signed = npt.NDArray[np.int64]
 Unsigned = npt.NDArray[np.uint64]
 F = TypeVar("F", bound=Callable[..., object])
-KEPT = not sys.dont_write_bytecode
+KEPT = not sys.dont_write_bytecode or "NUMBA_CACHE_DIR" in os.environ
 REGROUPED = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def compiled(function: F) -> F:
-    """Compiled when first called; kept on disk beside Python's own compiled files, if there is a folder for these."""
+    """Compiled when first called; kept on disk beside Python's own compiled files, or in `NUMBA_CACHE_DIR`, if it can be."""
     try:
         return cast(F, numba.njit(cache=KEPT, nogil=True)(function))
     except RuntimeError:  # no folder to keep it in
@@ -37,3 +38,12 @@ def fast(function: F) -> F:
         return cast(F, numba.njit(cache=KEPT, nogil=True, fastmath=REGROUPED, error_model="numpy")(function))
     except RuntimeError:
         return cast(F, numba.njit(nogil=True, fastmath=REGROUPED, error_model="numpy")(function))
+
+
+def part(function: F) -> F:
+    """A piece of `fast` functions, put into each of them.
+
+    Otherwise a caller that comes from disk brings its own copy along, which may be grouped in another way than the one
+    that is compiled beside it: the last bits of a sum would depend on what was on disk.
+    """
+    return cast(F, numba.njit(nogil=True, fastmath=REGROUPED, error_model="numpy", forceinline=True)(function))

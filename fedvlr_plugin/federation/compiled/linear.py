@@ -14,12 +14,12 @@ import math
 
 import numpy as np
 
-from fedvlr_plugin.federation.compiled.jit import Float, Floats, Signed, fast
+from fedvlr_plugin.federation.compiled.jit import Float, Floats, Signed, fast, part
 
 CHUNK = 64  # samples between whose two passes table rows stay in the first cache; 2**64 is a float32
 
 
-@fast
+@part
 def logistic(score: Float, one: Float) -> tuple[Float, Float]:
     """sigmoid(score), and 1 + exp(-|score|); `one` is 1 of the wanted kind of number."""
     e = math.exp(-abs(score))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedvlr_plugin.federation.compiled.descent import rates
-from fedvlr_plugin.federation.compiled.jit import Float, Floats, Signed, compiled, fast
+from fedvlr_plugin.federation.compiled.jit import Float, Floats, Signed, compiled, fast, part
 from fedvlr_plugin.federation.compiled.linear import logistic
 from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
 
@@ -134,7 +134,7 @@ def distinct(items: Signed, labels: Floats, begin: int, end: int, number: Signed
     return n
 
 
-@fast
+@part
 def client_step(
     shared: Shared,
     rows: Rows,
@@ -220,7 +220,7 @@ def client_step(
     return loss, slope
 
 
-@fast
+@part
 def push(
     shared: Shared,
     i: int,

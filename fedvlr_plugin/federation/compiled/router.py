@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 
-from fedvlr_plugin.federation.compiled.jit import Floats, fast
+from fedvlr_plugin.federation.compiled.jit import Floats, part
 
 
-@fast
+@part
 def forward(params: Floats, pooled: Floats, c: int, hidden: Floats, weights: Floats) -> None:
     """Fills `hidden [H]` and `weights [G]` of client c, from `params [B, P]` and `pooled [B, Gd]`."""
     wide, n_hidden, n_views, zero = pooled.shape[1], len(hidden), len(weights), params.dtype.type(0)
@@ -36,7 +36,7 @@ def forward(params: Floats, pooled: Floats, c: int, hidden: Floats, weights: Flo
         weights[j] /= whole
 
 
-@fast
+@part
 def backward(
     params: Floats,
     pooled: Floats,
