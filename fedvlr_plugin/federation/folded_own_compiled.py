@@ -75,12 +75,12 @@ class CompiledOwnProgram(FoldedOwnProgram):
 
     def _touched(self, samples: Samples, n_clients: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`keys [T]` = client * n_items + item of everything that the steps touch, ascending; `indptr [n_clients + 1]`."""
-        from fedvlr_plugin.federation.compiled import own
+        from fedvlr_plugin.federation.compiled import cells
 
         n_items = self.problem.histories.n_items
         distinct = torch.empty(len(samples.items), dtype=torch.int64)
         indptr = torch.zeros(n_clients + 1, dtype=torch.int64)
-        own.touched(samples.items, samples.begins, samples.indptr, n_items, distinct.numpy(), indptr.numpy())
+        cells.touched(samples.items, samples.begins, samples.indptr, n_items, distinct.numpy(), indptr.numpy())
         owner = torch.repeat_interleave(torch.arange(n_clients), torch.diff(indptr))
         return distinct[: len(owner)] + owner * n_items, indptr
 
@@ -92,10 +92,10 @@ class CompiledOwnProgram(FoldedOwnProgram):
         return torch.tensor(push, dtype=self.problem.dtype)
 
     def _add_own(self, scores: torch.Tensor, theta: torch.Tensor, slots: torch.Tensor) -> None:
-        from fedvlr_plugin.federation.compiled import own
+        from fedvlr_plugin.federation.compiled import cells
 
         items, places, indptr, values = self.own.lend_for_evaluation(slots)
-        own.add_scores(theta.contiguous().numpy(), items, places, indptr, values, scores.numpy())
+        cells.add_scores(theta.contiguous().numpy(), items, places, indptr, values, scores.numpy())
 
 
 def _samples(steps: list[Step], n_clients: int) -> Samples:

@@ -10,7 +10,7 @@ from fedvlr_plugin.federation.batches import Batches
 from fedvlr_plugin.fusion.router import RouterShape
 
 pytest.importorskip("numba", reason="needs the extra 'speed'")
-from fedvlr_plugin.federation.compiled import linear, own, own_round  # noqa: E402
+from fedvlr_plugin.federation.compiled import cells, linear, own, own_round  # noqa: E402
 
 
 def sigmoid(s):
@@ -216,7 +216,7 @@ def test_touched_items_are_the_distinct_ones_of_all_steps(n_items):
     indptr = np.stack([np.cumsum([0, *map(len, step)]) for step in steps])
     begins = np.array([0, indptr[0, -1]])
     keys, found = np.full_like(items, -1), np.zeros(4, np.int64)
-    own.touched(items, begins, indptr, n_items, keys, found)
+    cells.touched(items, begins, indptr, n_items, keys, found)
     for c in range(3):
         wanted = np.unique(np.concatenate([step[c] for step in steps]))
         assert keys[found[c] : found[c + 1]].tolist() == wanted.tolist()
@@ -228,7 +228,7 @@ def test_scores_of_private_rows_are_added_where_they_are():
     wanted = scores.copy()
     for c, item, place in ((0, 1, 8), (0, 4, 2), (1, 0, 5)):
         wanted[c, item] += theta[c] @ values[place]
-    own.add_scores(theta, np.array([1, 4, 0]), np.array([8, 2, 5]), np.array([0, 2, 3]), values, scores)
+    cells.add_scores(theta, np.array([1, 4, 0]), np.array([8, 2, 5]), np.array([0, 2, 3]), values, scores)
     assert np.allclose(scores, wanted)
 
 

@@ -4,8 +4,8 @@
     dL/dQ = sum R F_i,   dL/dtheta += sum R P_i,   dL/dP_i = R theta,   uplink_i += alpha R Q
 
 and, with e_i = sum_j w_j F_ji, a penalty of the form mu |e| - lambda min((P - e)^2, edge^2), a mean over items and width.
-Each private row is read and stepped once. `own_round` calls this for all clients and steps. Imports `jit`, `linear`,
-`descent`.
+Each private row is read and stepped once. `own_round` calls this for all clients and steps. Imports `cells`, `jit`,
+`linear`, `descent`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from fedvlr_plugin.federation.compiled.cells import Cells
 from fedvlr_plugin.federation.compiled.descent import rates
-from fedvlr_plugin.federation.compiled.jit import Float, Floats, Signed, compiled, fast, part
+from fedvlr_plugin.federation.compiled.jit import Float, Floats, Signed, part
 from fedvlr_plugin.federation.compiled.linear import logistic
 from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
 
 CHUNK = 32  # items whose rows stay in the first cache from loop to loop
-SCAN_UNTIL = 32  # items of the catalogue for each touched one up to which a scan is cheaper than a sort
 
 
 class Shared(NamedTuple):
@@ -39,14 +36,6 @@ class Rows(NamedTuple):
     values: Floats
     first: Floats
     second: Floats
-
-
-class Cells(NamedTuple):
-    """The first n entries: the batch's distinct `items`, their samples `drawn`, and how many of these are `positive`."""
-
-    items: Signed
-    drawn: Floats
-    positive: Floats
 
 
 class Step(NamedTuple):
@@ -70,68 +59,6 @@ class Room(NamedTuple):
     grad: Floats
     item: Floats
     up: Floats
-
-
-@compiled
-def touched(
-    items: Signed, begins: Signed, indptr: npt.NDArray[np.int64], n_items: int, keys: Signed, key_indptr: Signed
-) -> None:
-    """Fills `keys` with the distinct items that each client's samples in some steps name, ascending, ragged by client.
-
-    Args:
-        items: `[K]` of all steps. begins: `[S]` where each step's begin. indptr: `[S, B + 1]` in each step.
-        keys: `[K]`, of which the first `key_indptr [B + 1]`[-1] are filled.
-    """
-    seen, n = np.full(n_items, -1, dtype=np.int64), np.int64(0)
-    for c in range(indptr.shape[1] - 1):
-        start = n
-        for s in range(len(begins)):
-            for p in range(begins[s] + indptr[s, c], begins[s] + indptr[s, c + 1]):
-                if seen[items[p]] != c:
-                    seen[items[p]] = c
-                    keys[n] = items[p]
-                    n += 1
-        if (n - start) * SCAN_UNTIL > n_items:
-            n = start
-            for item in range(n_items):
-                if seen[item] == c:
-                    keys[n] = item
-                    n += 1
-        else:
-            keys[start:n].sort()
-        key_indptr[c + 1] = n
-
-
-@fast
-def add_scores(theta: Floats, items: Signed, places: Signed, indptr: Signed, values: Floats, scores: Floats) -> None:
-    """Adds theta_c . P_ci to `scores [B, n_items]` where client c has a private row, `values[places]`."""
-    zero, d = theta.dtype.type(0), theta.shape[1]
-    for c in range(len(indptr) - 1):
-        for at in range(indptr[c], indptr[c + 1]):
-            row, total = places[at], zero
-            for k in range(d):
-                total += theta[c, k] * values[row, k]
-            scores[c, items[at]] += total
-
-
-@compiled
-def distinct(items: Signed, labels: Floats, begin: int, end: int, number: Signed, cells: Cells) -> int:
-    """Fills `cells` with the distinct items of the samples `begin:end`, in order of appearance, and returns how many.
-
-    `number [n_items]` is scratch: -1, and left so.
-    """
-    n = 0
-    for p in range(begin, end):
-        i = items[p]
-        if number[i] < 0:
-            number[i], cells.items[n], cells.drawn[n], cells.positive[n] = n, i, 0, 0
-            n += 1
-        drawn = number[i]
-        cells.drawn[drawn] += 1
-        cells.positive[drawn] += labels[p]
-    for cell in range(n):
-        number[cells.items[cell]] = -1
-    return n
 
 
 @part

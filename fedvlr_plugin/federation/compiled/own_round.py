@@ -1,8 +1,8 @@
 """All local epochs of a block of linear heads over private item rows, client after client.
 
 A client's rows stay in cache from its first step to its last. Each step: the router's weights (where there is one), the
-head folded into Q, `own.client_step`, and the optimiser's steps of router and head. Imports `jit`, `descent`, `own`,
-`router`.
+head folded into Q, `own.client_step`, and the optimiser's steps of router and head. Imports `cells`, `jit`,
+`descent`, `own`, `router`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fedvlr_plugin.federation.compiled.cells import Cells, distinct
 from fedvlr_plugin.federation.compiled.descent import descend
 from fedvlr_plugin.federation.compiled.jit import Floats, Signed, fast
-from fedvlr_plugin.federation.compiled.own import CHUNK, Cells, Room, Rows, Shared, Step, client_step, distinct
+from fedvlr_plugin.federation.compiled.own import CHUNK, Room, Rows, Shared, Step, client_step
 from fedvlr_plugin.federation.compiled.router import backward, forward
 
 
