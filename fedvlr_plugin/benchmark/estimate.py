@@ -17,13 +17,13 @@ from fedvlr_plugin.data.interactions import Interactions
 FLOOR_SECONDS = 0.2
 OVERHEAD_SECONDS = 0.5
 PER_SCORE = 1.5e-9
-# Seconds per sample and local epoch on two cores: (vanilla or +VBPR, +MLP, +ours).
+# Seconds per sample and local epoch on two cores, compiled, the first round's making included: (vanilla or +VBPR, +MLP, +ours).
 PER_SAMPLE: dict[str, tuple[float, float, float]] = {
-    "FedAvg": (1.0e-7, 1.2e-7, 3.5e-7),
-    "FCF": (1.0e-7, 1.2e-7, 3.5e-7),
-    "FedNCF": (1.5e-6, 1.6e-6, 2.0e-6),
-    "PFedRec": (6.0e-7, 7.0e-7, 1.2e-6),
-    "FedRAP": (8.0e-7, 9.0e-7, 1.4e-6),
+    "FedAvg": (6.0e-8, 7.0e-8, 1.5e-7),
+    "FCF": (6.0e-8, 7.0e-8, 1.5e-7),
+    "FedNCF": (8.0e-7, 9.0e-7, 2.0e-6),
+    "PFedRec": (2.0e-7, 2.2e-7, 2.6e-7),
+    "FedRAP": (3.5e-7, 4.0e-7, 4.5e-7),
 }
 PER_SAMPLE_CENTRALIZED = 1.0e-5
 
