@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.paper import display_name
-from fedvlr_plugin.benchmark.rebuild import in_order, largest_searches
+from fedvlr_plugin.benchmark.rebuild import best_searches, in_order
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.selection import Tuned, all_tuned
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -33,7 +33,7 @@ def budget_grid(tuned: Sequence[Tuned]) -> Grid:
 
 def stored_budget(store: ResultsStore, profile: str, protocol: str, datasets: Sequence[str] | None = None) -> Grid:
     """The budget of the searches that the stored table of a profile and protocol shows."""
-    tuned = largest_searches(all_tuned(store.root, profile, protocol))
+    tuned = best_searches(all_tuned(store.root, profile, protocol))
     return budget_grid([each for each in tuned if datasets is None or each.base.dataset in datasets])
 
 

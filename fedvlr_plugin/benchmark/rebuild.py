@@ -1,8 +1,8 @@
 """Which runs make up a table, found out from the results folder alone (no data, no study database).
 
 A profile that searched left its selections; for another one the present settings of the profile say which stored
-runs belong to it. Where a cell was searched more than once the largest search counts (trials, then rounds at most,
-then patience): a table never mixes two. Imports `selection`, `profiles`, `store`.
+runs belong to it. Where a cell was searched more than once the best by validation counts: a table never mixes two.
+Imports `selection`, `profiles`, `store`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def stored_specs(
     """
     everything = store.records()
     records = [r for r in everything if r.protocol == protocol and r.profile in (profile, None)]
-    tuned = largest_searches(all_tuned(store.root, profile, protocol))
+    tuned = best_searches(all_tuned(store.root, profile, protocol))
     datasets = sorted({r.dataset for r in records} | {t.base.dataset for t in tuned})
     floors = [row for row in FLOORS if any(r.row == row for r in everything)]
     if tuned:
@@ -51,20 +51,22 @@ def stored_table(
     return build_table(store, specs, None, profile, rows, sorted({spec.dataset for spec in specs}))
 
 
-def largest_searches(tuned: Sequence[Tuned]) -> list[Tuned]:
-    """One selection for each cell (row, data set, conditions), in the order of first appearance."""
+def best_searches(tuned: Sequence[Tuned]) -> list[Tuned]:
+    """One selection for each cell (row, data set, conditions), in the order of first appearance.
+
+    Of several searches the one whose chosen point has the best validation NDCG@50, as of several trials of one search;
+    of equals the larger.
+    """
     best: dict[tuple[str, str, str], Tuned] = {}
     for each in tuned:
         cell = (each.base.dataset, each.base.row, each.base.conditions.model_dump_json())
-        if cell not in best or _size(each) > _size(best[cell]):
+        if cell not in best or _merit(each) > _merit(best[cell]):
             best[cell] = each
     return list(best.values())
 
 
-def _size(tuned: Tuned) -> tuple[int, int, int]:
-    training = tuned.base.training
-    patience = training.rounds if training.patience is None else training.patience
-    return tuned.tried + tuned.failed + tuned.pruned, training.rounds, patience
+def _merit(tuned: Tuned) -> tuple[float, int, int]:
+    return tuned.value, tuned.tried + tuned.failed + tuned.pruned, tuned.base.training.rounds
 
 
 def in_order(rows: set[str]) -> list[str]:

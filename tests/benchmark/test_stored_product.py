@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedvlr_plugin.benchmark.command import OK, USAGE, main
-from fedvlr_plugin.benchmark.rebuild import largest_searches, stored_table
+from fedvlr_plugin.benchmark.rebuild import best_searches, stored_table
 from fedvlr_plugin.benchmark.selection import all_tuned
 from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
@@ -116,12 +116,17 @@ def test_router_weights_are_made_for_a_searched_row_that_was_stored_without(call
     assert call(*SEARCH, "3", product="figure2") == OK and len(call.specs) == before + 2
 
 
-def test_the_largest_search_of_a_cell_counts(call) -> None:
+def test_the_best_search_of_a_cell_counts_by_validation(call) -> None:
     assert call(*SEARCH, "4") == OK and call(*SEARCH, "3") == OK
     tuned = all_tuned(call.root, "quick", "corrected")
     assert sorted(t.tried for t in tuned) == [3, 4]
-    for order in (tuned, tuned[::-1]):
-        assert [t.tried for t in largest_searches(order)] == [4]
+    small, large = sorted(tuned, key=lambda t: t.tried)
+    for better in (small, large):
+        pair = [t.model_copy(update={"value": 9.0 if t is better else 8.0}) for t in tuned]
+        for order in (pair, pair[::-1]):
+            assert [t.tried for t in best_searches(order)] == [better.tried]
+    equal = [t.model_copy(update={"value": 8.0}) for t in tuned]
+    assert [t.tried for t in best_searches(equal)] == [t.tried for t in best_searches(equal[::-1])] == [4]
     cell = stored_table(ResultsStore(call.root), "quick", "corrected").cells["FedAvg+ours", "tiny"]
-    chosen = next(t for t in tuned if t.tried == 4)
+    chosen = best_searches(tuned)[0]
     assert [r.spec_hash for r in cell.records] == [spec.spec_hash for spec in chosen.specs()]
