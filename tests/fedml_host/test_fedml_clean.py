@@ -21,6 +21,7 @@ def watched(command, folder):
         place.mkdir()
     base = environment()
     base.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torch sets it in this process once another test asked for the folder
+    base.pop("NUMBA_CACHE_DIR", None)  # conftest's; without it no compiled loops are kept where Python keeps nothing
     path = os.pathsep.join([str(WATCH), base["PYTHONPATH"]])
     more = {"FEDVLR_WATCH": str(folder / "log"), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     env = base | more | {"HOME": str(places["HOME"]), "TMPDIR": str(places["TMPDIR"])}
