@@ -128,10 +128,9 @@ class OwnRows:
             part = slice(bounds[c], bounds[c + 1])
             rows[part] = self._rows_of(slot, wanted[part] - c * self.n_items)
         arenas = (self.arena, *self.moments)
-        memory = [arena.memory for arena in arenas if bool((rows < arena.in_memory).all())]
-        lent = lend and not self.fresh and len(memory) == len(arenas)
+        lent = lend and not self.fresh and all(bool((rows < arena.in_memory).all()) for arena in arenas)
         if lent:
-            parts = [torch.from_numpy(whole) for whole in memory]
+            parts = [torch.from_numpy(arena.memory) for arena in arenas]
         elif self.fresh:
             self.steps[slots.cpu()] = 0
             zeros = torch.zeros(self.copies, len(rows), self.dim, dtype=self.problem.dtype, device=device)
@@ -189,9 +188,8 @@ class OwnRows:
 
     def touched(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows of a few clients for evaluation: position in `slots` * n_items + item `[T]`, and values `[T, d]`."""
-        ids = [] if self.lost else slots.tolist()
-        at = np.concatenate([EMPTY, *(self.items[slot] + c * self.n_items for c, slot in enumerate(ids))])
-        rows = np.concatenate([EMPTY, *(self.rows[slot] for slot in ids)])
+        items, rows, indptr = self._index(slots)
+        at = items + np.repeat(np.arange(len(slots)), np.diff(indptr)) * self.n_items
         device = self.problem.device
         return torch.from_numpy(at).to(device), torch.from_numpy(self.values.read(rows)).to(device)
 
@@ -200,14 +198,18 @@ class OwnRows:
 
         All rows, or, unless these clients' are in memory, copies of theirs.
         """
-        ids = [] if self.lost else slots.tolist()
-        items = np.concatenate([EMPTY, *(self.items[slot] for slot in ids)])
-        rows = np.concatenate([EMPTY, *(self.rows[slot] for slot in ids)])
-        sizes = [len(self.rows[slot]) for slot in ids] if ids else [0] * len(slots)
-        indptr = np.cumsum([0, *sizes])
+        items, rows, indptr = self._index(slots)
         if (rows < self.values.in_memory).all():
             return items, rows, indptr, self.values.memory
         return items, np.arange(len(rows)), indptr, self.values.read(rows)
+
+    def _index(self, slots: torch.Tensor) -> tuple[Ids, Ids, Ids]:
+        """Items and arena rows `[T]` in force for some clients, ragged by `indptr [B + 1]`; none where they are lost."""
+        ids = slots.tolist()
+        items = [EMPTY if self.lost else self.items[slot] for slot in ids]
+        rows = [EMPTY if self.lost else self.rows[slot] for slot in ids]
+        indptr = np.cumsum([0, *map(len, rows)])
+        return np.concatenate([EMPTY, *items]), np.concatenate([EMPTY, *rows]), indptr
 
     def export(self) -> dict[str, torch.Tensor]:
         """All rows as tensors: `own.sizes [n_slots]`, `own.items [T]`, `own.values [T, d]`."""
