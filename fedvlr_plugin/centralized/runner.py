@@ -23,6 +23,7 @@ from fedvlr_plugin.centralized.names import find_model
 from fedvlr_plugin.config import ExecutionConfig, Protocol, RunSpec
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.determinism import fixed_order
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks, Scorer, rank_positives
@@ -111,7 +112,7 @@ def run_recbole_model(
             on_round(curve[-1])
 
     training = spec.training
-    with seeded(spec.seed, device):
+    with seeded(spec.seed, device), fixed_order(device):
         params: dict[str, object] = dict(spec.model.params)
         trained = Trainable(found, data, spec.protocol, params, execution.device, spec.model.dim)
         plan = Plan(training.rounds, training.patience, training.eval_every)

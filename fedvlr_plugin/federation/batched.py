@@ -27,6 +27,7 @@ from fedvlr_plugin.federation.workers import Done, Workers
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
 SAMPLES_PER_BLOCK = {"folded": 65_536, "folded_own": 4_096, "compiled_own": 8_192, "gathered": 16_384, "apart": 8_192}
+ON_A_GPU = 16  # times as much at once: there is no cache to stay in, and each operation costs a launch
 
 
 class BatchedEngine:
@@ -109,8 +110,9 @@ class BatchedEngine:
         """Blocks of neighbours: at most `block_clients`, or as many as fit the cache's share."""
         if self.execution.block_clients is not None:
             return list(torch.split(slots, self.execution.block_clients)) if len(slots) else []
-        most = max(1, STATE_BYTES_PER_BLOCK // self.store.bytes_per_client())
-        budget = SAMPLES_PER_BLOCK["apart" if apart else self.workers.kind]
+        wider = 1 if self.problem.device.type == "cpu" else ON_A_GPU
+        most = max(1, wider * STATE_BYTES_PER_BLOCK // self.store.bytes_per_client())
+        budget = wider * SAMPLES_PER_BLOCK["apart" if apart else self.workers.kind]
         blocks, begin, sizes = [], 0, samples.tolist()
         while begin < len(slots):
             fits = max(1, budget // min(sizes[begin], self.problem.sampler.batch_size))

@@ -18,6 +18,7 @@ import torch
 
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.determinism import fixed_order
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import Cohort, Rule, Transform, make_attack, make_rule
 from fedvlr_plugin.federation.batched import BatchedEngine
@@ -102,6 +103,10 @@ class Federation:
         Uploads that do not count are in `Uplink.left_out`. When none is left the round is skipped: the shared model
         stays as it is.
         """
+        with fixed_order(self.device):
+            return self._round(number)
+
+    def _round(self, number: int) -> Uplink:
         begin = time.perf_counter()
         called = self._cohort(number)
         broadcast = self.server.broadcast()
@@ -177,11 +182,13 @@ class Federation:
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
         """Scores of all items for some clients of this process, `[len(users), n_items]`, with the present state."""
-        return self.engine.score(self.server.broadcast(), users)
+        with fixed_order(self.device):
+            return self.engine.score(self.server.broadcast(), users)
 
     def router_weights(self) -> npt.NDArray[np.float64] | None:
         """w_u of every user `[n_users, G]` with the present state; None without a router (Figure 2)."""
-        local = self.engine.router_weights(self.server.broadcast())
+        with fixed_order(self.device):
+            local = self.engine.router_weights(self.server.broadcast())
         if local is None:
             return None
         out = np.zeros((self.data.interactions.n_users, local.shape[1]))

@@ -48,9 +48,9 @@ def sampled(
         q: `[B, w]`. bias: `[B]`. table: `[n_items, w]`. items, labels: `[K]`. share: `[B]`, 1 / n. alpha: `[B]`.
     """
     zero, one, width = q.dtype.type(0), q.dtype.type(1), q.shape[1]
-    score = np.empty(CHUNK, q.dtype)
+    score, label = np.empty(CHUNK, q.dtype), np.empty(CHUNK, q.dtype)
     for c in range(len(indptr) - 1):
-        slope, loss = zero, zero
+        slope, loss, intercept, weight = zero, zero, bias[c], share[c]
         grad_q[c] = zero
         for begin in range(indptr[c], indptr[c + 1], CHUNK):
             n = min(CHUNK, indptr[c + 1] - begin)
@@ -58,14 +58,14 @@ def sampled(
                 i, total = items[begin + j], zero
                 for k in range(width):
                     total += q[c, k] * table[i, k]
-                score[j] = total
+                score[j], label[j] = total, labels[begin + j]
             product = one
             for j in range(n):
-                s, y = score[j] + bias[c], labels[begin + j]
+                s, y = score[j] + intercept, label[j]
                 probability, whole = logistic(s, one)
                 loss += max(s, zero) - y * s
                 product *= whole
-                score[j] = (probability - y) * share[c]
+                score[j] = (probability - y) * weight
                 slope += score[j]
             loss += math.log(product)
             j = 0
@@ -84,7 +84,7 @@ def sampled(
                 i, r0 = items[begin + j], alpha[c] * score[j]
                 for k in range(width):
                     sums[i, k] += r0 * q[c, k]
-        losses[c], grad_bias[c] = loss * share[c], slope
+        losses[c], grad_bias[c] = loss * weight, slope
 
 
 @fast

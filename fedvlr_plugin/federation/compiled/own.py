@@ -52,10 +52,12 @@ class Step(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Scratch: places and residuals of a chunk's items `[CHUNK]`, gradients of their rows `[CHUNK, d]`, and two `[d]`."""
+    """Scratch: of a chunk's items places, residuals and cells `[CHUNK]`, gradients of their rows `[CHUNK, d]`; two `[d]`."""
 
     at: Signed
     residual: Floats
+    drawn: Floats
+    positive: Floats
     grad: Floats
     item: Floats
     up: Floats
@@ -85,7 +87,7 @@ def client_step(
     """
     q, theta, grad_q, grad_theta = mine.q, mine.theta, mine.grad_q, mine.grad_theta
     table, sums, values, first, second = shared.table, shared.sums, rows.values, rows.first, rows.second
-    at, r, grad = room.at, room.residual, room.grad
+    at, r, drawn, positive, grad = room.at, room.residual, room.drawn, room.positive, room.grad
     kind, width, d = q.dtype.type, len(q), len(theta)
     zero, one = kind(0), kind(1)
     b1, to1, b2, to2, eps = kind(BETA1), kind(1.0 - BETA1), kind(BETA2), kind(1.0 - BETA2), kind(EPS)
@@ -102,9 +104,9 @@ def client_step(
                 s += q[k] * table[i, k]
             for k in range(d):
                 s += theta[k] * values[row, k]
-            at[j], r[j] = row, s
+            at[j], r[j], drawn[j], positive[j] = row, s, cells.drawn[begin + j], cells.positive[begin + j]
         for j in range(m):
-            s, w, y = r[j], cells.drawn[begin + j] * share, cells.positive[begin + j] * share
+            s, w, y = r[j], drawn[j] * share, positive[j] * share
             probability, whole = logistic(s, one)
             loss += w * (max(s, zero) + math.log(whole)) - y * s
             r[j] = w * probability - y

@@ -79,7 +79,8 @@ def train(
     row_of, number = np.empty(len(table), np.int64), np.full(len(table), -1, np.int64)
     rows = Rows(row_of, store.values, store.first, store.second)
     room = Room(
-        np.empty(CHUNK, np.int64), np.empty(CHUNK, table.dtype), np.empty((CHUNK, d), table.dtype),
+        np.empty(CHUNK, np.int64), np.empty(CHUNK, table.dtype), np.empty(CHUNK, table.dtype),
+        np.empty(CHUNK, table.dtype), np.empty((CHUNK, d), table.dtype),
         np.empty(d, table.dtype), np.empty(d, table.dtype),
     )  # fmt: skip
     q, theta, weights = np.empty(width, table.dtype), np.empty(d, table.dtype), np.ones(n_views, table.dtype)
