@@ -33,7 +33,7 @@ def budget_grid(tuned: Sequence[Tuned]) -> Grid:
 
 def stored_budget(store: ResultsStore, profile: str, protocol: str, datasets: Sequence[str] | None = None) -> Grid:
     """The budget of the searches that the stored table of a profile and protocol shows."""
-    tuned = best_searches(all_tuned(store.root, profile, protocol))
+    tuned = best_searches(store, all_tuned(store.root, profile, protocol))
     return budget_grid([each for each in tuned if datasets is None or each.base.dataset in datasets])
 
 

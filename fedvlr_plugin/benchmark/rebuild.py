@@ -31,7 +31,7 @@ def stored_specs(
     """
     everything = store.records()
     records = [r for r in everything if r.protocol == protocol and r.profile in (profile, None)]
-    tuned = best_searches(all_tuned(store.root, profile, protocol))
+    tuned = best_searches(store, all_tuned(store.root, profile, protocol))
     datasets = sorted({r.dataset for r in records} | {t.base.dataset for t in tuned})
     floors = [row for row in FLOORS if any(r.row == row for r in everything)]
     if tuned:
@@ -51,22 +51,23 @@ def stored_table(
     return build_table(store, specs, None, profile, rows, sorted({spec.dataset for spec in specs}))
 
 
-def best_searches(tuned: Sequence[Tuned]) -> list[Tuned]:
+def best_searches(store: ResultsStore, tuned: Sequence[Tuned]) -> list[Tuned]:
     """One selection for each cell (row, data set, conditions), in the order of first appearance.
 
     Of several searches the one whose chosen point has the best validation NDCG@50, as of several trials of one search;
-    of equals the larger.
+    of equals the larger. One whose final runs are not all stored yet does not take the place of one that is finished.
     """
+
+    def merit(each: Tuned) -> tuple[bool, float, int, int]:
+        finished = all(store.has(spec, each.data_fingerprint) for spec in each.specs())
+        return finished, each.value, each.tried + each.failed + each.pruned, each.base.training.rounds
+
     best: dict[tuple[str, str, str], Tuned] = {}
     for each in tuned:
         cell = (each.base.dataset, each.base.row, each.base.conditions.model_dump_json())
-        if cell not in best or _merit(each) > _merit(best[cell]):
+        if cell not in best or merit(each) > merit(best[cell]):
             best[cell] = each
     return list(best.values())
-
-
-def _merit(tuned: Tuned) -> tuple[float, int, int]:
-    return tuned.value, tuned.tried + tuned.failed + tuned.pruned, tuned.base.training.rounds
 
 
 def in_order(rows: set[str]) -> list[str]:

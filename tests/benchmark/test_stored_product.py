@@ -118,15 +118,24 @@ def test_router_weights_are_made_for_a_searched_row_that_was_stored_without(call
 
 def test_the_best_search_of_a_cell_counts_by_validation(call) -> None:
     assert call(*SEARCH, "4") == OK and call(*SEARCH, "3") == OK
-    tuned = all_tuned(call.root, "quick", "corrected")
+    store, tuned = ResultsStore(call.root), all_tuned(call.root, "quick", "corrected")
     assert sorted(t.tried for t in tuned) == [3, 4]
     small, large = sorted(tuned, key=lambda t: t.tried)
     for better in (small, large):
         pair = [t.model_copy(update={"value": 9.0 if t is better else 8.0}) for t in tuned]
         for order in (pair, pair[::-1]):
-            assert [t.tried for t in best_searches(order)] == [better.tried]
+            assert [t.tried for t in best_searches(store, order)] == [better.tried]
     equal = [t.model_copy(update={"value": 8.0}) for t in tuned]
-    assert [t.tried for t in best_searches(equal)] == [t.tried for t in best_searches(equal[::-1])] == [4]
-    cell = stored_table(ResultsStore(call.root), "quick", "corrected").cells["FedAvg+ours", "tiny"]
-    chosen = best_searches(tuned)[0]
+    assert [t.tried for t in best_searches(store, equal)] == [t.tried for t in best_searches(store, equal[::-1])] == [4]
+    cell = stored_table(store, "quick", "corrected").cells["FedAvg+ours", "tiny"]
+    chosen = best_searches(store, tuned)[0]
     assert [r.spec_hash for r in cell.records] == [spec.spec_hash for spec in chosen.specs()]
+
+
+def test_a_search_whose_final_runs_are_not_done_hides_no_finished_one(call) -> None:
+    assert call(*SEARCH, "4") == OK and call(*SEARCH, "3") == OK
+    store = ResultsStore(call.root)
+    small, large = sorted(all_tuned(call.root, "quick", "corrected"), key=lambda t: t.tried)
+    begun = large.model_copy(update={"value": small.value + 1, "seeds": large.seeds + 1})
+    assert best_searches(store, [small, begun]) == best_searches(store, [begun, small]) == [small]
+    assert best_searches(store, [begun]) == [begun]
