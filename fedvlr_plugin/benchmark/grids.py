@@ -20,7 +20,7 @@ LATEX_LETTERS = {
     "±": r"$\pm$", "Δ": r"$\Delta$", "†": r"\dag{}", "▼": r"$\blacktriangledown$", "▽": r"$\triangledown$", "–": "--",
     "≠": r"$\neq$", "ε": r"$\varepsilon$", "δ": r"$\delta$", "∞": r"$\infty$",
 }  # fmt: skip
-NUMBER = re.compile(r"[-+]?\d|[–∞]|$")
+NUMBER = re.compile(r"[-+]?\d|[–∞≠]|$")
 
 
 @dataclass(frozen=True)

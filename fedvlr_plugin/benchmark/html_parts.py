@@ -13,6 +13,8 @@ from html import escape
 from fedvlr_plugin.benchmark.grids import Grid, is_number, shown
 from fedvlr_plugin.benchmark.layouts import Block
 
+LONG = 30  # letters from which a column of text is given room
+
 
 @dataclass(frozen=True)
 class HtmlCell:
@@ -53,10 +55,12 @@ def sortable_table(
         lines: the cells. ends: lines with a rule below, while the table is in its first order.
         name: of the table's place on the page, if it has one.
     """
-    text = [not all(is_number(line[column].text) for line in lines) for column in range(len(headings))]
+    columns = range(len(headings))
+    text = [not all(is_number(line[column].text) for line in lines) for column in columns]
+    long = [text[column] and max((len(line[column].text) for line in lines), default=0) > LONG for column in columns]
     body = "".join(
         ("<tr class='end'>" if number in ends else "<tr>")
-        + "".join(_cell(cell, text[column]) for column, cell in enumerate(line))
+        + "".join(_cell(cell, text[column], long[column]) for column, cell in enumerate(line))
         + "</tr>\n"
         for number, line in enumerate(lines)
     )
@@ -85,8 +89,8 @@ def _head(headings: Sequence[tuple[str, str]], text: Sequence[bool]) -> str:
     return f"<tr>{above}</tr><tr>{below}</tr>"
 
 
-def _cell(cell: HtmlCell, text: bool) -> str:
-    kinds = ["text"] * text + ["best"] * cell.best
+def _cell(cell: HtmlCell, text: bool, long: bool) -> str:
+    kinds = ["text"] * text + ["long"] * long + ["best"] * cell.best
     shape = f" class='{' '.join(kinds)}'" if kinds else ""
     hover = f' title="{escape(cell.hover)}"' if cell.hover else ""
     content = escape(cell.text)

@@ -11,6 +11,8 @@ import pytest
 pytest.importorskip("matplotlib", reason="the report needs the extra [report]")
 
 from fedvlr_plugin.benchmark.claims import Finding
+from fedvlr_plugin.benchmark.grids import Grid
+from fedvlr_plugin.benchmark.html_parts import grid_table
 from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.rebuild import stored_table
 from fedvlr_plugin.benchmark.report import _weight, build_report
@@ -100,3 +102,8 @@ def test_searched_results_come_first_and_the_corrected_protocol_before_the_other
     assert sorted(found, key=_weight) == [
         ("paper", "corrected"), ("paper", "as_released"), ("quick", "corrected"), ("own", "corrected"),
     ]  # fmt: skip
+
+
+def test_columns_of_long_text_are_given_room_and_what_cannot_be_compared_stands_with_the_numbers() -> None:
+    page = grid_table(Grid(("row", "Δ", "why"), (("a", "≠", "short"), ("b", "+1.0", "x" * 31))))
+    assert page.count("<td class='text long'>") == 2 and "<td>≠</td><td class='text long'>short</td>" in page
