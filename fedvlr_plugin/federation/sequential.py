@@ -1,9 +1,7 @@
 """The sequential engine: one client at a time, plain autograd, torch's own optimisers. Slow and obviously right.
 
-Every client holds leaf tensors of its own and a leaf copy of the broadcast; the loss is written as in the paper,
-and `torch.autograd.grad` gives what is updated at home and what is uploaded. The batched engine is held against
-this one (float64, 1e-9). Private item rows follow SparseAdam: rows that a batch does not touch are frozen.
-Imports the federation's parts, not `batched`.
+Every client holds leaf tensors of its own and a leaf copy of the broadcast; `plain_training` takes its steps. The batched
+engine is held against this one (float64, 1e-9). Imports the federation's parts, not `batched`.
 """
 
 from __future__ import annotations
@@ -12,30 +10,17 @@ import copy
 import math
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as nnf
 
 from fedvlr_plugin.federation.contract import Uplink
-from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
 from fedvlr_plugin.federation.plain_client import Client, PlainView, client_state, load_client
-from fedvlr_plugin.federation.samples import Step
+from fedvlr_plugin.federation.plain_training import PlainTraining, Trained
 from fedvlr_plugin.federation.setup import LocalProblem
-from fedvlr_plugin.federation.sinks import touched_keys
 from fedvlr_plugin.federation.uploads import ClientUploads, Collect, UploadShape
 from fedvlr_plugin.rng import Stream, generator
-
-
-class Trained(NamedTuple):
-    """A client's round: its accumulated upload, the loss of each step, samples seen, and items touched."""
-
-    upload: dict[str, torch.Tensor]
-    losses: list[float]
-    samples: int
-    touched: torch.Tensor
 
 
 class SequentialEngine:
@@ -43,6 +28,7 @@ class SequentialEngine:
 
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
+        self.training = PlainTraining(problem)
         self.clients: dict[int, Client] = {}
 
     def local_round(
@@ -60,7 +46,7 @@ class SequentialEngine:
         for user, alpha in zip(cohort.tolist(), weights, strict=True):
             client = self._start(user)
             before = copy.deepcopy(client)
-            trained = self._train(client, user, broadcast, round)
+            trained = self.training.train(client, user, broadcast, round)
             samples += trained.samples
             if not trained.losses:
                 continue
@@ -91,84 +77,6 @@ class SequentialEngine:
         clients = torch.tensor([user], device=rows.device)
         sizes = self.problem.histories.weights[clients]
         return ClientUploads(shape, clients, sizes, trained.touched, rows[trained.touched], layers[None])
-
-    def _train(self, client: Client, user: int, broadcast: dict[str, torch.Tensor], round: int) -> Trained:
-        """All local epochs of one client."""
-        problem = self.problem
-        received = {name: value.clone().requires_grad_() for name, value in broadcast.items()}
-        upload = {name: torch.zeros_like(value) for name, value in broadcast.items()}
-        losses: list[float] = []
-        samples = 0
-        slot = problem.histories.slot_of[user : user + 1]
-        if int(problem.sampler.samples_per_epoch()[slot]) == 0:
-            return Trained(upload, losses, samples, slot[:0])
-        block = problem.sampler.block(slot)
-        steps = []
-        for epoch in range(problem.spec.training.local_epochs):
-            for step in block.epoch(round, epoch):
-                loss = self._loss(client, received, block.history_items, step, round)
-                private = client.dense() + ([] if client.own is None else [client.own])
-                leaves = [*private, *received.values()]
-                grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
-                for parameter, grad in zip(private, grads, strict=False):
-                    parameter.grad = grad
-                for name, grad in zip(received, grads[len(private) :], strict=True):
-                    upload[name] += grad
-                for optimizer in client.optimizers:
-                    optimizer.step()
-                if client.own is not None:
-                    self._step_own(client, torch.unique(step.items))
-                losses.append(float(loss.detach()))
-                samples += len(step.items)
-                steps.append(step)
-        touched = touched_keys(block, steps, problem.histories.n_items, client.router is not None)
-        return Trained(upload, losses, samples, touched)
-
-    def _loss(
-        self, client: Client, broadcast: dict[str, torch.Tensor], history: torch.Tensor, step: Step, round: int
-    ) -> torch.Tensor:
-        """Batch-mean loss of one client: cross-entropy plus the backbone's penalty, or BPR over pairs."""
-        backbone = self.problem.backbone
-        weights = self._mixture(client, broadcast, history)
-        scores = backbone.logits(PlainView(client, broadcast, step.items, weights))[0]
-        if step.positives is not None:
-            better = backbone.logits(PlainView(client, broadcast, step.positives, weights))[0]
-            return -nnf.logsigmoid(better - scores).mean()
-        if step.labels is None:
-            raise RuntimeError("a step has labels or pairs")
-        loss = nnf.binary_cross_entropy_with_logits(scores, step.labels)
-        if not backbone.has_penalty:
-            return loss
-        penalty = backbone.penalty(PlainView(client, broadcast, torch.unique(step.items), weights), round)
-        return loss if penalty is None else loss + penalty[0]
-
-    def _mixture(
-        self, client: Client, broadcast: dict[str, torch.Tensor], history: torch.Tensor
-    ) -> torch.Tensor | None:
-        """w_u `[G]` from the pooled history, None without a router."""
-        if client.router is None or self.problem.router is None:
-            return None
-        views = broadcast["views"]
-        pooled = views[:, history].mean(1) if len(history) else torch.zeros_like(views[:, 0])
-        return self.problem.router.forward(client.router[None], pooled.reshape(1, -1)).weights[0]
-
-    def _step_own(self, client: Client, touched: torch.Tensor) -> None:
-        """SparseAdam (or SGD) on the touched private item rows."""
-        own, lr = client.own, self.problem.spec.training.client_lr
-        if own is None or own.grad is None:
-            return
-        client.own_steps += 1
-        grad = own.grad[touched]
-        with torch.no_grad():
-            if client.own_moments is None:
-                own[touched] -= lr * grad
-                return
-            first, second = client.own_moments
-            first[touched] = BETA1 * first[touched] + (1 - BETA1) * grad
-            second[touched] = BETA2 * second[touched] + (1 - BETA2) * grad**2
-            mean = first[touched] / (1 - BETA1**client.own_steps)
-            spread = second[touched] / (1 - BETA2**client.own_steps)
-            own[touched] -= lr * mean / (spread.sqrt() + EPS)
 
     def _start(self, user: int) -> Client:
         """The client as it enters a round; what the backbone (or `as_released`) forgets is forgotten here."""
@@ -230,7 +138,7 @@ class SequentialEngine:
         rows = []
         for user in users.tolist():
             client = self._for_evaluation(user)
-            weights = self._mixture(client, broadcast, self._history(user))
+            weights = self.training.mixture(client, broadcast, self._history(user))
             rows.append(self.problem.backbone.logits(PlainView(client, broadcast, items, weights))[0])
         return torch.stack(rows)
 
@@ -240,7 +148,7 @@ class SequentialEngine:
             return None
         rows = []
         for user in self.problem.clients().tolist():
-            weights = self._mixture(self._for_evaluation(user), broadcast, self._history(user))
+            weights = self.training.mixture(self._for_evaluation(user), broadcast, self._history(user))
             if weights is not None:
                 rows.append(weights.double().cpu().numpy())
         stacked: npt.NDArray[np.float64] = np.stack(rows)

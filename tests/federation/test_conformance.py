@@ -94,7 +94,7 @@ def test_the_pull_back_equals_autograd_through_the_whole_model(make_spec, backbo
         for epoch in range(2):
             for step in block.epoch(1, epoch):
                 private = client.dense() + ([] if client.own is None else [client.own])
-                loss = engine._loss(client, whole.server.model(), block.history_items, step, 1)
+                loss = engine.training.loss(client, whole.server.model(), block.history_items, step, 1)
                 grads = torch.autograd.grad(loss, [*private, *parameters], allow_unused=True, materialize_grads=True)
                 for leaf, grad in zip(private, grads, strict=False):
                     leaf.grad = grad
@@ -103,7 +103,7 @@ def test_the_pull_back_equals_autograd_through_the_whole_model(make_spec, backbo
                 for optimizer in client.optimizers:
                     optimizer.step()
                 if client.own is not None:
-                    engine._step_own(client, torch.unique(step.items))
+                    engine.training.step_own(client, torch.unique(step.items))
     for g, e in zip(got, expected, strict=True):
         assert torch.allclose(g, e, atol=1e-11, rtol=0)
 
