@@ -37,7 +37,6 @@ def test_it_is_asked_for_and_put_back(before):
 
 
 def test_what_the_user_set_for_cublas_stays(monkeypatch):
-
     with fixed_order(torch.device("cuda")):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")

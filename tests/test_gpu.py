@@ -3,8 +3,6 @@
 float64 to 1e-9 for all that is federated; the same run twice on the GPU to the last bit, resuming included.
 """
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -14,6 +12,7 @@ from toy import make_toy
 from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import run
+from fedvlr_plugin.centralized.names import find_model
 from fedvlr_plugin.centralized.runner import Trainable
 from fedvlr_plugin.conditions import Attack, Conditions, Faults, Privacy, Robust, Secure
 from fedvlr_plugin.config import ExecutionConfig, Protocol, RunSpec
@@ -139,12 +138,10 @@ def test_a_centralized_model_scores_alike_and_learns(row):
     assert len(done.curve) == 3 and done.curve[-1].train_loss < done.curve[0].train_loss
     if DEVICE == "cuda":
         assert done.resources.peak_device_bytes > 0
-    from fedvlr_plugin.centralized.names import find_model
-
     torch.manual_seed(0)
     there = Trainable(find_model(row), data, Protocol(), {}, DEVICE)
     here = Trainable(find_model(row), data, Protocol(), {}, "cpu")
-    here.model.load_state_dict(copy.deepcopy(there.model.state_dict()))
+    here.model.load_state_dict(there.model.state_dict())
     here.model.eval(), there.model.eval()
     users = torch.arange(60)
     assert torch.allclose(here.scorer()(users), there.scorer()(users).cpu(), atol=1e-4)

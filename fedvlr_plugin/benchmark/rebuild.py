@@ -62,12 +62,11 @@ def best_searches(store: ResultsStore, tuned: Sequence[Tuned]) -> list[Tuned]:
         finished = all(store.has(spec, each.data_fingerprint) for spec in each.specs())
         return finished, each.value, each.tried + each.failed + each.pruned, each.base.training.rounds
 
-    best: dict[tuple[str, str, str], Tuned] = {}
+    cells: dict[tuple[str, str, str], list[Tuned]] = {}
     for each in tuned:
         cell = (each.base.dataset, each.base.row, each.base.conditions.model_dump_json())
-        if cell not in best or merit(each) > merit(best[cell]):
-            best[cell] = each
-    return list(best.values())
+        cells.setdefault(cell, []).append(each)
+    return [max(searches, key=merit) for searches in cells.values()]
 
 
 def in_order(rows: set[str]) -> list[str]:
