@@ -21,7 +21,6 @@ from types import SimpleNamespace
 
 from tabulate import tabulate
 
-from fedvlr_plugin.benchmark.paper import published
 from fedvlr_plugin.benchmark.rows import federated_rows, parse_row
 from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.benchmark.table3 import held
@@ -31,6 +30,7 @@ from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.integrations.fedml.host import need_fedml
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data
 from fedvlr_plugin.integrations.fedml.traffic import on_the_wire, tensor_bytes
+from fedvlr_plugin.paper.tables import published
 
 USERS, ITEMS, INTERACTIONS = SIZES["ku"]
 SIZES_HEAD = ["row", "table 3 down", "tensors", "pickled", "table 3 up", "tensors", "pickled", "touched", "largest"]

@@ -24,9 +24,9 @@ from fedvlr_plugin.benchmark import datasets
 from fedvlr_plugin.benchmark.grids import print_grid, write_grid
 from fedvlr_plugin.benchmark.profiles import PROFILES, get_profile, spec_for
 from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.run import check_device, check_spec
-from fedvlr_plugin.conditions import Attack
-from fedvlr_plugin.config import ExecutionConfig, build_config
+from fedvlr_plugin.benchmark.run import check_spec
+from fedvlr_plugin.config import Attack, ExecutionConfig, build_config
+from fedvlr_plugin.devices import check_device
 from fedvlr_plugin.errors import ConfigError, FedVLRError
 
 KINDS = ("sign_flip", "scaling", "promotion")

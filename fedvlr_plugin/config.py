@@ -2,23 +2,166 @@
 
 A `RunSpec` is frozen and hashable by content (`spec_hash`); unknown keys are refused with the nearest
 name. Execution settings (`ExecutionConfig`) say how a run is carried out and do not change what it
-computes beyond floating-point rounding, so they are not part of the hash. Imports `frozen` and `conditions`.
+computes beyond floating-point rounding, so they are not part of the hash.
+
+Conditions beside the plain protocol (privacy, secure and robust aggregation, attacks, faults) are off unless given. Each
+that is given is part of a run's identity.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fedvlr_plugin.conditions import Conditions
-from fedvlr_plugin.frozen import Frozen, build_config
+from fedvlr_plugin.errors import ConfigError, did_you_mean
 
-__all__ = ["PROTOCOLS", "ExecutionConfig", "ModelConfig", "Protocol", "RunSpec", "TrainingConfig", "build_config"]
+__all__ = [
+    "PROTOCOLS",
+    "Attack",
+    "Conditions",
+    "ExecutionConfig",
+    "Faults",
+    "Frozen",
+    "ModelConfig",
+    "Privacy",
+    "Protocol",
+    "Robust",
+    "RunSpec",
+    "Secure",
+    "TrainingConfig",
+    "build_config",
+]
 
 ParamValue = str | int | float | bool | None | tuple[float, ...]
+
+
+class Frozen(BaseModel):
+    """Base of all settings: frozen, validated, unknown keys refused with the nearest name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, values: object) -> object:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    known = list(cls.model_fields)
+                    raise ValueError(f"unknown key '{key}'.{did_you_mean(str(key), known)} Known: {', '.join(known)}")
+        return values
+
+
+FrozenT = TypeVar("FrozenT", bound=BaseModel)
+
+
+def build_config(model: type[FrozenT], values: dict[str, object]) -> FrozenT:
+    """Validates `values` into `model`; raises `ConfigError` with one line per complaint."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_one_line(model, error)) from None
+
+
+def _one_line(model: type[BaseModel], error: ValidationError) -> str:
+    parts = []
+    for issue in error.errors():
+        where = ".".join(str(p) for p in issue["loc"])
+        message = issue["msg"].removeprefix("Value error, ")
+        got = "" if issue["type"] in {"missing", "value_error"} else f" (got {issue['input']!r})"
+        parts.append(f"{where}: {message}{got}" if where else message)
+    return f"{model.__name__}: " + "; ".join(parts)
+
+
+class Privacy(Frozen):
+    """Noise on what the server sums.
+
+    `gaussian`: user-level differential privacy. Each client's whole upload is clipped to `clip` (L2), and noise of
+    standard deviation `noise_multiplier * clip` goes on the sum, on every entry. Give `epsilon` instead and the
+    multiplier is calibrated to the run's rounds and participation.
+    `paper_noise`: Gaussian noise of standard deviation `noise_scale` on each client's gradients, no clipping, as in
+    Table 4 of the paper. It promises nothing (epsilon is infinite).
+    """
+
+    mechanism: Literal["gaussian", "paper_noise"] = "gaussian"
+    clip: float = Field(1.0, gt=0.0, description="C, bound of a client's upload")
+    noise_multiplier: float | None = Field(None, ge=0.0, description="z")
+    epsilon: float | None = Field(None, gt=0.0)
+    delta: float | None = Field(None, gt=0.0, lt=1.0, description="None = below 1 / users")
+    adaptive_quantile: float | None = Field(None, gt=0.0, lt=1.0, description="quantile that C follows; None = fixed C")
+    noise_scale: float | None = Field(None, gt=0.0, description="of paper_noise")
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Privacy:
+        if self.mechanism == "paper_noise":
+            if self.noise_scale is None or self.epsilon is not None or self.noise_multiplier is not None:
+                raise ValueError("paper_noise takes noise_scale, and neither epsilon nor noise_multiplier")
+        elif (self.epsilon is None) == (self.noise_multiplier is None) or self.noise_scale is not None:
+            raise ValueError("gaussian takes exactly one of epsilon and noise_multiplier, and no noise_scale")
+        return self
+
+
+class Secure(Frozen):
+    """Secure aggregation, simulated: the server learns the sum of quantised uploads and nothing of one client."""
+
+    bound: float = Field(1.0, gt=0.0, description="largest size of an entry; larger ones are clamped and counted")
+    threshold: float = Field(2 / 3, gt=0.5, le=1.0, description="share of the cohort that must answer in the end")
+    lost_before: float = Field(0.0, ge=0.0, lt=1.0, description="clients lost before they send a masked upload")
+    lost_after: float = Field(0.0, ge=0.0, lt=1.0, description="clients lost after they have sent it")
+
+
+class Robust(Frozen):
+    """How uploads are combined instead of a weighted sum, against clients that lie."""
+
+    rule: Literal["norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median"]
+    clip: float | None = Field(None, gt=0.0, description="of norm_clip; None = the cohort's median norm")
+    trim: float = Field(0.1, ge=0.0, lt=0.5, description="share cut off at each end by trimmed_mean")
+    malicious: float = Field(0.2, ge=0.0, lt=0.5, description="share of liars that krum expects")
+
+
+class Attack(Frozen):
+    """Clients that lie: a fixed, drawn share of them changes what it uploads."""
+
+    kind: Literal["sign_flip", "scaling", "promotion"]
+    share: float = Field(0.1, ge=0.0, le=1.0)
+    scale: float = Field(10.0, gt=0.0)
+    item: int | None = Field(None, ge=0, description="0-based item to promote; None = the least popular one")
+
+
+class Faults(Frozen):
+    """Clients that fail, drawn anew each round.
+
+    `dropout`: share that never starts. `stragglers`: share that trains at home but answers too late to be counted.
+    """
+
+    dropout: float = Field(0.0, ge=0.0, le=1.0)
+    stragglers: float = Field(0.0, ge=0.0, le=1.0)
+
+
+class Conditions(Frozen):
+    """All conditions; None = off."""
+
+    privacy: Privacy | None = None
+    secure: Secure | None = None
+    robust: Robust | None = None
+    attack: Attack | None = None
+    faults: Faults | None = None
+
+    @property
+    def per_client(self) -> bool:
+        """Whether the server's step needs the uploads client by client."""
+        return any(part is not None for part in (self.privacy, self.secure, self.robust, self.attack))
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Conditions:
+        if self.robust is not None and (self.secure is not None or self.privacy is not None):
+            raise ValueError(
+                "robust rules look at single uploads, which secure aggregation hides and privacy bounds already; "
+                "use one of robust, or secure and privacy"
+            )
+        return self
 
 
 class Protocol(Frozen):

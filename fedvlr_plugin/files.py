@@ -1,13 +1,21 @@
-"""Files that are either whole or not there: temporary file, fsync, rename. For all rooms; imports `errors` only."""
+"""Files that are either whole or not there (temporary file, fsync, rename), and their hashes."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fedvlr_plugin.errors import FedVLRError, ResultsError
+from fedvlr_plugin.errors import DataError, FedVLRError, ResultsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 TEMPORARY = ".tmp-"
 ANOTHER = "The results folder must be a folder that you may write; choose another with --results DIR"
@@ -59,3 +67,50 @@ def check_writable(folder: Path) -> None:
             file.flush()
     except OSError as error:
         raise ResultsError(f"cannot write '{folder}': {error.strerror or error}. {ANOTHER}") from None
+
+
+def write_data_file(path: Path, content: bytes) -> None:
+    """Writes in one step; a reader never sees half of it. Raises `DataError` when the folder cannot be written."""
+    write_atomic(path, content, error_type=DataError, hint="Name a folder that you may write with --out DIR")
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """A manifest: indented, keys in the given order."""
+    write_data_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A manifest that `write_json` wrote; raises `DataError` when it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{path.name}' of '{path.parent.name}' cannot be read: {error}. Make it again") from None
+    if not isinstance(content, dict):
+        raise DataError(f"'{path.name}' of '{path.parent.name}' is no manifest. Make it again")
+    return content
+
+
+def write_matrix(path: Path, matrix: npt.NDArray[np.generic]) -> None:
+    """A `.npy`, written whole."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, matrix, allow_pickle=False)
+    write_data_file(path, buffer.getvalue())
+
+
+def write_lines(path: Path, lines: tuple[str, ...]) -> None:
+    """One line each; raises `DataError` when one of them holds a line break."""
+    for line in lines:
+        if "\n" in line or "\r" in line:
+            raise DataError(f"the token {line!r} holds a line break; tokens must be single lines")
+    write_data_file(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from fedvlr_plugin.determinism import fixed_order
+from fedvlr_plugin.devices import fixed_order
 
 
 def asked():

@@ -18,8 +18,20 @@ from toy import make_toy
 
 from fedvlr_plugin.benchmark.rows import known_rows
 from fedvlr_plugin.benchmark.run import check_spec, run
-from fedvlr_plugin.conditions import Attack, Conditions, Faults, Privacy, Robust, Secure
-from fedvlr_plugin.config import ExecutionConfig, ModelConfig, Protocol, RunSpec, TrainingConfig, build_config
+from fedvlr_plugin.config import (
+    Attack,
+    Conditions,
+    ExecutionConfig,
+    Faults,
+    ModelConfig,
+    Privacy,
+    Protocol,
+    Robust,
+    RunSpec,
+    Secure,
+    TrainingConfig,
+    build_config,
+)
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.simulation import Federation

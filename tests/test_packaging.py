@@ -104,8 +104,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_installed_wheel_finds_its_files(installed: Path, tmp_path: Path) -> None:
     code = (
         "import json, fedvlr_plugin\n"
-        "from fedvlr_plugin.integrations.recbole.configs import config_folder, config_names, config_path\n"
-        "from fedvlr_plugin.benchmark.paper import __file__ as paper\n"
+        "from fedvlr_plugin.config_files import config_folder, config_names, config_path\n"
+        "from fedvlr_plugin.paper.tables import __file__ as paper\n"
         "print(json.dumps([fedvlr_plugin.__file__, str(config_folder()), config_names(), paper,\n"
         "                  [config_path(n) for n in config_names()], str(config_folder('fedml_configs'))]))"
     )
@@ -115,7 +115,7 @@ def test_an_installed_wheel_finds_its_files(installed: Path, tmp_path: Path) -> 
     tree = ROOT / "recbole_configs"
     assert sorted(names) == sorted(str(p.relative_to(tree).with_suffix("")) for p in tree.rglob("*.yaml"))
     assert all(Path(path).is_file() for path in paths)
-    assert len(list((Path(paper).parent / "published").glob("*.csv"))) == 4
+    assert len(list(Path(paper).parent.glob("*.csv"))) == 4
 
 
 def test_every_shipped_setting_carries_its_type_and_meaning() -> None:

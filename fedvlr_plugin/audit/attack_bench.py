@@ -17,8 +17,7 @@ import torch
 from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import build_federation
-from fedvlr_plugin.conditions import Attack, Conditions, Robust
-from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.config import Attack, Conditions, ExecutionConfig, Robust, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.federation.simulation import Federation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedvlr_plugin.audit.findings import Audit, Estimate, SightLine
 from fedvlr_plugin.benchmark.grids import Grid, Value
-from fedvlr_plugin.benchmark.paper import display_name
+from fedvlr_plugin.paper.tables import display_name
 
 SIGHTS = (
     ("history AUC", "auc"),

@@ -30,8 +30,7 @@ from fedvlr_plugin.audit.watch import Watch
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.benchmark.table4 import Level
-from fedvlr_plugin.conditions import Conditions, Privacy
-from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.config import Conditions, ExecutionConfig, Privacy, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import make_rule

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedvlr_plugin.conditions import Secure
+from fedvlr_plugin.config import Secure
 from fedvlr_plugin.federation.aggregation import Cohort
 from fedvlr_plugin.federation.uploads import ClientUploads
 from fedvlr_plugin.rng import Stream, generator

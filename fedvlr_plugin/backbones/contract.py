@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
+from fedvlr_plugin.config import Frozen
 from fedvlr_plugin.fusion.views import Fusion
 from fedvlr_plugin.registry import Registry
 
@@ -58,10 +58,8 @@ class ClientView(Protocol):
         """Mean over the real (unpadded) items and the last axis, `[B, S, k] -> [B]`."""
 
 
-class BackboneParams(BaseModel):
+class BackboneParams(Frozen):
     """Base of a backbone's own hyper-parameters: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Slopes(NamedTuple):

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.rebuild import best_searches, in_order
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.selection import Tuned, all_tuned
 from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.paper.tables import display_name
 
 Treatment = tuple[str, str, int, int, str, str, str]
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.paper import Metric
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.table import Cell, Figure, Table, kind_of
 from fedvlr_plugin.benchmark.table3 import held_by
+from fedvlr_plugin.paper.tables import Metric
 
 METRIC: Metric = "ndcg@50"
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fedvlr_plugin.benchmark.cost_accuracy import Level, Point
-from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import apart, empty_picture, name_levels
+from fedvlr_plugin.paper.tables import display_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.conditions import Faults
-from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.config import Faults, RunSpec
 
 
 def with_faults(spec: RunSpec, dropout: float, stragglers: float) -> RunSpec:

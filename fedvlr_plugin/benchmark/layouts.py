@@ -15,8 +15,8 @@ from rich.table import Table as RichTable
 from tabulate import tabulate
 
 from fedvlr_plugin.benchmark.noise_labels import epsilon_label
-from fedvlr_plugin.benchmark.paper import DATASETS, METRICS, Metric, display_name, paper_failed, paper_value
 from fedvlr_plugin.benchmark.table import Figure, Table, caption, kind_of
+from fedvlr_plugin.paper.tables import DATASETS, METRICS, Metric, display_name, paper_failed, paper_value
 from fedvlr_plugin.privacy.promise import spell_epsilon
 
 HEADINGS: dict[Metric, str] = {"hr@50": "HR@50", "ndcg@50": "NDCG@50"}

@@ -14,13 +14,13 @@ import numpy as np
 from scipy import stats
 
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.paper import METRICS
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
 from fedvlr_plugin.benchmark.statistics import per_user
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.paired import ALPHA, compare, holm
+from fedvlr_plugin.paper.tables import METRICS
 
 
 def critical_difference(rows: int, datasets: int, alpha: float = ALPHA) -> float:

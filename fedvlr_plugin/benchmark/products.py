@@ -24,7 +24,6 @@ from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
 from fedvlr_plugin.benchmark.options import Options
-from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
@@ -37,6 +36,7 @@ from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
 from fedvlr_plugin.files import write_atomic
+from fedvlr_plugin.paper.tables import display_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

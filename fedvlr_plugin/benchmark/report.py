@@ -19,7 +19,6 @@ from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.html_parts import details, grid_table, paragraphs, slug
 from fedvlr_plugin.benchmark.overall import rank_grid
-from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import inline_svg, learning_curves
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
 from fedvlr_plugin.benchmark.record import RunRecord
@@ -31,6 +30,7 @@ from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell, Table, caption
 from fedvlr_plugin.benchmark.table4_section import noise_section
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.paper.tables import display_name
 
 
 def build_report(store: ResultsStore) -> str:

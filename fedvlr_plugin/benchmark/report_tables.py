@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from fedvlr_plugin.benchmark.html_parts import HtmlCell, block_table, details, paragraphs, slug, sortable_table
 from fedvlr_plugin.benchmark.layouts import Block, blocks, group_ends, verdicts, warm_and_cold
-from fedvlr_plugin.benchmark.paper import METRICS, Metric, display_name
 from fedvlr_plugin.benchmark.table import Table, kind_of
+from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 
 
 def result_tables(table: Table, prefix: str) -> str:

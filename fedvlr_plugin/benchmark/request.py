@@ -13,16 +13,17 @@ from fedvlr_plugin.benchmark.campaign import Cell, cells_for
 from fedvlr_plugin.benchmark.fault_labels import with_faults
 from fedvlr_plugin.benchmark.names import check_rows
 from fedvlr_plugin.benchmark.options import Options
-from fedvlr_plugin.benchmark.paper import display_name, published
 from fedvlr_plugin.benchmark.products import get_product
 from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
 from fedvlr_plugin.benchmark.rows import FLOORS
-from fedvlr_plugin.benchmark.run import check_device, check_spec
+from fedvlr_plugin.benchmark.run import check_spec
 from fedvlr_plugin.benchmark.search_options import check_search, searches
 from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.devices import check_device
+from fedvlr_plugin.paper.tables import display_name, published
 
 
 @dataclass(frozen=True)

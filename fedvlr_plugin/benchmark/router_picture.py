@@ -10,9 +10,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedvlr_plugin.benchmark.paper import display_name
 from fedvlr_plugin.benchmark.plots import Bar, bars
 from fedvlr_plugin.benchmark.router_figure import RouterGroup, span
+from fedvlr_plugin.paper.tables import display_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -18,10 +18,10 @@ from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
 from fedvlr_plugin.benchmark.rows import Row, parse_row
-from fedvlr_plugin.conditions import Conditions
-from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.errors import ConfigError, DeviceError
+from fedvlr_plugin.devices import check_device
+from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
@@ -99,25 +99,6 @@ def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
     if backbone.own_rows != "none" and execution.engine == "batched":
         copies = 3 if spec.training.client_optimizer == "adam" else 1
         check_budget(execution.memory_budget, n_items, copies * fusion.dim, DTYPES[spec.dtype].itemsize)
-
-
-def check_device(name: str) -> None:
-    """Raises `DeviceError` when torch cannot use the device called `name`."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DeviceError(f"'{name}' is not a device; allowed: cpu, cuda, cuda:<index>") from None
-    if device.type == "cpu":
-        return
-    if device.type != "cuda":
-        raise DeviceError(f"device '{name}' is not supported; allowed: cpu, cuda, cuda:<index>")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count == 0:
-        raise DeviceError(f"device '{name}' is not there: torch sees no CUDA device; use --device cpu")
-    if device.index is not None and device.index >= count:
-        raise DeviceError(
-            f"device '{name}' is not there: torch sees {count} CUDA device(s), cuda:0 to cuda:{count - 1}"
-        )
 
 
 def _run_floor(row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData) -> RunResult:

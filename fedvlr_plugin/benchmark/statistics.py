@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedvlr_plugin.benchmark.paper import METRICS, Metric
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.data.interactions import IntArray
@@ -24,6 +23,7 @@ from fedvlr_plugin.evaluation.bootstrap import Interval, mean_interval
 from fedvlr_plugin.evaluation.metrics import hit_rate, ndcg
 from fedvlr_plugin.evaluation.paired import ALPHA, Comparison, compare, holm
 from fedvlr_plugin.evaluation.ranks import Ranks
+from fedvlr_plugin.paper.tables import METRICS, Metric
 
 FloatArray = npt.NDArray[np.float64]
 PER_USER: Mapping[Metric, Callable[[Ranks], FloatArray]] = {"hr@50": hit_rate, "ndcg@50": ndcg}

@@ -36,9 +36,9 @@ def main(argv: Sequence[str], prog: str = "run_table3.py") -> int:
     options = parser.parse_args(list(argv))
     from tabulate import tabulate
 
-    from fedvlr_plugin.benchmark.paper import DATASETS
     from fedvlr_plugin.benchmark.table3 import table3
     from fedvlr_plugin.files import write_atomic
+    from fedvlr_plugin.paper.tables import DATASETS
 
     try:
         chosen = [name.lower() for name in options.datasets or DATASETS]

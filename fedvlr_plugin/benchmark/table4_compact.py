@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedvlr_plugin.benchmark.grids import Grid, Value
-from fedvlr_plugin.benchmark.paper import METRICS, display_name
 from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table4 import Line, records_of
+from fedvlr_plugin.paper.tables import METRICS, display_name
 
 
 def compact_grid(lines: Sequence[Line]) -> Grid:

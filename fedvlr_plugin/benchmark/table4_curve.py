@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fedvlr_plugin.benchmark.layouts import HEADINGS
-from fedvlr_plugin.benchmark.paper import Metric
 from fedvlr_plugin.benchmark.plots import name_levels, new_picture
 from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table import Figure
 from fedvlr_plugin.benchmark.table4 import Line
 from fedvlr_plugin.benchmark.table4_grids import asked_for, is_accounted
+from fedvlr_plugin.paper.tables import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.benchmark.feature_labels import warned
 from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
-from fedvlr_plugin.benchmark.paper import METRICS, Metric, display_name
 from fedvlr_plugin.benchmark.products import Finished, Product, draw, records_of, stamped
 from fedvlr_plugin.benchmark.rows import FLOORS, parse_row
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Level, Line, levels, noisy_runs, table4_lines
@@ -27,6 +26,7 @@ from fedvlr_plugin.benchmark.verdict import ID_ONLY
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 from fedvlr_plugin.privacy.promise import promise
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from fedvlr_plugin.benchmark.rebuild import stored_specs
 from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table4 import Level, Line, at_level, table4_lines
-from fedvlr_plugin.conditions import Privacy
+from fedvlr_plugin.config import Privacy
 
 
 def stored_lines(store: ResultsStore, profile: str, protocol: str) -> list[Line]:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from fedvlr_plugin.benchmark.grids import Grid, is_number, shown
 from fedvlr_plugin.benchmark.layouts import Text, blocks, group_ends, warm_and_cold
-from fedvlr_plugin.benchmark.paper import METRICS
 from fedvlr_plugin.benchmark.plots import empty_picture
 from fedvlr_plugin.benchmark.table import Table, caption
+from fedvlr_plugin.paper.tables import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

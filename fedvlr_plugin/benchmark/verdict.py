@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fedvlr_plugin.benchmark.paper import Metric, display_name, paper_failed, paper_value, published
 from fedvlr_plugin.benchmark.record import DataPart
 from fedvlr_plugin.data.released import PAPERS_OWN
 from fedvlr_plugin.evaluation.bootstrap import Interval
+from fedvlr_plugin.paper.tables import Metric, display_name, paper_failed, paper_value, published
 
 Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]
 RELEASED_FEATURES = {

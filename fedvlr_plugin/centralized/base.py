@@ -16,9 +16,9 @@ import torch
 from pydantic import Field
 
 from fedvlr_plugin.compat import prepare_recbole
+from fedvlr_plugin.config import Frozen, build_config
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.errors import DataError
-from fedvlr_plugin.frozen import Frozen, build_config
 
 prepare_recbole()
 

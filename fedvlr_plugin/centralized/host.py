@@ -16,12 +16,12 @@ import yaml
 
 from fedvlr_plugin.centralized.base import CentralizedModel
 from fedvlr_plugin.centralized.names import OURS
+from fedvlr_plugin.config_files import config_path
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
-from fedvlr_plugin.integrations.recbole.configs import config_path
 
 from recbole.data.dataset import Dataset  # isort: skip
 from recbole.utils import FeatureSource, FeatureType  # isort: skip

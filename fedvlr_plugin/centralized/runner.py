@@ -23,7 +23,7 @@ from fedvlr_plugin.centralized.names import find_model
 from fedvlr_plugin.config import ExecutionConfig, Protocol, RunSpec
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.determinism import fixed_order
+from fedvlr_plugin.devices import fixed_order
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks, Scorer, rank_positives

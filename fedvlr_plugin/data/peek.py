@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedvlr_plugin.data.files import write_atomic
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.statistics import share, statistics
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.files import write_data_file
 
 STYLE = """
 body{font:15px/1.4 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#222}
@@ -69,7 +69,7 @@ def write_page(
                 f'<li><div class="{mark}">{picture}</div>{escape(titles.get(token, "(no title)"))} [{escape(token)}]</li>'
             )
         parts.append("</ul></section>")
-    write_atomic(path, "\n".join([*parts, "</html>"]).encode())
+    write_data_file(path, "\n".join([*parts, "</html>"]).encode())
     return shown
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedvlr_plugin.data.files import write_atomic
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.statistics import activity_of, statistics
 from fedvlr_plugin.errors import missing_extra
+from fedvlr_plugin.files import write_data_file
 
 
 def save_overview(data: PreparedData, path: Path) -> None:
@@ -55,4 +55,4 @@ def save_overview(data: PreparedData, path: Path) -> None:
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
+    write_data_file(path, buffer.getvalue())

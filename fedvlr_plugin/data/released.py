@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fedvlr_plugin.data.files import read_json
 from fedvlr_plugin.data.item_features import FloatMatrix, TokenFeatures
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
 from fedvlr_plugin.errors import DataError
+from fedvlr_plugin.files import read_json
 
 INTER_FILE = "inter.csv"
 SUFFIX = "_features.npy"

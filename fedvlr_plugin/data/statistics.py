@@ -6,17 +6,16 @@ Imports the data room; the paper's figures are a csv file of the package.
 
 from __future__ import annotations
 
-import csv
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 
 import numpy as np
 from tabulate import tabulate
 
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.paper.tables import published
 
 DECILES = (0, 10, 50, 90, 100)
 
@@ -109,9 +108,8 @@ def activity_of(data: PreparedData) -> IntArray:
 @functools.cache
 def table1() -> Mapping[str, PublishedRow]:
     """The paper's Table 1 by lower-case name."""
-    text = (files("fedvlr_plugin") / "benchmark" / "published" / "table1.csv").read_text(encoding="utf-8")
     rows = {}
-    for line in csv.DictReader(text.splitlines()):
+    for line in published(1):
         sizes = (int(line["users"]), int(line["items"]), int(line["ratings"]))
         rows[line["dataset"].lower()] = PublishedRow(line["dataset"], *sizes, float(line["sparsity_percent"]))
     return rows

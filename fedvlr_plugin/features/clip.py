@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fedvlr_plugin.compat import prepare_torchvision
-from fedvlr_plugin.data.files import sha256_of
 from fedvlr_plugin.data.item_features import FloatMatrix
+from fedvlr_plugin.devices import pick_device
 from fedvlr_plugin.errors import ConfigError, DataError, missing_extra, unknown_name
-from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, pick_device
+from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
 from fedvlr_plugin.features.hub import cached, no_way_there, quiet
+from fedvlr_plugin.files import sha256_of
 
 if TYPE_CHECKING:
     import torch

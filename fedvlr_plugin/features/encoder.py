@@ -72,19 +72,3 @@ def unit_rows(matrix: npt.NDArray[np.float32]) -> FloatMatrix:
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     unit: FloatMatrix = (matrix / np.where(lengths < 1e-12, 1.0, lengths)).astype(np.float32)
     return unit
-
-
-def pick_device(device: str) -> str:
-    """`auto` is a CUDA device where there is one; raises `DeviceError` for one that is not there."""
-    import torch
-
-    from fedvlr_plugin.errors import DeviceError
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not torch.cuda.is_available()):
-        there = "cpu" + (", cuda" if torch.cuda.is_available() else "")
-        raise DeviceError(
-            f"the device '{device}' is not there; available: {there}. Use --device auto to take what there is"
-        )
-    return device

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 import fedvlr_plugin
-from fedvlr_plugin.data.files import write_atomic, write_json, write_lines, write_matrix
 from fedvlr_plugin.data.images import Decoded, tensors
 from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.features.encoder import TEXT, VISION, Encoder
+from fedvlr_plugin.files import write_data_file, write_json, write_lines, write_matrix
 
 STEMS = {VISION: "image", TEXT: "text"}
 PROMPT = "The title of this item is: {}."
@@ -172,7 +172,7 @@ class _Job:
             if self.on_rows is not None and self.done:
                 self.on_rows(self.done)
         else:
-            write_atomic(self.part, b"")
+            write_data_file(self.part, b"")
 
     def timed(self, encode: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         start = time.perf_counter()
@@ -198,7 +198,7 @@ class _Job:
             "problems": self.found.problems,
             "notes": self.found.notes,
         }
-        write_atomic(self.state, json.dumps(state).encode())
+        write_data_file(self.state, json.dumps(state).encode())
         if self.on_rows is not None:
             self.on_rows(len(present))
 

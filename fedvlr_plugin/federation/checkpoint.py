@@ -18,7 +18,7 @@ import torch
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.simulation import Best, Federation
-from fedvlr_plugin.federation.tensor_file import read_tensors, write_tensors
+from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 
 VERSION = 1
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedvlr_plugin.conditions import Faults
+from fedvlr_plugin.config import Faults
 from fedvlr_plugin.rng import Stream, chance, client_keys
 
 

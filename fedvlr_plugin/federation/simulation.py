@@ -18,7 +18,7 @@ import torch
 
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.determinism import fixed_order
+from fedvlr_plugin.devices import fixed_order
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import Cohort, Rule, Transform, make_attack, make_rule
 from fedvlr_plugin.federation.batched import BatchedEngine

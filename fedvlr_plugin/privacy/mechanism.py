@@ -21,8 +21,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedvlr_plugin.conditions import Privacy
-from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.config import Privacy, RunSpec
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum
 from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import math
 
-from fedvlr_plugin.config import RunSpec
-from fedvlr_plugin.frozen import Frozen
+from fedvlr_plugin.config import Frozen, RunSpec
 from fedvlr_plugin.privacy.accounting import check, epsilon_of, noise_for
 
 ADJACENCY = "add or remove one user"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from fedvlr_plugin.conditions import Attack
+from fedvlr_plugin.config import Attack
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import Cohort, Transform
 from fedvlr_plugin.federation.uploads import ClientUploads

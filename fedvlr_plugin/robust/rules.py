@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import torch
 
-from fedvlr_plugin.conditions import Robust
+from fedvlr_plugin.config import Robust
 from fedvlr_plugin.federation.aggregation import Cohort
 from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape, join_uploads
 from fedvlr_plugin.robust import coordinate, geometric, krum

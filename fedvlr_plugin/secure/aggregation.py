@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedvlr_plugin.conditions import Secure
+from fedvlr_plugin.config import Secure
 from fedvlr_plugin.federation.aggregation import Cohort
 from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape, join_uploads
 from fedvlr_plugin.rng import Stream, chance, client_keys, derive

@@ -18,8 +18,7 @@ from fedvlr_plugin.audit.watch import Watch
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.table4 import Level
 from fedvlr_plugin.cli import app
-from fedvlr_plugin.conditions import Privacy
-from fedvlr_plugin.config import ExecutionConfig
+from fedvlr_plugin.config import ExecutionConfig, Privacy
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.federation.aggregation import WeightedSum

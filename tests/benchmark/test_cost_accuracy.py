@@ -18,8 +18,7 @@ from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, build_table
 from fedvlr_plugin.benchmark.table3 import held_by
-from fedvlr_plugin.conditions import Conditions, Privacy
-from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.config import Conditions, ModelConfig, Privacy, RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.bootstrap import Interval
 

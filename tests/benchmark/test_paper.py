@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fedvlr_plugin.benchmark.paper import DATASETS, display_name, paper_failed, paper_value, published, table2
 from fedvlr_plugin.benchmark.rows import known_rows
+from fedvlr_plugin.paper.tables import DATASETS, display_name, paper_failed, paper_value, published, table2
 
 
 def test_every_cell_is_a_row_of_ours_on_a_data_set_of_the_paper() -> None:

@@ -19,8 +19,7 @@ from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.table4 import at_level, levels, published4
 from fedvlr_plugin.benchmark.table4_options import NoiseOptions
 from fedvlr_plugin.benchmark.table4_stored import named_levels, stored_lines
-from fedvlr_plugin.conditions import Privacy
-from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.config import Privacy, RunSpec
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError

@@ -15,7 +15,6 @@ from rich.console import Console
 
 from fedvlr_plugin.benchmark.command import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.benchmark.layouts import csv_text, group_ends, markdown, print_table
-from fedvlr_plugin.benchmark.paper import METRICS
 from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.benchmark.sources import Sources
@@ -25,6 +24,7 @@ from fedvlr_plugin.benchmark.verdict import Verdict
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError, unknown_name
+from fedvlr_plugin.paper.tables import METRICS
 
 Fake = Callable[..., RunResult]
 ROWS = ["popularity", "VBPR", "FedAvg", "FedAvg+ours"]

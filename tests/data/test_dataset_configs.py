@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fedvlr_plugin.config_files import config_names, config_path
 from fedvlr_plugin.data.statistics import table1
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
 from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
-from fedvlr_plugin.integrations.recbole.configs import config_names, config_path
 from fedvlr_plugin.integrations.recbole.open import AnyModel, open_dataset
 
 DATASETS = [name.removeprefix("dataset/") for name in config_names() if name.startswith("dataset/")]

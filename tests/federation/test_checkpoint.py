@@ -15,11 +15,11 @@ import pytest
 import torch
 from federation_toy import ALL, build, cases
 
-from fedvlr_plugin.conditions import Conditions, Faults, Privacy
+from fedvlr_plugin.config import Conditions, Faults, Privacy
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.federation.checkpoint import Checkpoints
-from fedvlr_plugin.federation.tensor_file import read_tensors, write_tensors
 from fedvlr_plugin.federation.training import fit
+from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 
 WORKER = Path(__file__).with_name("checkpoint_worker.py")
 

@@ -18,8 +18,8 @@ import torch
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.federation.simulation import Federation
-from fedvlr_plugin.federation.tensor_file import read_tensors
 from fedvlr_plugin.integrations.fedml.messages import ROUND
+from fedvlr_plugin.tensor_files import read_tensors
 
 LIMIT = 240
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,8 +9,7 @@ from toy import make_toy
 
 from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.conditions import Faults
-from fedvlr_plugin.config import ExecutionConfig, RunSpec
+from fedvlr_plugin.config import ExecutionConfig, Faults, RunSpec
 from fedvlr_plugin.federation import simulation
 from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.simulation import Federation

@@ -14,10 +14,10 @@ import fedvlr_plugin
 from fedvlr_plugin.centralized.bm3 import BM3
 from fedvlr_plugin.centralized.runner import make_scorer
 from fedvlr_plugin.centralized.trainer import CentralizedTrainer
+from fedvlr_plugin.config_files import config_path
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import rank_positives
-from fedvlr_plugin.integrations.recbole.configs import config_path
 from fedvlr_plugin.integrations.recbole.open import open_dataset
 
 from recbole.data import data_preparation  # isort: skip
@@ -124,7 +124,7 @@ import fedvlr_plugin
 fedvlr_plugin.register()
 from recbole.quick_start import load_data_and_model, run_recbole
 from recbole.utils import get_trainer
-from fedvlr_plugin.integrations.recbole.configs import config_path
+from fedvlr_plugin.config_files import config_path
 answers = []
 for model in ("BM3", "FedVLR"):
     files = [config_path("dataset/ml-100k")] + ([config_path("model/BM3")] if model == "BM3" else [])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from defence_toy import build_under, cohort_of, dense, make_uploads
 
-from fedvlr_plugin.conditions import Attack, Conditions, Robust
+from fedvlr_plugin.config import Attack, Conditions, Robust
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.uploads import join_uploads

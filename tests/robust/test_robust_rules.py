@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from fedvlr_plugin.conditions import Robust
+from fedvlr_plugin.config import Robust
 from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.robust import coordinate
 from fedvlr_plugin.robust.geometric import median_weights

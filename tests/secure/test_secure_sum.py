@@ -5,7 +5,7 @@ import pytest
 import torch
 from defence_toy import SHAPE, cohort_of, flat, make_uploads, run_rule
 
-from fedvlr_plugin.conditions import Secure
+from fedvlr_plugin.config import Secure
 from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.uploads import UploadShape
 from fedvlr_plugin.rng import Stream, chance, client_keys

@@ -4,7 +4,7 @@ import pytest
 import torch
 from federation_toy import build
 
-from fedvlr_plugin.conditions import Conditions, Privacy, Secure
+from fedvlr_plugin.config import Conditions, Privacy, Secure
 
 pytest.importorskip("dp_accounting")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import fedvlr_plugin
-from fedvlr_plugin.data.files import sha256_of, write_atomic
 from fedvlr_plugin.errors import DataError
+from fedvlr_plugin.files import sha256_of, write_data_file
 
 PIECE = 1 << 18
 OnBytes = Callable[[int, int | None], None]
@@ -118,7 +118,7 @@ def _transfer(url: str, part: Path, mark: Path, on_bytes: OnBytes | None, timeou
         total = here + int(length) if length is not None else None
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
         if version and not version.startswith("W/"):
-            write_atomic(mark, version.encode())
+            write_data_file(mark, version.encode())
         else:
             mark.unlink(missing_ok=True)  # without a strong mark a later resume could mix two versions
         with part.open("ab" if resumed else "wb") as out:

@@ -16,13 +16,13 @@ from pathlib import Path
 import pandas as pd
 
 import fedvlr_plugin
-from fedvlr_plugin.data.files import read_json, write_atomic, write_json
 from fedvlr_plugin.data.preparation.filters import counts
 from fedvlr_plugin.data.preparation.publishers import Raw, keep_counts
 from fedvlr_plugin.data.preparation.recipes import VERSION, Recipe, find_recipe
 from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
 from fedvlr_plugin.data.statistics import table1
 from fedvlr_plugin.errors import DataError
+from fedvlr_plugin.files import read_json, write_data_file, write_json
 
 MANIFEST = "manifest.json"
 NO_TITLE = "The title is missing."
@@ -61,10 +61,10 @@ def prepare_raw(name: str, raw_folder: Path, out: Path, *, overwrite: bool = Fal
         }
     )
     urls = pd.DataFrame({"item_id": items, "url": [raw.image_urls.get(item, "") for item in items]})
-    write_atomic(target, inter)
-    write_atomic(folder / f"{recipe.name}.item", write_table(described))
+    write_data_file(target, inter)
+    write_data_file(folder / f"{recipe.name}.item", write_table(described))
     if raw.image_urls:
-        write_atomic(folder / "image_urls.csv", urls[urls["url"] != ""].to_csv(index=False).encode())
+        write_data_file(folder / "image_urls.csv", urls[urls["url"] != ""].to_csv(index=False).encode())
     write_json(folder / MANIFEST, manifest)
     return manifest
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from fedvlr_plugin.data.atomic import AtomicSource
-from fedvlr_plugin.data.files import write_atomic, write_json, write_lines, write_matrix
 from fedvlr_plugin.data.interactions import IntArray, leave_one_out
 from fedvlr_plugin.data.preparation.prepare import NO_TITLE, write_table
 from fedvlr_plugin.data.released import INTER_FILE, SUFFIX, ReleasedSource, manifest_of, values_hash
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER
 from fedvlr_plugin.errors import DataError
+from fedvlr_plugin.files import write_data_file, write_json, write_lines, write_matrix
 
 ATOMIC = {
     USER: "user_id:token",
@@ -44,19 +44,19 @@ def import_released(folder: Path, out: Path, name: str | None = None) -> Path:
     features = source.features()  # checks them
     target = _fresh(out / name)
     matrices = sorted(folder.glob(f"*{SUFFIX}"))
-    write_atomic(target / f"{name}.inter", write_table(rows.rename(columns=ATOMIC)))
+    write_data_file(target / f"{name}.inter", write_table(rows.rename(columns=ATOMIC)))
     for file, checked in zip(matrices, features, strict=True):
-        write_atomic(target / file.name, file.read_bytes())
+        write_data_file(target / file.name, file.read_bytes())
         write_lines(target / file.with_suffix(".tokens").name, checked.tokens)
         _copy_manifest(file, target)
     described = folder / "items.csv"
     if described.is_file():
-        write_atomic(target / "items.csv", described.read_bytes())
+        write_data_file(target / "items.csv", described.read_bytes())
         items = pd.read_csv(described, dtype=str, keep_default_na=False)
         if {"itemID", "title"} <= set(items.columns):
             titles = items["title"].map(lambda text: " ".join(text.split()) or NO_TITLE)
             frame = pd.DataFrame({"item_id:token": items["itemID"], "title:token_seq": titles})
-            write_atomic(target / f"{name}.item", write_table(frame))
+            write_data_file(target / f"{name}.item", write_table(frame))
     return target
 
 
@@ -95,14 +95,14 @@ def export_released(folder: Path, out: Path) -> Path:
         aligned = feature.align(item_ids).matrix.astype(original.dtype)
         write_matrix(target / file.name, aligned)
         _copy_manifest(file, target, original, aligned)
-    write_atomic(target / INTER_FILE, text.encode())
+    write_data_file(target / INTER_FILE, text.encode())
     if (folder / "items.csv").is_file():
-        write_atomic(target / "items.csv", (folder / "items.csv").read_bytes())
+        write_data_file(target / "items.csv", (folder / "items.csv").read_bytes())
     elif list(item_ids) != [str(i) for i in range(len(item_ids))]:
         described = pd.DataFrame({"itemID": range(len(item_ids)), "item": item_ids})
         titles = read_titles(folder)
         described["title"] = [titles.get(token, "") for token in item_ids]
-        write_atomic(target / "items.csv", described.to_csv(index=False).encode())
+        write_data_file(target / "items.csv", described.to_csv(index=False).encode())
     return target
 
 
@@ -118,7 +118,7 @@ def _copy_manifest(
     if manifest is None:
         return
     if original is None or moved is None or values_hash(original) != manifest.get("sha256_of_values"):
-        write_atomic(target / name, file.with_suffix(".json").read_bytes())
+        write_data_file(target / name, file.with_suffix(".json").read_bytes())
         return
     changed = {"items": len(moved), "sha256_of_values": values_hash(moved)}
     before = {key: manifest[key] for key in ("items", "sha256_of_values", "sha256_of_tokens") if key in manifest}

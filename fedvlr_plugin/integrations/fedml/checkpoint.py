@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.federation.server import Server
-from fedvlr_plugin.federation.tensor_file import read_tensors, write_tensors
+from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 
 FILE = "server.safetensors"
 ELSEWHERE = "Give fedvlr_checkpoint a folder that you may write"

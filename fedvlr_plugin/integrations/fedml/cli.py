@@ -57,7 +57,7 @@ def run(
 @app.command()
 def configs() -> None:
     """Print the folder of shipped configurations, and the command for MPI."""
-    from fedvlr_plugin.integrations.recbole.configs import config_folder
+    from fedvlr_plugin.config_files import config_folder
 
     folder = config_folder("fedml_configs")
     for path in sorted(folder.iterdir()):
@@ -69,7 +69,7 @@ def configs() -> None:
 
 
 def _shipped(name: str) -> Path:
-    from fedvlr_plugin.integrations.recbole.configs import config_folder
+    from fedvlr_plugin.config_files import config_folder
 
     return config_folder("fedml_configs") / f"{name}.yaml"
 

@@ -14,7 +14,7 @@ import torch
 
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.federation.contract import Engine
-from fedvlr_plugin.federation.tensor_file import read_tensors, write_tensors
+from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 
 ELSEWHERE = "Give fedvlr_private_state_dir a folder that you may write"
 State = dict[str, torch.Tensor]

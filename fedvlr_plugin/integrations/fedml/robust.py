@@ -19,8 +19,7 @@ from math import ceil
 
 import torch
 
-from fedvlr_plugin.conditions import Robust
-from fedvlr_plugin.config import build_config
+from fedvlr_plugin.config import Robust, build_config
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import Cohort
 from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape

@@ -1,4 +1,4 @@
-"""What the paper printed, as data: its Tables 1 to 4, shipped as csv files in `published/`.
+"""What the paper printed, as data: its Tables 1 to 4, shipped as csv files beside this module.
 
 An empty cell of Table 2 is one of the paper's failed runs. Names are translated to ours here and nowhere else:
 data sets are lower case, a row is `backbone+variant`. Imports nothing of ours.
@@ -23,7 +23,7 @@ DATASETS: Mapping[str, str] = MappingProxyType(
 @functools.cache
 def published(number: int) -> tuple[Mapping[str, str], ...]:
     """The lines of the paper's Table `number` (1 to 4), as strings by column name."""
-    text = (files("fedvlr_plugin.benchmark") / "published" / f"table{number}.csv").read_text(encoding="utf-8")
+    text = (files("fedvlr_plugin.paper") / f"table{number}.csv").read_text(encoding="utf-8")
     return tuple(MappingProxyType(line) for line in csv.DictReader(text.splitlines()))
 
 
