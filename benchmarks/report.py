@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from fedvlr_plugin.benchmark.report_command import main
+from fedvlr_plugin.cli.tables import report
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(report(sys.argv[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from fedvlr_plugin.benchmark.command import main
+from fedvlr_plugin.cli.tables import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:], prog="run_figure2.py", product="figure2"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 
-from fedvlr_plugin.audit.command import main
+from fedvlr_plugin.cli.privacy import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from fedvlr_plugin.benchmark.table3_command import main
+from fedvlr_plugin.cli.tables import table3
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(table3(sys.argv[1:]))

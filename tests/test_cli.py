@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 import fedvlr_plugin
-from fedvlr_plugin import doctor, versions
-from fedvlr_plugin.cli import app
+from fedvlr_plugin import versions
+from fedvlr_plugin.cli import doctor
+from fedvlr_plugin.cli.main import app
 
 RUNNER = CliRunner()
 
@@ -64,8 +65,8 @@ def test_doctor_finds_what_is_missing_or_broken(monkeypatch: pytest.MonkeyPatch,
 def test_the_command_line_imports_nothing_heavy() -> None:
     """Typing errors and --help must be answered at once, so torch and pandas wait until a command needs them."""
     code = (
-        "import sys, fedvlr_plugin.cli, fedvlr_plugin.benchmark.command as c; c.parse_options([]);"
-        "import fedvlr_plugin.benchmark.table3_command, fedvlr_plugin.versions as v; v.version_lines();"
+        "import sys, fedvlr_plugin.cli, fedvlr_plugin.cli.tables as c; c.parse_options([]);"
+        "import fedvlr_plugin.cli.tables, fedvlr_plugin.versions as v; v.version_lines();"
         "print([m for m in ('torch', 'pandas', 'recbole', 'scipy', 'optuna') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -23,7 +23,6 @@ from fedvlr_plugin.benchmark.feature_labels import random_lines, warned
 from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
-from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
@@ -32,6 +31,7 @@ from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, Table, build_table, left_out
 from fedvlr_plugin.benchmark.table_picture import table_picture
+from fedvlr_plugin.cli.options import Options
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, MissingExtraError

@@ -20,12 +20,12 @@ from fedvlr_plugin.benchmark.rows import FLOORS, parse_row
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Level, Line, levels, noisy_runs, table4_lines
 from fedvlr_plugin.benchmark.table4_curve import curve
 from fedvlr_plugin.benchmark.table4_grids import curve_grid, is_accounted, noise_grid, paper_grid
-from fedvlr_plugin.benchmark.table4_options import NoiseOptions
 from fedvlr_plugin.benchmark.table_picture import grid_picture
 from fedvlr_plugin.benchmark.verdict import ID_ONLY
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 from fedvlr_plugin.privacy.promise import promise
 

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 from fedvlr_plugin.audit import sights
 from fedvlr_plugin.audit.bounds import auc_bound, gaussian_auc
-from fedvlr_plugin.audit.command import main
 from fedvlr_plugin.audit.findings import auc_estimate, member_line, read_audit, sight_lines
 from fedvlr_plugin.audit.privacy_audit import KNOWS_ALL, trace
 from fedvlr_plugin.audit.recovery import cosine, recover
 from fedvlr_plugin.audit.watch import Watch
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.table4 import Level
-from fedvlr_plugin.cli import app
+from fedvlr_plugin.cli.main import app
+from fedvlr_plugin.cli.privacy import main
 from fedvlr_plugin.config import ExecutionConfig, Privacy
 from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.errors import ConfigError, ResultsError

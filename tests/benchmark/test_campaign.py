@@ -9,13 +9,13 @@ import pytest
 from optuna.trial import TrialState
 
 from fedvlr_plugin.benchmark.campaign import cells_for
-from fedvlr_plugin.benchmark.command import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.benchmark.profiles import PROFILES
 from fedvlr_plugin.benchmark.selection import all_tuned
-from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.storage import open_storage
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table
+from fedvlr_plugin.cli.request import Sources
+from fedvlr_plugin.cli.tables import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError, ResultsError

@@ -12,7 +12,7 @@ from fedvlr_plugin.benchmark.overall import compare_stores, critical_difference,
 from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.rebuild import stored_table
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.cli import app
+from fedvlr_plugin.cli.main import app
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark import report_command
 from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.rebuild import stored_table
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table
+from fedvlr_plugin.cli.tables import report
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.paper.tables import METRICS
 
@@ -94,7 +94,7 @@ def made(tmp_path_factory) -> tuple[Path, Table]:
         data = PreparedData(dataset, tiny.interactions, tiny.features)
         for run in specs_for(PROFILES["smoke"], [dataset], rows, 2):
             store.append(stand_ins.fake_run(run, data=data), data, "smoke")
-    assert report_command.main(["--results", str(store.root)]) == 0
+    assert report(["--results", str(store.root)]) == 0
     return store.root / "report.html", stored_table(store, "smoke", "corrected")
 
 

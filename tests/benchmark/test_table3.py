@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fedvlr_plugin.benchmark.table3 import closed_form, held, table3, verdict
-from fedvlr_plugin.cli import app
+from fedvlr_plugin.cli.main import app
 
 
 @pytest.mark.parametrize(

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark import report_command
-from fedvlr_plugin.benchmark.command import OK, USAGE, main
-from fedvlr_plugin.benchmark.options import parse_options
-from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.table4 import at_level, levels, published4
-from fedvlr_plugin.benchmark.table4_options import NoiseOptions
 from fedvlr_plugin.benchmark.table4_stored import named_levels, stored_lines
+from fedvlr_plugin.cli.tables import report
+from fedvlr_plugin.cli.options import parse_options
+from fedvlr_plugin.cli.request import Sources
+from fedvlr_plugin.cli.tables import OK, USAGE, main
 from fedvlr_plugin.config import Privacy, RunSpec
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.privacy.promise import promise
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
@@ -196,7 +196,7 @@ def test_the_report_and_the_store_alone_show_the_same_lines(call) -> None:
     assert all(
         line.cell is not None and len(line.cell.records) == (1 if line.row == "popularity" else 2) for line in lines
     )
-    assert report_command.main(["--results", str(call.root)]) == 0
+    assert report(["--results", str(call.root)]) == 0
     text = (call.root / "report.html").read_text()
     section = text[text.index("Noise and privacy") :]
     for line in lines:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from fedvlr_plugin.cli import app
+from fedvlr_plugin.cli.main import app
 from fedvlr_plugin.data.peek import write_page
 from fedvlr_plugin.data.preparation import recipes
 from fedvlr_plugin.integrations.recbole.open import prepare

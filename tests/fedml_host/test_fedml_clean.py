@@ -59,7 +59,7 @@ import logging, multiprocessing, os, random, sys, tempfile, warnings
 import numpy, torch
 from pathlib import Path
 from fedvlr_plugin.cli import app
-from fedvlr_plugin.integrations.fedml.cli import _options
+from fedvlr_plugin.cli.fedml import _options
 from fedvlr_plugin.integrations.fedml.single import run_single
 
 random.seed(1), numpy.random.seed(2), torch.manual_seed(3)

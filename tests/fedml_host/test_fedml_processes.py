@@ -159,8 +159,8 @@ def test_a_client_that_dies_after_the_last_round_is_said_to_have_finished_once()
 @pytest.mark.slow
 def test_grpc_goes_on_when_a_client_answers_too_late(tmp_path, monkeypatch):
     """Round 2 is closed without it, its upload is refused in round 3, and rounds 3 and 4 have its answers again."""
+    from fedvlr_plugin.cli.fedml import _options
     from fedvlr_plugin.integrations.fedml import children, launch
-    from fedvlr_plugin.integrations.fedml.cli import _options
 
     here = os.pathsep.join([str(Path(__file__).parent), environment()["PYTHONPATH"]])
     for name, value in (environment() | {"PYTHONPATH": here}).items():
@@ -193,7 +193,7 @@ def test_up_stops_everything_when_the_server_fails(tmp_path):
 def test_a_users_own_main_py_is_the_engine(tmp_path):
     import yaml
 
-    from fedvlr_plugin.integrations.fedml.cli import _options
+    from fedvlr_plugin.cli.fedml import _options
     from fedvlr_plugin.integrations.fedml.launch import read_sections, set_options
 
     sections = read_sections(ROOT / "fedml_configs" / "single_process.yaml")
@@ -225,7 +225,7 @@ def test_the_command_run_is_the_engine(tmp_path):
 def test_mpi_with_two_clients_is_the_engine(tmp_path):
     import yaml
 
-    from fedvlr_plugin.integrations.fedml.cli import _options
+    from fedvlr_plugin.cli.fedml import _options
     from fedvlr_plugin.integrations.fedml.launch import read_sections, set_options
 
     sections = read_sections(ROOT / "fedml_configs" / "cross_silo_mpi.yaml")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from fedvlr_plugin.cli import app
+from fedvlr_plugin.cli.main import app
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 

@@ -1,19 +1,109 @@
-"""The command line of the privacy audit: options, the runs, the files. Imports heavy rooms when it runs."""
+"""`fedvlr privacy`: a calculator. Any two of epsilon, noise multiplier and rounds give the third.
+
+`fedvlr privacy audit` is benchmarks/run_privacy_audit.py. Heavy modules are imported inside the commands.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Optional
 
-from fedvlr_plugin.benchmark.table4_options import add_noise_options, noise_options
+import typer
+
+from fedvlr_plugin.cli.options import add_noise_options, noise_options
 from fedvlr_plugin.errors import ConfigError, FedVLRError
+
+app = typer.Typer(
+    help="Epsilon, noise multiplier, rounds: any two give the third (Gaussian noise on a sum, one user added or removed).",
+    no_args_is_help=True,
+)
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--no-such-option"]}
+Epsilon = Annotated[float, typer.Option(help="Promise of the whole run.")]
+Noise = Annotated[float, typer.Option(help="z: the noise's standard deviation over the bound C of one upload.")]
+Rounds = Annotated[int, typer.Option(help="Communication rounds.")]
+Users = Annotated[Optional[int], typer.Option(help="U; delta is then a tenth of 1 / U.")]  # noqa: UP045 (typer 0.9)
+Delta = Annotated[Optional[float], typer.Option(help="Of the promise; give it or --users.")]  # noqa: UP045 (typer 0.9)
+Sampling = Annotated[float, typer.Option(help="q: probability that a user is drawn in a round.")]
+
+
+@app.command()
+def epsilon(
+    noise_multiplier: Noise, rounds: Rounds, users: Users = None, delta: Delta = None, sampling: Sampling = 1.0
+) -> None:
+    """What a run promises: epsilon by privacy loss distributions, and by Renyi divergences as a check."""
+
+    def answer() -> str:
+        from fedvlr_plugin.privacy.accounting import Accountant
+
+        used = _delta(users, delta)
+        spent = Accountant(noise_multiplier, sampling, used, rounds)
+        by_pld, by_rdp = spent.epsilon(rounds), spent.epsilon_rdp(rounds)
+        return f"epsilon {by_pld:.4g} at delta {used:.3g} (by RDP: {by_rdp:.4g}); add or remove one user"
+
+    _say(answer)
+
+
+@app.command()
+def noise(epsilon: Epsilon, rounds: Rounds, users: Users = None, delta: Delta = None, sampling: Sampling = 1.0) -> None:
+    """The smallest noise multiplier that promises at most epsilon."""
+
+    def answer() -> str:
+        from fedvlr_plugin.privacy.accounting import epsilon_of, noise_for
+
+        used = _delta(users, delta)
+        z = noise_for(epsilon, rounds, used, sampling)
+        return f"noise multiplier {z:g} (epsilon {epsilon_of(z, rounds, used, sampling):.4g} at delta {used:.3g})"
+
+    _say(answer)
+
+
+@app.command()
+def rounds(
+    epsilon: Epsilon, noise_multiplier: Noise, users: Users = None, delta: Delta = None, sampling: Sampling = 1.0
+) -> None:
+    """The most rounds that promise at most epsilon."""
+
+    def answer() -> str:
+        from fedvlr_plugin.privacy.accounting import epsilon_of, rounds_for
+
+        used = _delta(users, delta)
+        most = rounds_for(epsilon, noise_multiplier, used, sampling)
+        return f"{most} rounds (epsilon {epsilon_of(noise_multiplier, most, used, sampling):.4g} at delta {used:.3g})"
+
+    _say(answer)
+
+
+@app.command(context_settings=PASS_ON)
+def audit(context: typer.Context) -> None:
+    """What a row's uplink gives away; the options are those of benchmarks/run_privacy_audit.py."""
+    raise typer.Exit(main(context.args, prog="fedvlr privacy audit"))
+
+
+def _delta(users: int | None, delta: float | None) -> float:
+    from fedvlr_plugin.errors import ConfigError
+    from fedvlr_plugin.privacy.promise import default_delta
+
+    if (users is None) == (delta is None):
+        raise ConfigError("give one of --delta and --users, e.g. --users 204")
+    return default_delta(users) if users is not None else float(delta or 0.0)
+
+
+def _say(answer: Callable[[], str]) -> None:
+    """Prints an answer; an error of ours is one line on stderr and status 2."""
+    try:
+        typer.echo(answer())
+    except FedVLRError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
 
 DESCRIPTION = "What a row's uplink tells a curious server: who takes part, what is in a history, head and router."
 
 
-def parser(prog: str) -> argparse.ArgumentParser:
+def audit_parser(prog: str) -> argparse.ArgumentParser:
     """The options."""
     line = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
     line.add_argument("--dataset", default="ku")
@@ -34,9 +124,9 @@ def parser(prog: str) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str = "run_privacy_audit.py") -> int:
     """0, or 2 after one line on stderr, or 130 when interrupted (nothing is kept then)."""
-    options = parser(prog).parse_args(argv)
+    options = audit_parser(prog).parse_args(argv)
     try:
-        _run(options)
+        _run_audit(options)
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -46,7 +136,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "run_privacy_audit.py") 
     return 0
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run_audit(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from fedvlr_plugin.audit.audit_table import member_grid, sight_grid
@@ -81,7 +171,7 @@ def _run(options: argparse.Namespace) -> None:
     check_spec(specs[0], ExecutionConfig(), data.interactions.n_items)
     sights, members = [], []
     for level in levels(noise):
-        traces = [trace(spec, level, data, options.users, _say) for spec in specs]
+        traces = [trace(spec, level, data, options.users, _print_line) for spec in specs]
         sights += sight_lines(traces)
         members.append(member_line(traces))
     n_users = data.interactions.n_users
@@ -105,5 +195,5 @@ def _run(options: argparse.Namespace) -> None:
     print(f"Written: '{stem}.json', and the tables '-seen' and '-members' beside it.")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)

@@ -1,29 +1,49 @@
 """A checked request: everything that can be refused is refused here, before any work is done.
 
-Names, settings, device, results folder, data; in this order, so that what is cheap to find is found first. Imports its
-neighbours, heavy ones too: runners import this module late.
+Names, settings, device, results folder, data; in this order, so that what is cheap to find is found first. This module
+imports heavy ones, so `cli.tables` imports it late.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fedvlr_plugin.benchmark.campaign import Cell, cells_for
 from fedvlr_plugin.benchmark.fault_labels import with_faults
 from fedvlr_plugin.benchmark.names import check_rows
-from fedvlr_plugin.benchmark.options import Options
 from fedvlr_plugin.benchmark.products import get_product
 from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
 from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.run import check_spec
-from fedvlr_plugin.benchmark.search_options import check_search, searches
-from fedvlr_plugin.benchmark.sources import Sources
 from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.cli.options import Options, check_search, searches
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import check_device
 from fedvlr_plugin.paper.tables import display_name, published
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where data sets come from; tests put their own in place.
+
+    Attributes:
+        default: names to use when the user gives none. check: canonical name, raises for an unknown one.
+        load: reads and prepares one.
+    """
+
+    default: Callable[[Path | None], list[str]]
+    check: Callable[[str, Path | None], str]
+    load: Callable[[str, Path | None], PreparedData]
+
+
+def default_sources() -> Sources:
+    """The catalogue of data sets."""
+    from fedvlr_plugin.benchmark.datasets import check, default, load
+
+    return Sources(default, check, load)
 
 
 @dataclass(frozen=True)

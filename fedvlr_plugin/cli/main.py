@@ -1,21 +1,37 @@
-"""The command `fedvlr`: one door to what the scripts do. Imports heavy modules only inside the commands."""
+"""The command `fedvlr` and its sub-commands. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
+import click
 import typer
+from typer.core import TyperGroup
 
-from fedvlr_plugin.command_names import NearestNames
-from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.cli import data, fedml, privacy
+from fedvlr_plugin.errors import FedVLRError, did_you_mean
 from fedvlr_plugin.versions import version_lines
 
 if TYPE_CHECKING:
     from fedvlr_plugin.benchmark.grids import Grid
+
+
+class NearestNames(TyperGroup):
+    """Give it to `typer.Typer(cls=...)` or `add_typer(..., cls=...)`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with; click's usage error names the nearest one and all of them."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            known = self.list_commands(ctx)
+            error.message = f"{error.message}{did_you_mean(args[0], known)} There are: {', '.join(known)}."
+            raise
+
 
 app = typer.Typer(
     cls=NearestNames,
@@ -55,7 +71,7 @@ def doctor(
     data_root: Annotated[Optional[Path], typer.Option(help="Folder of data sets.")] = None,  # noqa: UP045 (typer 0.9)
 ) -> None:
     """Show versions, shims, devices and data sets; exit with 1 if something needed is missing."""
-    from fedvlr_plugin.doctor import examine
+    from fedvlr_plugin.cli.doctor import examine
 
     findings = examine(data_root)
     for finding in findings:
@@ -66,7 +82,7 @@ def doctor(
 @app.command(context_settings=PASS_ON)
 def table2(context: typer.Context) -> None:
     """Fill in and print Table 2; the options are those of benchmarks/run_table2.py (try: fedvlr table2 --help)."""
-    from fedvlr_plugin.benchmark.command import main as run_table2
+    from fedvlr_plugin.cli.tables import main as run_table2
 
     raise typer.Exit(run_table2(context.args, prog="fedvlr table2"))
 
@@ -74,7 +90,7 @@ def table2(context: typer.Context) -> None:
 @app.command(context_settings=PASS_ON)
 def table3(context: typer.Context) -> None:
     """Count client parameters beside Table 3; options: --datasets NAME ..., --csv FILE. Trains nothing."""
-    from fedvlr_plugin.benchmark.table3_command import main as run
+    from fedvlr_plugin.cli.tables import table3 as run
 
     raise typer.Exit(run(context.args, prog="fedvlr table3"))
 
@@ -82,7 +98,7 @@ def table3(context: typer.Context) -> None:
 @app.command(context_settings=PASS_ON)
 def table4(context: typer.Context) -> None:
     """Fill in and print Table 4 (noise and privacy); the options are those of benchmarks/run_table4.py."""
-    from fedvlr_plugin.benchmark.command import main as run
+    from fedvlr_plugin.cli.tables import main as run
 
     raise typer.Exit(run(context.args, prog="fedvlr table4", product="table4"))
 
@@ -90,7 +106,7 @@ def table4(context: typer.Context) -> None:
 @app.command(context_settings=PASS_ON)
 def figure2(context: typer.Context) -> None:
     """Draw router weights by user activity; the options are those of benchmarks/run_figure2.py."""
-    from fedvlr_plugin.benchmark.command import main as run
+    from fedvlr_plugin.cli.tables import main as run
 
     raise typer.Exit(run(context.args, prog="fedvlr figure2", product="figure2"))
 
@@ -98,7 +114,7 @@ def figure2(context: typer.Context) -> None:
 @app.command(context_settings=PASS_ON)
 def figure3(context: typer.Context) -> None:
     """Leave out a modality or the ID table; the options are those of benchmarks/run_figure3.py."""
-    from fedvlr_plugin.benchmark.command import main as run
+    from fedvlr_plugin.cli.tables import main as run
 
     raise typer.Exit(run(context.args, prog="fedvlr figure3", product="figure3"))
 
@@ -106,7 +122,7 @@ def figure3(context: typer.Context) -> None:
 @app.command(context_settings=PASS_ON)
 def report(context: typer.Context) -> None:
     """Write one self-contained HTML page about a results folder; options: --results DIR, --output FILE."""
-    from fedvlr_plugin.benchmark.report_command import main as write_report
+    from fedvlr_plugin.cli.tables import report as write_report
 
     raise typer.Exit(write_report(context.args, prog="fedvlr report"))
 
@@ -157,16 +173,8 @@ def _guarded(show: Callable[[], None]) -> None:
         raise typer.Exit(2) from None
 
 
-def _mount(name: str, module: str) -> None:
-    """Adds the commands of another room under `name`, where that room has any."""
-    parent, _, _ = module.rpartition(".")
-    if find_spec(parent) is not None and find_spec(module) is not None:
-        app.add_typer(import_module(module).app, name=name, cls=NearestNames)
-
-
-_mount("data", "fedvlr_plugin.data.cli")
-_mount("fedml", "fedvlr_plugin.integrations.fedml.cli")
-_mount("privacy", "fedvlr_plugin.privacy.cli")
+for _name, _group in (("data", data.app), ("fedml", fedml.app), ("privacy", privacy.app)):
+    app.add_typer(_group, name=_name, cls=NearestNames)
 
 
 def main() -> None:

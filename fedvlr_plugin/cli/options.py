@@ -1,21 +1,25 @@
 """The options of the table runners, parsed without importing anything heavy; complaints are one line.
 
-Imports `errors` and `table4_options` only, so that a typing error is answered at once.
+Neither torch nor pydantic is imported here, so that a typing error is answered at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from fedvlr_plugin.benchmark.table4_options import NoiseOptions, add_noise_options, noise_options
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.experiment.noise_options import CLIP, EPSILONS, NOISE_SCALE, NOISES, SMOKE_EPSILONS, NoiseOptions
+
+if TYPE_CHECKING:
+    from fedvlr_plugin.benchmark.profiles import Profile
 
 PROFILES = ("smoke", "quick", "paper")
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -111,7 +115,13 @@ def parse_options(
         "holds the clients' private state and is removed when its run is finished (default: a killed run starts anew)",
     )
     add("--dropout", type=_share, default=0.0, metavar="R", help="share of the cohort that fails before it trains")
-    add("--stragglers", type=_share, default=0.0, metavar="R", help="share that trains but answers too late to count")
+    add(
+        "--stragglers",
+        type=_share,
+        default=0.0,
+        metavar="R",
+        help="share that trains but answers too late to count",
+    )
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings over the profile's, e.g. client_lr=0.01")
     add("--dry-run", action="store_true", help="say what would be done and what it would cost, and stop")
     add(
@@ -198,3 +208,91 @@ def _setting(text: str) -> tuple[str, object]:
         return key, json.loads(value)
     except ValueError:
         return key, value
+
+
+def searches(options: Options, profile: Profile) -> bool:
+    """Whether parameters are searched: as the user says, else as the profile does."""
+    return options.search != "none" if options.search else bool(profile.search)
+
+
+def check_search(options: Options, profile: Profile) -> None:
+    """Refuses options of a search where there is none, and a database out of reach, before any work.
+
+    Raises `ConfigError`.
+    """
+    given = {"--storage": options.storage, "--trials": options.trials, "--pruning": options.pruning}
+    for name, value in given.items():
+        if value and not searches(options, profile):
+            raise ConfigError(
+                f"{name} is an option of a search, and here is none (profile '{profile.name}', --search "
+                f"{options.search or 'not given'}); add --search tpe or --search grid"
+            )
+    if options.storage is not None:
+        from fedvlr_plugin.benchmark.storage import check_url
+
+        check_url(options.storage)
+
+
+def add_noise_options(parser: argparse.ArgumentParser) -> None:
+    """Adds them to a parser."""
+    group = parser.add_argument_group("noise")
+    add = group.add_argument
+    add(
+        "--noise",
+        nargs="+",
+        choices=NOISES,
+        default=list(NOISES),
+        help="paper: on gradients that are not clipped, promises nothing; accounted: clipped, with an epsilon "
+        "(default: both)",
+    )
+    add(
+        "--epsilon",
+        nargs="+",
+        type=_above_zero,
+        metavar="E",
+        help="of the accounted noise, one run each (default: 1 2 4 8; with --profile smoke: 8)",
+    )
+    add("--delta", type=_open_share, metavar="D", help="of the promise; default: a tenth of 1 / users")
+    add("--clip", type=_above_zero, default=CLIP, metavar="C", help=f"bound of a client's upload (default: {CLIP:g})")
+    add("--adaptive-quantile", type=_open_share, metavar="Q", help="let the bound follow this quantile of the norms")
+    add(
+        "--noise-scale",
+        type=_above_zero,
+        default=NOISE_SCALE,
+        metavar="S",
+        help=f"standard deviation of the paper's noise, which the paper does not state (default: {NOISE_SCALE:g})",
+    )
+
+
+def noise_options(found: argparse.Namespace) -> NoiseOptions:
+    """What was given, the rest filled in."""
+    usual = SMOKE_EPSILONS if found.profile == "smoke" else EPSILONS
+    return NoiseOptions(
+        tuple(name for name in NOISES if name in found.noise),
+        tuple(sorted(set(found.epsilon or usual))),
+        found.delta,
+        found.clip,
+        found.adaptive_quantile,
+        found.noise_scale,
+    )
+
+
+def _above_zero(text: str) -> float:
+    value = _number(text)
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def _open_share(text: str) -> float:
+    value = _number(text)
+    if not 0.0 < value < 1.0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number between 0 and 1")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
