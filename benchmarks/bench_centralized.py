@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fedvlr_plugin.centralized.names import OURS
 from fedvlr_plugin.centralized.speed import EVALUATION_LIMIT, HEADER, line, measure
+from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.errors import FedVLRError
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from fedvlr_plugin.benchmark.speed import PHASES, Speed, measure
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, TrainingConfig
-from fedvlr_plugin.data.generated import SIZES, generated
+from fedvlr_plugin.data.synthetic import SIZES, generated
 from fedvlr_plugin.errors import ConfigError, FedVLRError
 from fedvlr_plugin.federation.processes import announced_rank
 

@@ -25,7 +25,7 @@ from fedvlr_plugin.benchmark.rows import federated_rows, parse_row
 from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.benchmark.table3 import held
 from fedvlr_plugin.config import ExecutionConfig
-from fedvlr_plugin.data.generated import SIZES, generated
+from fedvlr_plugin.data.synthetic import SIZES, generated
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.integrations.fedml.host import need_fedml
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data

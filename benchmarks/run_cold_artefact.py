@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args(argv)
-    from fedvlr_plugin.integrations.recbole.open import prepare
+    from fedvlr_plugin.data.recbole.loader import prepare
 
     body = []
     try:

@@ -19,10 +19,10 @@ from fedvlr_plugin.benchmark.run import run as run_spec
 from fedvlr_plugin.centralized.runner import Trainable, run_recbole_model
 from fedvlr_plugin.config import PROTOCOLS, ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.devices import check_device
 from fedvlr_plugin.errors import ConfigError, unknown_name
 from fedvlr_plugin.files import write_atomic
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 
 def run(

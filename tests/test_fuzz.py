@@ -32,11 +32,11 @@ from fedvlr_plugin.config import (
     TrainingConfig,
     build_config,
 )
+from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 TOY = make_toy()
 FEDERATED = [row for row in known_rows() if row.split("+")[0] in ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")]

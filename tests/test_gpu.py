@@ -15,7 +15,7 @@ from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.centralized.names import find_model
 from fedvlr_plugin.centralized.runner import Trainable
 from fedvlr_plugin.config import Attack, Conditions, ExecutionConfig, Faults, Privacy, Protocol, Robust, RunSpec, Secure
-from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit

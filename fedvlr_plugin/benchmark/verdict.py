@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fedvlr_plugin.benchmark.record import DataPart
-from fedvlr_plugin.data.released import PAPERS_OWN
+from fedvlr_plugin.data.released_layout import PAPERS_OWN
 from fedvlr_plugin.evaluation.bootstrap import Interval
 from fedvlr_plugin.paper.tables import Metric, display_name, paper_failed, paper_value, published
 

@@ -19,9 +19,9 @@ from fedvlr_plugin.centralized.runner import Trainable
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.recbole.loader import open_dataset, prepare
 from fedvlr_plugin.errors import DataError
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.integrations.recbole.open import open_dataset, prepare
 
 PROTOCOL = Protocol(negatives=1, negative_pool="train_items", mask_validation_at_test=False)
 PLAN = Plan(epochs=1000, patience=21, selected_by="hr@50")

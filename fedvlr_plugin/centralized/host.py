@@ -20,8 +20,8 @@ from fedvlr_plugin.config_files import config_path
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.recbole.config import FedVLRConfig
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
 
 from recbole.data.dataset import Dataset  # isort: skip
 from recbole.utils import FeatureSource, FeatureType  # isort: skip

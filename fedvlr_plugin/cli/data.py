@@ -51,8 +51,8 @@ def list_command(data_root: Root = None) -> None:
     with _one_line_errors():
         from fedvlr_plugin.data.catalogue import available, resolve_data_root
         from fedvlr_plugin.data.preparation.recipes import RECIPES
+        from fedvlr_plugin.data.recbole.loader import prepare
         from fedvlr_plugin.data.statistics import comparison_table, statistics
-        from fedvlr_plugin.integrations.recbole.open import prepare
 
         root = resolve_data_root(data_root)
         found, broken = [], []
@@ -81,8 +81,8 @@ def info(
     Example: fedvlr data info ku --png ku.png
     """
     with _one_line_errors():
+        from fedvlr_plugin.data.recbole.loader import prepare
         from fedvlr_plugin.data.statistics import description, statistics
-        from fedvlr_plugin.integrations.recbole.open import prepare
 
         data = prepare(name, data_root)
         typer.echo(description(statistics(data)))
@@ -91,7 +91,7 @@ def info(
         if png is None:
             typer.echo(f"no picture was asked for; get one with: fedvlr data info {data.name} --png {data.name}.png")
         else:
-            from fedvlr_plugin.data.plots import save_overview
+            from fedvlr_plugin.data.preview import save_overview
 
             save_overview(data, png)
             typer.echo(f"picture: {png}")
@@ -151,8 +151,8 @@ def verify(name: Name, data_root: Root = None) -> None:
     Example: fedvlr data verify ml
     """
     with _one_line_errors():
+        from fedvlr_plugin.data.recbole.loader import prepare
         from fedvlr_plugin.data.statistics import comparison_table, differences, statistics, table1
-        from fedvlr_plugin.integrations.recbole.open import prepare
 
         found = statistics(prepare(name, data_root))
         if found.name.lower() not in table1():
@@ -215,7 +215,7 @@ def import_command(folder: Folder, out: Out = Path("data"), name: Annotated[str,
     Example: fedvlr data import released/ku --out data
     """
     with _one_line_errors():
-        from fedvlr_plugin.data.preparation.released_layout import import_released
+        from fedvlr_plugin.data.preparation.convert import import_released
 
         typer.echo(f"written to {import_released(folder, out, name or None)}")
 
@@ -227,7 +227,7 @@ def export_command(folder: Folder, out: Out) -> None:
     Example: fedvlr data export data/ku --out released
     """
     with _one_line_errors():
-        from fedvlr_plugin.data.preparation.released_layout import export_released
+        from fedvlr_plugin.data.preparation.convert import export_released
 
         typer.echo(f"written to {export_released(folder, out)}")
 
@@ -252,9 +252,9 @@ def peek(
     Example: fedvlr data peek ml --images POSTERS --html ml.html
     """
     with _one_line_errors():
-        from fedvlr_plugin.data.describe import item_images, item_titles
-        from fedvlr_plugin.data.peek import write_page
-        from fedvlr_plugin.integrations.recbole.open import prepare
+        from fedvlr_plugin.data.item_metadata import item_images, item_titles
+        from fedvlr_plugin.data.preview import write_page
+        from fedvlr_plugin.data.recbole.loader import prepare
 
         data = prepare(name, data_root)
         target = html or Path(f"{data.name}.html")

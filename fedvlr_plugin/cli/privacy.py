@@ -142,7 +142,6 @@ def _run_audit(options: argparse.Namespace) -> None:
     from fedvlr_plugin.audit.audit_table import member_grid, sight_grid
     from fedvlr_plugin.audit.findings import Audit, member_line, sight_lines, write_audit
     from fedvlr_plugin.audit.privacy_audit import trace
-    from fedvlr_plugin.benchmark import datasets
     from fedvlr_plugin.benchmark.grids import print_grid, write_grid
     from fedvlr_plugin.benchmark.manifest import environment
     from fedvlr_plugin.benchmark.profiles import get_profile, spec_for
@@ -150,6 +149,7 @@ def _run_audit(options: argparse.Namespace) -> None:
     from fedvlr_plugin.benchmark.run import check_spec
     from fedvlr_plugin.benchmark.table4 import levels
     from fedvlr_plugin.config import ExecutionConfig
+    from fedvlr_plugin.data.recbole import loader as datasets
     from fedvlr_plugin.files import check_writable
     from fedvlr_plugin.privacy.promise import default_delta
 

@@ -41,7 +41,7 @@ class Sources:
 
 def default_sources() -> Sources:
     """The catalogue of data sets."""
-    from fedvlr_plugin.benchmark.datasets import check, default, load
+    from fedvlr_plugin.data.recbole.loader import check, default, load
 
     return Sources(default, check, load)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fedvlr_plugin.data.atomic import AtomicSource, PackagedMovieLens
-from fedvlr_plugin.data.planted import PlantedSource
-from fedvlr_plugin.data.released import ReleasedSource
+from fedvlr_plugin.data.atomic_files import AtomicSource, PackagedMovieLens
+from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.data.source import Source
+from fedvlr_plugin.data.synthetic import PlantedSource
 from fedvlr_plugin.errors import DataError, unknown_name
 
 ROOT_VARIABLE = "FEDVLR_DATA"

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedvlr_plugin.data.atomic import AtomicSource
+from fedvlr_plugin.data.atomic_files import AtomicSource
 from fedvlr_plugin.data.catalogue import find_source
-from fedvlr_plugin.data.describe import image_paths, item_titles
-from fedvlr_plugin.data.released import ReleasedSource
+from fedvlr_plugin.data.item_metadata import image_paths, item_titles
+from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
 from fedvlr_plugin.features.extract import STEMS, Extraction, extract_images, extract_texts

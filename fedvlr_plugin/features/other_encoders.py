@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from fedvlr_plugin.data.item_features import FloatMatrix
+from fedvlr_plugin.data.tfidf import tfidf_svd
 from fedvlr_plugin.devices import pick_device
 from fedvlr_plugin.errors import ConfigError, DataError, MissingExtraError, did_you_mean
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, unit_rows
 from fedvlr_plugin.features.hub import cached, no_way_there, quiet
-from fedvlr_plugin.features.tfidf import tfidf_svd
 from fedvlr_plugin.files import sha256_of
 
 if TYPE_CHECKING:

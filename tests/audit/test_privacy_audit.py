@@ -19,7 +19,7 @@ from fedvlr_plugin.benchmark.table4 import Level
 from fedvlr_plugin.cli.main import app
 from fedvlr_plugin.cli.privacy import main
 from fedvlr_plugin.config import ExecutionConfig, Privacy
-from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.simulation import Federation

@@ -16,9 +16,9 @@ from fedvlr_plugin.benchmark.ablation import leave_one_out
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
 from fedvlr_plugin.benchmark.router_figure import router_groups
 from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.cli.tables import report
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import OK, USAGE, main
+from fedvlr_plugin.cli.tables import report as write_report
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
@@ -132,7 +132,7 @@ class Page(HTMLParser):
 def report(call) -> tuple[Path, Path]:
     rows = ["popularity", "VBPR", "FedAvg", "FedAvg+MLP", "FedAvg+ours", "FCF+ours"]
     assert call("table2", "--rows", *rows) == OK
-    assert report(["--results", str(call.root)]) == 0
+    assert write_report(["--results", str(call.root)]) == 0
     return call.root, call.root / "report.html"
 
 
@@ -157,7 +157,7 @@ def test_the_report_holds_every_number_and_asks_nothing_of_the_network(report) -
 
 
 def test_the_report_of_an_empty_folder_is_refused(tmp_path: Path, capsys) -> None:
-    assert report(["--results", str(tmp_path)]) == 2
+    assert write_report(["--results", str(tmp_path)]) == 2
     assert "no runs are stored" in capsys.readouterr().err and not (tmp_path / "report.html").exists()
 
 

@@ -14,10 +14,9 @@ from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.table4 import at_level, levels, published4
 from fedvlr_plugin.benchmark.table4_stored import named_levels, stored_lines
-from fedvlr_plugin.cli.tables import report
 from fedvlr_plugin.cli.options import parse_options
 from fedvlr_plugin.cli.request import Sources
-from fedvlr_plugin.cli.tables import OK, USAGE, main
+from fedvlr_plugin.cli.tables import OK, USAGE, main, report
 from fedvlr_plugin.config import Privacy, RunSpec
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData

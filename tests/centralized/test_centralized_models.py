@@ -12,7 +12,7 @@ from fedvlr_plugin.centralized.host import TrainingRows, make_config
 from fedvlr_plugin.centralized.mgcn import MGCN
 from fedvlr_plugin.centralized.pgl import PGL, modality_shares
 from fedvlr_plugin.centralized.vbpr import VBPR
-from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, DataError
 
 from recbole.data.interaction import Interaction  # isort: skip

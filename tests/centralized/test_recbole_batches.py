@@ -5,7 +5,7 @@ import pytest
 from centralized_toy import data
 
 from fedvlr_plugin.centralized.batches import Batches, NegativeSampler
-from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.synthetic import generated
 
 CONFIG = {
     "USER_ID_FIELD": "user_id",

@@ -12,10 +12,10 @@ from fedvlr_plugin.api import load_checkpoint
 from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.centralized.names import find_model, recbole_models
 from fedvlr_plugin.config import PROTOCOLS, ModelConfig, Protocol, RunSpec, TrainingConfig
-from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.recbole.loader import prepare
+from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, FedVLRError, UnknownNameError
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 from recbole.model.general_recommender import BPR  # isort: skip
 

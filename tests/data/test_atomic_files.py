@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fedvlr_plugin.data.recbole.loader import AnyModel, open_dataset, prepare
 from fedvlr_plugin.errors import DataError
-from fedvlr_plugin.integrations.recbole.open import AnyModel, open_dataset, prepare
 
 HEAD = "user_id:token\titem_id:token\ttimestamp:float\n"
 ROWS = "".join(f"u{u}\ti{(u + k) % 7}\t{k}\n" for u in range(4) for k in range(5))

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from fedvlr_plugin.cli.main import app
-from fedvlr_plugin.data.peek import write_page
 from fedvlr_plugin.data.preparation import recipes
-from fedvlr_plugin.integrations.recbole.open import prepare
+from fedvlr_plugin.data.preview import write_page
+from fedvlr_plugin.data.recbole.loader import prepare
 
 RUNNER = CliRunner()
 ROOT = Path(os.environ["FEDVLR_DATA"]) if "FEDVLR_DATA" in os.environ else None

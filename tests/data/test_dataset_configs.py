@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from fedvlr_plugin.config_files import config_names, config_path
+from fedvlr_plugin.data.recbole.config import FedVLRConfig
+from fedvlr_plugin.data.recbole.loader import AnyModel, open_dataset
 from fedvlr_plugin.data.statistics import table1
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
-from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
-from fedvlr_plugin.integrations.recbole.open import AnyModel, open_dataset
 
 DATASETS = [name.removeprefix("dataset/") for name in config_names() if name.startswith("dataset/")]
 

@@ -12,15 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedvlr_plugin.data.preparation.filters import k_core
+from fedvlr_plugin.data.preparation.convert import export_released, import_released, read_titles
 from fedvlr_plugin.data.preparation.prepare import NO_TITLE, prepare_raw
-from fedvlr_plugin.data.preparation.publishers import Amazon, MovieLens, NineRec
+from fedvlr_plugin.data.preparation.publishers import Amazon, MovieLens, NineRec, k_core
 from fedvlr_plugin.data.preparation.recipes import RECIPES
-from fedvlr_plugin.data.preparation.released_layout import export_released, import_released, read_titles
-from fedvlr_plugin.data.released import feature_label, values_hash
+from fedvlr_plugin.data.recbole.loader import prepare
+from fedvlr_plugin.data.released_layout import feature_label, values_hash
 from fedvlr_plugin.data.statistics import differences, statistics, table1
 from fedvlr_plugin.errors import DataError, UnknownNameError
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 ROOT = Path(os.environ["FEDVLR_DATA"]) if "FEDVLR_DATA" in os.environ else None
 needs_data = pytest.mark.skipif(ROOT is None, reason="FEDVLR_DATA names no data root with the real data sets")

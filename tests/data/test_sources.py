@@ -10,10 +10,10 @@ import pytest
 
 from fedvlr_plugin.data.catalogue import available, canonical_name, default_datasets
 from fedvlr_plugin.data.interactions import leave_one_out
-from fedvlr_plugin.data.planted import PlantedSource
+from fedvlr_plugin.data.recbole.loader import AnyModel, open_dataset, prepare
+from fedvlr_plugin.data.synthetic import PlantedSource
+from fedvlr_plugin.data.tfidf import tfidf_recipe
 from fedvlr_plugin.errors import ConfigError, DataError, UnknownNameError
-from fedvlr_plugin.features.tfidf import tfidf_recipe
-from fedvlr_plugin.integrations.recbole.open import AnyModel, open_dataset, prepare
 
 ROOT = Path(os.environ["FEDVLR_DATA"]) if "FEDVLR_DATA" in os.environ else None
 needs_data = pytest.mark.skipif(ROOT is None, reason="FEDVLR_DATA names no data root with the real data sets")

@@ -10,8 +10,8 @@ import pytest
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, TokenFeatures
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.data.statistics import comparison_table, description, differences, statistics, table1
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 ROOT = Path(os.environ["FEDVLR_DATA"]) if "FEDVLR_DATA" in os.environ else None
 needs_data = pytest.mark.skipif(ROOT is None, reason="FEDVLR_DATA names no data root with the real data sets")

@@ -10,12 +10,12 @@ pytest.importorskip("PIL", reason="the extra clip (Pillow) is not installed")
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from fedvlr_plugin.data.preparation.released_layout import import_released  # noqa: E402
+from fedvlr_plugin.data.preparation.convert import import_released  # noqa: E402
+from fedvlr_plugin.data.recbole.loader import prepare  # noqa: E402
 from fedvlr_plugin.errors import ConfigError, DataError, UnknownNameError  # noqa: E402
 from fedvlr_plugin.features.command import encode_dataset, make_encoder  # noqa: E402
 from fedvlr_plugin.features.encoder import TEXT, VISION, Encoder  # noqa: E402
 from fedvlr_plugin.features.extract import MISSING_TITLE, extract_images, extract_texts, prompts  # noqa: E402
-from fedvlr_plugin.integrations.recbole.open import prepare  # noqa: E402
 
 
 class Letters(Encoder):

@@ -19,11 +19,11 @@ from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge_value
 from fedvlr_plugin.cli.tables import main
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
-from fedvlr_plugin.data.released import PAPERS_OWN
+from fedvlr_plugin.data.recbole.loader import prepare
+from fedvlr_plugin.data.released_layout import PAPERS_OWN
 from fedvlr_plugin.evaluation.bootstrap import Interval
 from fedvlr_plugin.features.clip import OpenClipEncoder
 from fedvlr_plugin.features.extract import extract_texts
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 TINY = str(Path(__file__).with_name("tiny_clip.json"))
 

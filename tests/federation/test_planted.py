@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 
 from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
-from fedvlr_plugin.data.planted import SIGNALS, PlantedSource
+from fedvlr_plugin.data.recbole.loader import prepare
+from fedvlr_plugin.data.synthetic import SIGNALS, PlantedSource
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.integrations.recbole.open import prepare
 
 VIEWS = ("only:vision", "only:text", "only:id")
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, RunSpec, TrainingConfig
-from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.integrations.fedml.messages import ROUND
 from fedvlr_plugin.tensor_files import read_tensors

@@ -8,10 +8,10 @@ import torch
 
 from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.run import run
+from fedvlr_plugin.data.recbole.loader import AnyModel, open_dataset
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.integrations.recbole.model import FedVLR
-from fedvlr_plugin.integrations.recbole.open import AnyModel, open_dataset
 from fedvlr_plugin.integrations.recbole.trainer import FedVLRTrainer
 
 from recbole.data import data_preparation  # isort: skip

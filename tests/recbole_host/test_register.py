@@ -15,10 +15,10 @@ from fedvlr_plugin.centralized.bm3 import BM3
 from fedvlr_plugin.centralized.runner import make_scorer
 from fedvlr_plugin.centralized.trainer import CentralizedTrainer
 from fedvlr_plugin.config_files import config_path
+from fedvlr_plugin.data.recbole.loader import open_dataset
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import rank_positives
-from fedvlr_plugin.integrations.recbole.open import open_dataset
 
 from recbole.data import data_preparation  # isort: skip
 from recbole.utils import get_model, get_trainer  # isort: skip

@@ -5,7 +5,7 @@ import torch
 from defence_toy import build_under, cohort_of, dense, make_uploads
 
 from fedvlr_plugin.config import Attack, Conditions, Robust
-from fedvlr_plugin.data.generated import generated
+from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.uploads import join_uploads
 from fedvlr_plugin.robust.attacks import draw_liars, make_transform

@@ -16,8 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 import fedvlr_plugin
-from fedvlr_plugin.data.preparation.filters import counts
-from fedvlr_plugin.data.preparation.publishers import Raw, keep_counts
+from fedvlr_plugin.data.preparation.publishers import Raw, counts, keep_counts
 from fedvlr_plugin.data.preparation.recipes import VERSION, Recipe, find_recipe
 from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
 from fedvlr_plugin.data.statistics import table1

@@ -6,7 +6,7 @@
 * NineRec (Zhang et al. 2024): `<Name>_pair.csv` without heading (item, user, timestamp), `<Name>_item.csv` (item,
   Chinese title, English title), covers as `<item>.jpg`; iterative 5-core on users and items.
 
-Users with fewer than 5 interactions are dropped everywhere (the paper's rule). Imports `raw_files`, `filters`.
+Users with fewer than 5 interactions are dropped everywhere (the paper's rule).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedvlr_plugin.data.preparation.filters import at_least, counts, first_of_pair, k_core
 from fedvlr_plugin.data.preparation.raw_files import RawFile, find, numbers, table
 from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
 from fedvlr_plugin.errors import DataError
@@ -211,3 +210,28 @@ def _image_url(entry: object) -> str | None:
             if isinstance(image.get(size), str):
                 return str(image[size])
     return None
+
+
+def first_of_pair(rows: pd.DataFrame) -> pd.DataFrame:
+    """Duplicate (user, item) rows counted once, the first (algorithm.md section 6)."""
+    return rows[~rows.duplicated([USER, ITEM], keep="first")]
+
+
+def at_least(rows: pd.DataFrame, column: str, least: int) -> pd.DataFrame:
+    """Rows whose user (or item) occurs in `least` rows or more; one pass."""
+    sizes = rows.groupby(column, sort=False)[column].transform("size")
+    return rows[sizes >= least]
+
+
+def k_core(rows: pd.DataFrame, k: int) -> pd.DataFrame:
+    """The largest part in which every user and every item has `k` rows or more: both filters until nothing changes."""
+    while True:
+        kept = at_least(at_least(rows, USER, k), ITEM, k)
+        if len(kept) == len(rows):
+            return kept
+        rows = kept
+
+
+def counts(rows: pd.DataFrame) -> dict[str, int]:
+    """Users, items and rows, for manifests."""
+    return {"users": int(rows[USER].nunique()), "items": int(rows[ITEM].nunique()), "interactions": len(rows)}

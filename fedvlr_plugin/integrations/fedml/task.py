@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from fedvlr_plugin.config import PROTOCOLS, RunSpec
-from fedvlr_plugin.data.generated import generated
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, unknown_name
 from fedvlr_plugin.federation.server import Server
 from fedvlr_plugin.federation.setup import LocalProblem, local_problem, make_backbone, make_fusion
@@ -172,7 +172,7 @@ def _open(args: object) -> PreparedData:
         if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
             raise ConfigError(f"dataset '{name}': generated:USERSxITEMSxINTERACTIONS is needed, e.g. generated:6x40x90")
         return generated(int(numbers[0]), int(numbers[1]), int(numbers[2]), width=32)
-    from fedvlr_plugin.integrations.recbole.open import prepare
+    from fedvlr_plugin.data.recbole.loader import prepare
 
     root = option(args, "fedvlr_data_root")
     return prepare(name, None if root is None else Path(str(root)))

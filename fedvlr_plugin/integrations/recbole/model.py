@@ -24,10 +24,10 @@ from fedvlr_plugin.config import (
     TrainingConfig,
     build_config,
 )
+from fedvlr_plugin.data.recbole.config import FedVLRConfig
+from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.simulation import Federation
-from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
-from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
 
 from recbole.config import Config  # isort: skip
 from recbole.data.interaction import Interaction  # isort: skip
@@ -62,7 +62,7 @@ class FedVLR(GeneralRecommender):
         if not isinstance(dataset, FedVLRDataset):
             raise ConfigError(
                 f"FedVLR needs a FedVLRDataset, got {type(dataset).__name__}; call fedvlr_plugin.register() before "
-                "run_recbole, or build the data set with fedvlr_plugin.integrations.recbole.open.open_dataset"
+                "run_recbole, or build the data set with fedvlr_plugin.data.recbole.loader.open_dataset"
             )
         self.spec, execution = spec_from_config(config, dataset.dataset_name)
         row = parse_row(self.spec.row)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from fedvlr_plugin.integrations.recbole import config as _config  # noqa: F401  (prepares the host)
+from fedvlr_plugin.data.recbole import config as _config  # noqa: F401  (prepares the host)
 
 from recbole.config import Config  # isort: skip
 from recbole.data.dataloader import FullSortEvalDataLoader  # isort: skip

@@ -36,7 +36,7 @@ def register() -> tuple[str, ...]:
 
     prepare_recbole()
     from fedvlr_plugin.centralized.trainer import CentralizedTrainer
-    from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
+    from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
     from fedvlr_plugin.integrations.recbole.trainer import FedVLRTrainer
 
     modules = {"FedVLR": "fedvlr_plugin.integrations.recbole.model", **OURS}
@@ -77,7 +77,7 @@ def _declare_safe(models: list[type]) -> None:
     from recbole.config import Config
     from recbole.utils import EvaluatorType, InputType, ModelType
 
-    from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
+    from fedvlr_plugin.data.recbole.config import FedVLRConfig
 
     rebuild = cast(Callable[..., object], np.float64(0.0).__reduce__()[0])  # its module moved in numpy 2
     numbers: list[Callable[..., object]] = [np.float64, np.dtype, type(np.dtype(np.float64)), rebuild]

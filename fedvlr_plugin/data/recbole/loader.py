@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedvlr_plugin.data.catalogue import canonical_name, folders, resolve_data_root
+from fedvlr_plugin.data.catalogue import canonical_name, default_datasets, folders, resolve_data_root
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.integrations.recbole.config import FedVLRConfig
-from fedvlr_plugin.integrations.recbole.dataset import FedVLRDataset
+from fedvlr_plugin.data.recbole.config import FedVLRConfig
+from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
 
 from recbole.model.abstract_recommender import GeneralRecommender  # isort: skip
 from recbole.utils import InputType  # isort: skip
@@ -49,3 +49,18 @@ def prepare(name: str, data_root: Path | None = None) -> PreparedData:
     if key not in _CACHE or _CACHE[key][0] != stamp:
         _CACHE[key] = stamp, open_dataset(name, root).prepared
     return _CACHE[key][1]
+
+
+def default(data_root: Path | None) -> list[str]:
+    """All data sets under the data root, and ml-100k."""
+    return default_datasets(data_root)
+
+
+def check(name: str, data_root: Path | None) -> str:
+    """The canonical name; raises `UnknownNameError` with the nearest one."""
+    return canonical_name(name, data_root)
+
+
+def load(name: str, data_root: Path | None) -> PreparedData:
+    """Reads and prepares a data set; raises `DataError` for what is wrong in its files."""
+    return prepare(name, resolve_data_root(data_root))

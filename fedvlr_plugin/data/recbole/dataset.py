@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fedvlr_plugin.data.atomic import AtomicSource
+from fedvlr_plugin.data.atomic_files import AtomicSource
 from fedvlr_plugin.data.catalogue import find_source
 from fedvlr_plugin.data.interactions import IntArray, Interactions, leave_one_out
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.recbole import config as _config  # noqa: F401  (prepares the host)
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
 from fedvlr_plugin.errors import ConfigError, DataError
-from fedvlr_plugin.integrations.recbole import config as _config  # noqa: F401  (prepares the host)
 
 from recbole.data.dataset import Dataset  # isort: skip
 from recbole.utils import FeatureSource, FeatureType  # isort: skip

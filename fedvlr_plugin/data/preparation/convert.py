@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fedvlr_plugin.data.atomic import AtomicSource
+from fedvlr_plugin.data.atomic_files import AtomicSource
 from fedvlr_plugin.data.interactions import IntArray, leave_one_out
 from fedvlr_plugin.data.preparation.prepare import NO_TITLE, write_table
-from fedvlr_plugin.data.released import INTER_FILE, SUFFIX, ReleasedSource, manifest_of, values_hash
+from fedvlr_plugin.data.released_layout import INTER_FILE, SUFFIX, ReleasedSource, manifest_of, values_hash
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER
 from fedvlr_plugin.errors import DataError
 from fedvlr_plugin.files import write_data_file, write_json, write_lines, write_matrix

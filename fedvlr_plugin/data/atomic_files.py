@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fedvlr_plugin.data.item_features import TokenFeatures
-from fedvlr_plugin.data.released import RENAMED, SUFFIX, feature_label, load_matrix
+from fedvlr_plugin.data.released_layout import RENAMED, SUFFIX, feature_label, load_matrix
 from fedvlr_plugin.data.source import Source
 from fedvlr_plugin.errors import DataError
 
@@ -116,7 +116,7 @@ class PackagedMovieLens(AtomicSource):
         return None
 
     def features(self) -> list[TokenFeatures]:
-        from fedvlr_plugin.features.tfidf import tfidf_recipe, tfidf_svd
+        from fedvlr_plugin.data.tfidf import tfidf_recipe, tfidf_svd
 
         items = pd.read_csv(self.folder / "ml-100k.item", sep="\t", dtype=str, keep_default_na=False)
         items.columns = [column.split(":")[0] for column in items.columns]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from fedvlr_plugin.data.atomic import AtomicSource
+from fedvlr_plugin.data.atomic_files import AtomicSource
 from fedvlr_plugin.data.catalogue import find_source
 from fedvlr_plugin.data.images import find_images
-from fedvlr_plugin.data.preparation.released_layout import read_titles
+from fedvlr_plugin.data.preparation.convert import read_titles
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.data.released import ReleasedSource
+from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.errors import DataError
 
 

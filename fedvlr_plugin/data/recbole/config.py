@@ -1,0 +1,99 @@
+"""RecBole's Config without its side effects: own argv, checked keys, no rounding, no environment variables.
+
+RecBole's Config reads the host process's `sys.argv` with top precedence, takes any key in silence, sets
+`CUDA_VISIBLE_DEVICES`, and rounds metrics before early stopping. `FedVLRConfig` is that class with those four
+mended, and with defaults for leave-one-out evaluation (algorithm.md section 6). Imports `compat`, `config`, RecBole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+
+import torch
+
+from fedvlr_plugin.compat import prepare_recbole
+from fedvlr_plugin.config import ExecutionConfig, ModelConfig, Protocol, TrainingConfig
+from fedvlr_plugin.errors import ConfigError, did_you_mean
+
+prepare_recbole()
+
+from recbole.config import Config  # noqa: E402
+
+DEFAULTS: Mapping[str, object] = {
+    "eval_args": {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+    "metrics": ["Hit", "NDCG"],
+    "topk": [50],
+    "valid_metric": "NDCG@50",
+    "metric_decimal_place": 12,
+    "repeatable": False,
+    "eval_batch_size": 2**22,
+    "train_neg_sample_args": None,
+    "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+    "show_progress": False,
+    "save_dataset": False,
+    "reproducibility": False,
+    "data_root": None,
+    "keep_duplicates": False,
+}
+OWN_KEYS = frozenset(
+    {"data_root", "keep_duplicates", "row", "protocol"}
+    | set(TrainingConfig.model_fields)
+    | set(ModelConfig.model_fields)
+    | set(Protocol.model_fields)
+    | set(ExecutionConfig.model_fields)
+)
+
+
+class FedVLRConfig(Config):
+    """Config of a RecBole model of ours, or of RecBole's own under our protocol.
+
+    Args:
+        model: name or class. dataset: name, see the catalogue.
+        config_file_list, config_dict: as RecBole's.
+        known_keys: further keys that the model reads.
+
+    Raises:
+        ConfigError: a key that neither RecBole nor this package nor the model knows, with the nearest name.
+    """
+
+    extra_keys: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: list[str] | None = None,
+        config_dict: Mapping[str, object] | None = None,
+        known_keys: Iterable[str] = (),
+    ) -> None:
+        self._known_keys = frozenset(known_keys) | self.extra_keys
+        super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
+
+    def _load_cmd_line(self) -> dict[str, object]:
+        """Nothing: the command line belongs to the program that runs, not to a library."""
+        return {}
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        known = {key for group in self.parameters.values() for key in group}
+        known |= (
+            set(self.internal_config_dict) | OWN_KEYS | self._known_keys | {"model", "dataset", "nproc", "world_size"}
+        )
+        for key in self.external_config_dict:
+            if key not in known:
+                raise ConfigError(
+                    f"unknown configuration key '{key}' for model {model}.{did_you_mean(str(key), sorted(known))} "
+                    "Keys are RecBole's, this package's and the model's own; see recbole_configs/."
+                )
+        self.internal_config_dict.update(DEFAULTS)
+
+    def _init_device(self) -> None:
+        """The device of `use_gpu`, `gpu_id` or `device`, without touching the environment."""
+        named = self.final_config_dict.get("device")
+        if named is None:
+            wanted = bool(self.final_config_dict.get("use_gpu")) and torch.cuda.is_available()
+            named = "cuda" if wanted else "cpu"
+        self.final_config_dict["device"] = torch.device(named)
+        self.final_config_dict["single_spec"] = True
+        self.final_config_dict["local_rank"] = 0
