@@ -16,7 +16,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from fedvlr_plugin.errors import FedVLRError
-from fedvlr_plugin.features.command import make_encoder
+from fedvlr_plugin.features.encode import make_encoder
 from fedvlr_plugin.features.speed import images_in, made_up_images, measure_images, measure_texts
 
 

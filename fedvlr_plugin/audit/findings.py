@@ -23,7 +23,7 @@ from fedvlr_plugin.audit.recovery import correlation
 from fedvlr_plugin.benchmark.manifest import Environment
 from fedvlr_plugin.config import Frozen, RunSpec
 from fedvlr_plugin.errors import ResultsError
-from fedvlr_plugin.evaluation.bootstrap import mean_interval
+from fedvlr_plugin.evaluation.significance import mean_interval
 from fedvlr_plugin.files import read_bytes, write_atomic
 from fedvlr_plugin.rng import Stream, derive
 

@@ -34,7 +34,7 @@ from fedvlr_plugin.config import Conditions, ExecutionConfig, Privacy, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import make_rule
-from fedvlr_plugin.privacy.promise import Promise, promise
+from fedvlr_plugin.privacy.guarantee import Promise, promise
 
 MOST_MASKED = 32
 KNOWS_ONE, KNOWS_ALL = "the upload known", "all others known"

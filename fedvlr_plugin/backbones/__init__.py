@@ -4,7 +4,7 @@ One file per backbone, its frozen parameters beside it, one registry line each. 
 theirs through the entry-point group `fedvlr_plugin.backbones`.
 """
 
-from fedvlr_plugin.backbones.contract import BACKBONES, Backbone, BackboneParams, ClientView, Slopes
+from fedvlr_plugin.backbones.base import BACKBONES, Backbone, BackboneParams, ClientView, Slopes
 from fedvlr_plugin.backbones.fcf import FCF
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.backbones.fedncf import FedNCF

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from fedvlr_plugin.backbones.contract import StateGroup
+from fedvlr_plugin.backbones.base import StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.fusion.views import Fusion
 

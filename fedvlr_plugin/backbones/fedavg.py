@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from fedvlr_plugin.backbones.contract import Backbone, ClientView, StateGroup, linear_head
+from fedvlr_plugin.backbones.base import Backbone, ClientView, StateGroup, linear_head
 from fedvlr_plugin.fusion.views import Fusion
 
 

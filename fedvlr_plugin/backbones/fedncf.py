@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from fedvlr_plugin.backbones.contract import Backbone, BackboneParams, ClientView, StateGroup
+from fedvlr_plugin.backbones.base import Backbone, BackboneParams, ClientView, StateGroup
 from fedvlr_plugin.errors import ConfigError
 
 

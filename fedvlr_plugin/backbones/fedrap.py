@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from pydantic import Field
 
-from fedvlr_plugin.backbones.contract import BackboneParams, ClientView, OwnRows, Push, Slopes, StateGroup
+from fedvlr_plugin.backbones.base import BackboneParams, ClientView, OwnRows, Push, Slopes, StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.fusion.views import Fusion
 

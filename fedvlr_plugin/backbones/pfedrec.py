@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from fedvlr_plugin.backbones.contract import ClientView, OwnRows, StateGroup
+from fedvlr_plugin.backbones.base import ClientView, OwnRows, StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.fusion.views import Fusion
 

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from fedvlr_plugin.benchmark.noise_labels import epsilon_label
 from fedvlr_plugin.benchmark.table import Figure, Table, caption, kind_of
 from fedvlr_plugin.paper.tables import DATASETS, METRICS, Metric, display_name, paper_failed, paper_value
-from fedvlr_plugin.privacy.promise import spell_epsilon
+from fedvlr_plugin.privacy.guarantee import spell_epsilon
 
 HEADINGS: dict[Metric, str] = {"hr@50": "HR@50", "ndcg@50": "NDCG@50"}
 EMPTY = "–"

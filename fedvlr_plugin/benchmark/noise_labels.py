@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.config import RunSpec
-from fedvlr_plugin.privacy.promise import Promise, spell_epsilon
+from fedvlr_plugin.privacy.guarantee import Promise, spell_epsilon
 
 
 def epsilon_label(records: Sequence[RunRecord]) -> str:

@@ -19,7 +19,7 @@ from fedvlr_plugin.benchmark.statistics import per_user
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table
 from fedvlr_plugin.errors import ResultsError
-from fedvlr_plugin.evaluation.paired import ALPHA, compare, holm
+from fedvlr_plugin.evaluation.significance import ALPHA, compare, holm
 from fedvlr_plugin.paper.tables import METRICS
 
 

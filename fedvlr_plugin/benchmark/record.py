@@ -18,7 +18,7 @@ from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.privacy.promise import Promise, promise
+from fedvlr_plugin.privacy.guarantee import Promise, promise
 
 SCHEMA_VERSION = 1
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.backbones.base import make_backbone
 from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
@@ -28,9 +29,10 @@ from fedvlr_plugin.evaluation.ranks import Ranks
 from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
 from fedvlr_plugin.federation.own_rows import check_budget
 from fedvlr_plugin.federation.processes import Processes
-from fedvlr_plugin.federation.setup import DTYPES, make_backbone, make_fusion
+from fedvlr_plugin.federation.setup import DTYPES
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
+from fedvlr_plugin.fusion.views import make_fusion
 
 OUTPUTS = ("router_weights",)
 Outputs = Mapping[str, npt.NDArray[np.float64]]

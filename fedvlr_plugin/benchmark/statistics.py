@@ -19,10 +19,9 @@ from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.errors import ResultsError
-from fedvlr_plugin.evaluation.bootstrap import Interval, mean_interval
 from fedvlr_plugin.evaluation.metrics import hit_rate, ndcg
-from fedvlr_plugin.evaluation.paired import ALPHA, Comparison, compare, holm
 from fedvlr_plugin.evaluation.ranks import Ranks
+from fedvlr_plugin.evaluation.significance import ALPHA, Comparison, Interval, compare, holm, mean_interval
 from fedvlr_plugin.paper.tables import METRICS, Metric
 
 FloatArray = npt.NDArray[np.float64]

@@ -21,7 +21,7 @@ from fedvlr_plugin.benchmark.statistics import Pair, PerUser, compare_rows, inte
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.verdict import Verdict, judge
 from fedvlr_plugin.config import RunSpec
-from fedvlr_plugin.evaluation.bootstrap import Interval
+from fedvlr_plugin.evaluation.significance import Interval
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name, paper_value
 
 

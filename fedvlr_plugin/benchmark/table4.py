@@ -19,7 +19,7 @@ from fedvlr_plugin.benchmark.statistics import per_user
 from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell, Figure, Table, build_table
 from fedvlr_plugin.config import Privacy, RunSpec
-from fedvlr_plugin.evaluation.paired import ALPHA, Comparison, compare, holm
+from fedvlr_plugin.evaluation.significance import ALPHA, Comparison, compare, holm
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.paper.tables import METRICS, Metric, published
 

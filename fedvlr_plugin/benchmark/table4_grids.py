@@ -15,7 +15,7 @@ from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Line, published4, records_of
 from fedvlr_plugin.benchmark.verdict import judge_value
 from fedvlr_plugin.paper.tables import METRICS, display_name
-from fedvlr_plugin.privacy.promise import spell_epsilon
+from fedvlr_plugin.privacy.guarantee import spell_epsilon
 
 NOT_COVERED = (
     "Epsilon covers the shared model of a run. It does not cover the choice of hyper-parameters and of the best round "

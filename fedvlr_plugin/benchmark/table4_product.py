@@ -27,7 +27,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
-from fedvlr_plugin.privacy.promise import promise
+from fedvlr_plugin.privacy.guarantee import promise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -14,7 +14,7 @@ from typing import Literal
 
 from fedvlr_plugin.benchmark.record import DataPart
 from fedvlr_plugin.data.released_layout import PAPERS_OWN
-from fedvlr_plugin.evaluation.bootstrap import Interval
+from fedvlr_plugin.evaluation.significance import Interval
 from fedvlr_plugin.paper.tables import Metric, display_name, paper_failed, paper_value, published
 
 Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]

@@ -191,7 +191,7 @@ def features(
     Example: fedvlr data features ml --modality text --modality vision --images POSTERS
     """
     with _one_line_errors(KEPT):
-        from fedvlr_plugin.features.command import encode_dataset
+        from fedvlr_plugin.features.encode import encode_dataset
 
         settings: dict[str, object] = {"device": device}
         if model:

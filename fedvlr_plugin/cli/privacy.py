@@ -84,7 +84,7 @@ def audit(context: typer.Context) -> None:
 
 def _delta(users: int | None, delta: float | None) -> float:
     from fedvlr_plugin.errors import ConfigError
-    from fedvlr_plugin.privacy.promise import default_delta
+    from fedvlr_plugin.privacy.guarantee import default_delta
 
     if (users is None) == (delta is None):
         raise ConfigError("give one of --delta and --users, e.g. --users 204")
@@ -151,7 +151,7 @@ def _run_audit(options: argparse.Namespace) -> None:
     from fedvlr_plugin.config import ExecutionConfig
     from fedvlr_plugin.data.recbole import loader as datasets
     from fedvlr_plugin.files import check_writable
-    from fedvlr_plugin.privacy.promise import default_delta
+    from fedvlr_plugin.privacy.guarantee import default_delta
 
     for name in ("rounds", "seeds"):
         if getattr(options, name) < 1:

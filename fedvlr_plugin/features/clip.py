@@ -19,7 +19,7 @@ from fedvlr_plugin.data.item_features import FloatMatrix
 from fedvlr_plugin.devices import pick_device
 from fedvlr_plugin.errors import ConfigError, DataError, missing_extra, unknown_name
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
-from fedvlr_plugin.features.hub import cached, no_way_there, quiet
+from fedvlr_plugin.features.huggingface import cached, no_way_there, quiet
 from fedvlr_plugin.files import sha256_of
 
 if TYPE_CHECKING:

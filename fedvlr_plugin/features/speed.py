@@ -19,7 +19,7 @@ import numpy as np
 from fedvlr_plugin.data.images import SUFFIXES, tensors
 from fedvlr_plugin.errors import DataError
 from fedvlr_plugin.features.encoder import Encoder
-from fedvlr_plugin.features.extract import extract_images, extract_texts
+from fedvlr_plugin.features.extraction import extract_images, extract_texts
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import torch
 
-from fedvlr_plugin.backbones.contract import Backbone
+from fedvlr_plugin.backbones.base import Backbone
 from fedvlr_plugin.config import TrainingConfig
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.errors import ConfigError

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from fedvlr_plugin.backbones.contract import BACKBONES, Backbone
-from fedvlr_plugin.config import ModelConfig, RunSpec
+from fedvlr_plugin.backbones.base import Backbone
+from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.histories import Histories
 from fedvlr_plugin.federation.samples import Sampler
 from fedvlr_plugin.fusion.router import RouterShape
-from fedvlr_plugin.fusion.views import Fusion, FusionSettings, check_views
+from fedvlr_plugin.fusion.views import FusionSettings
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -49,24 +48,6 @@ class LocalProblem:
             sizes = self.histories.weights[cohort].to(torch.float64)
             weights = sizes / sizes.sum().clamp(min=1.0)
         return weights.to(self.dtype)
-
-
-def make_fusion(kind: Fusion, model: ModelConfig) -> FusionSettings:
-    """Fusion settings of a row; refuses unknown or repeated views."""
-    if kind == "blfm":
-        check_views(model.views)
-    return FusionSettings(kind, model.dim, model.views, model.id_embedding)
-
-
-def make_backbone(name: str, fusion: FusionSettings, model: ModelConfig) -> Backbone:
-    """The backbone called `name` with its own parameters; raises `ConfigError` on unknown keys or fusions."""
-    from fedvlr_plugin.config import build_config
-
-    kind = BACKBONES.get(name)
-    if fusion.kind not in kind.fusions:
-        allowed = ", ".join(sorted(kind.fusions))
-        raise ConfigError(f"backbone '{name}' does not support the fusion '{fusion.kind}'; allowed: {allowed}")
-    return kind(build_config(kind.Params, dict(model.params)), fusion.dim, fusion.width)
 
 
 def local_problem(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.backbones.base import make_backbone
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import fixed_order
@@ -27,9 +28,9 @@ from fedvlr_plugin.federation.faults import answers
 from fedvlr_plugin.federation.processes import Processes, join_processes, local_device
 from fedvlr_plugin.federation.sequential import SequentialEngine
 from fedvlr_plugin.federation.server import Broadcast, Server
-from fedvlr_plugin.federation.setup import local_problem, make_backbone, make_fusion
+from fedvlr_plugin.federation.setup import local_problem
 from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
-from fedvlr_plugin.fusion.views import Fusion
+from fedvlr_plugin.fusion.views import Fusion, make_fusion
 from fedvlr_plugin.rng import draw_cohort, draw_poisson
 
 

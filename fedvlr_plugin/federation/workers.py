@@ -11,7 +11,7 @@ from functools import partial
 
 import torch
 
-from fedvlr_plugin.backbones.contract import Backbone
+from fedvlr_plugin.backbones.base import Backbone
 from fedvlr_plugin.federation.apart import looks_large
 from fedvlr_plugin.federation.clients import ClientStore
 from fedvlr_plugin.federation.crew import Crew, share_out

@@ -16,10 +16,10 @@ from typing import Literal
 
 import torch
 
+from fedvlr_plugin.config import ModelConfig
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.fusion.operators import VIEWS, ViewOperator, make_linear
-from fedvlr_plugin.fusion.operators.modality import PREFIX, ModalityView
+from fedvlr_plugin.fusion.operators import PREFIX, VIEWS, ModalityView, ViewOperator, make_linear
 
 Fusion = Literal["none", "mlp", "vbpr", "blfm"]
 
@@ -122,3 +122,10 @@ def check_views(views: Sequence[str]) -> None:
             VIEWS.get(name)
     if len(set(views)) != len(views):
         raise ConfigError(f"views: an operator is named twice in {list(views)}; name each once")
+
+
+def make_fusion(kind: Fusion, model: ModelConfig) -> FusionSettings:
+    """Fusion settings of a row; refuses unknown or repeated views."""
+    if kind == "blfm":
+        check_views(model.views)
+    return FusionSettings(kind, model.dim, model.views, model.id_embedding)

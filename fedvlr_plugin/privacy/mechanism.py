@@ -27,8 +27,8 @@ from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum
 from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape
 from fedvlr_plugin.privacy.accounting import Accountant
 from fedvlr_plugin.privacy.clipping import adaptive_settings, clip, next_bound
+from fedvlr_plugin.privacy.guarantee import Promise, promise
 from fedvlr_plugin.privacy.noise import INNER, MECHANISMS, PaperNoiseRule, check_identity, draw_noise, scalar
-from fedvlr_plugin.privacy.promise import Promise, promise
 from fedvlr_plugin.rng import Stream, generator
 
 

@@ -20,7 +20,7 @@ from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import OK, main
 from fedvlr_plugin.config import Conditions, ModelConfig, Privacy, RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.evaluation.bootstrap import Interval
+from fedvlr_plugin.evaluation.significance import Interval
 
 N_ITEMS, N_USERS, DIM = 120, 30, 64
 

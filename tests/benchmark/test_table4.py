@@ -22,7 +22,7 @@ from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
-from fedvlr_plugin.privacy.promise import promise
+from fedvlr_plugin.privacy.guarantee import promise
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 

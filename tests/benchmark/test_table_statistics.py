@@ -15,8 +15,8 @@ from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge
 from fedvlr_plugin.errors import ResultsError
-from fedvlr_plugin.evaluation.bootstrap import Interval
 from fedvlr_plugin.evaluation.metrics import ndcg
+from fedvlr_plugin.evaluation.significance import Interval
 
 KU = DataPart(
     name="ku", fingerprint=next(iter(RELEASED_FEATURES)), interactions_fingerprint="", users=204, items=560,

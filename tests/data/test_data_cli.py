@@ -110,7 +110,7 @@ def test_ctrl_c_is_one_line(monkeypatch, tmp_path):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedvlr_plugin.features.command.encode_dataset", stop)
+    monkeypatch.setattr("fedvlr_plugin.features.encode.encode_dataset", stop)
     output = call("features", "ku", "--data-root", tmp_path, code=130)
     assert output == "stopped by Ctrl-C; what is done is kept, the same command goes on\n"
 

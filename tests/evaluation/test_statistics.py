@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedvlr_plugin.errors import DataError
-from fedvlr_plugin.evaluation.bootstrap import mean_interval
-from fedvlr_plugin.evaluation.paired import compare, holm
+from fedvlr_plugin.evaluation.significance import compare, holm, mean_interval
 
 
 def rng(seed: int = 0) -> np.random.Generator:

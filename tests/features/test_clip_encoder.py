@@ -18,7 +18,7 @@ from fedvlr_plugin.data.images import decode
 from fedvlr_plugin.errors import ConfigError, DataError, DeviceError, UnknownNameError
 from fedvlr_plugin.features import clip as clip_module
 from fedvlr_plugin.features.clip import OpenClipEncoder, whose
-from fedvlr_plugin.features.extract import extract_images, extract_texts
+from fedvlr_plugin.features.extraction import extract_images, extract_texts
 
 prepare_torchvision()
 import open_clip  # noqa: E402

@@ -13,9 +13,9 @@ from PIL import Image  # noqa: E402
 from fedvlr_plugin.data.preparation.convert import import_released  # noqa: E402
 from fedvlr_plugin.data.recbole.loader import prepare  # noqa: E402
 from fedvlr_plugin.errors import ConfigError, DataError, UnknownNameError  # noqa: E402
-from fedvlr_plugin.features.command import encode_dataset, make_encoder  # noqa: E402
+from fedvlr_plugin.features.encode import encode_dataset, make_encoder  # noqa: E402
 from fedvlr_plugin.features.encoder import TEXT, VISION, Encoder  # noqa: E402
-from fedvlr_plugin.features.extract import MISSING_TITLE, extract_images, extract_texts, prompts  # noqa: E402
+from fedvlr_plugin.features.extraction import MISSING_TITLE, extract_images, extract_texts, prompts  # noqa: E402
 
 
 class Letters(Encoder):

@@ -21,9 +21,9 @@ from fedvlr_plugin.cli.tables import main
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.data.released_layout import PAPERS_OWN
-from fedvlr_plugin.evaluation.bootstrap import Interval
+from fedvlr_plugin.evaluation.significance import Interval
 from fedvlr_plugin.features.clip import OpenClipEncoder
-from fedvlr_plugin.features.extract import extract_texts
+from fedvlr_plugin.features.extraction import extract_texts
 
 TINY = str(Path(__file__).with_name("tiny_clip.json"))
 

@@ -14,7 +14,7 @@ from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
 from fedvlr_plugin.privacy import accounting
 from fedvlr_plugin.privacy.accounting import Accountant, epsilon_of, noise_for, rounds_for
-from fedvlr_plugin.privacy.promise import default_delta, promise, spell_epsilon
+from fedvlr_plugin.privacy.guarantee import default_delta, promise, spell_epsilon
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 

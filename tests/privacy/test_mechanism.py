@@ -15,8 +15,8 @@ from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum, make_rule
 from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.privacy.clipping import adaptive_settings, clip, next_bound
+from fedvlr_plugin.privacy.guarantee import Promise, promise
 from fedvlr_plugin.privacy.mechanism import GaussianRule, make_private_rule
-from fedvlr_plugin.privacy.promise import Promise, promise
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 

@@ -14,7 +14,7 @@ from fedvlr_plugin.federation import simulation
 from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.uploads import join_uploads
-from fedvlr_plugin.privacy.promise import promise
+from fedvlr_plugin.privacy.guarantee import promise
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 

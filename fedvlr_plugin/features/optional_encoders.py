@@ -17,7 +17,7 @@ from fedvlr_plugin.data.tfidf import tfidf_svd
 from fedvlr_plugin.devices import pick_device
 from fedvlr_plugin.errors import ConfigError, DataError, MissingExtraError, did_you_mean
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, unit_rows
-from fedvlr_plugin.features.hub import cached, no_way_there, quiet
+from fedvlr_plugin.features.huggingface import cached, no_way_there, quiet
 from fedvlr_plugin.files import sha256_of
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 
-from fedvlr_plugin.config import Frozen
-from fedvlr_plugin.fusion.views import Fusion
+from fedvlr_plugin.config import Frozen, ModelConfig
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.fusion.views import Fusion, FusionSettings
 from fedvlr_plugin.registry import Registry
 
 
@@ -160,3 +161,14 @@ def linear_head(width: int, generator: torch.Generator) -> dict[str, torch.Tenso
     bound = width**-0.5
     theta = torch.empty(width, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
     return {"theta": theta, "b": torch.zeros(1, dtype=torch.float64)}
+
+
+def make_backbone(name: str, fusion: FusionSettings, model: ModelConfig) -> Backbone:
+    """The backbone called `name` with its own parameters; raises `ConfigError` on unknown keys or fusions."""
+    from fedvlr_plugin.config import build_config
+
+    kind = BACKBONES.get(name)
+    if fusion.kind not in kind.fusions:
+        allowed = ", ".join(sorted(kind.fusions))
+        raise ConfigError(f"backbone '{name}' does not support the fusion '{fusion.kind}'; allowed: {allowed}")
+    return kind(build_config(kind.Params, dict(model.params)), fusion.dim, fusion.width)

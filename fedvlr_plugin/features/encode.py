@@ -21,7 +21,7 @@ from fedvlr_plugin.data.item_metadata import image_paths, item_titles
 from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
-from fedvlr_plugin.features.extract import STEMS, Extraction, extract_images, extract_texts
+from fedvlr_plugin.features.extraction import STEMS, Extraction, extract_images, extract_texts
 
 
 def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
