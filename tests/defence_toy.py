@@ -3,10 +3,10 @@
 import torch
 from toy import make_toy
 
+from fedvlr_plugin.aggregation.rule import Cohort
+from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.config import ExecutionConfig
-from fedvlr_plugin.federation.aggregation import Cohort
 from fedvlr_plugin.federation.simulation import Federation
-from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
 
 SHAPE = UploadShape(
     {

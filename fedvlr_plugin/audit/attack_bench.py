@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from fedvlr_plugin.aggregation.attacks import draw_malicious_clients, target_item
 from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import build_federation
@@ -22,7 +23,6 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
-from fedvlr_plugin.robust.attacks import draw_liars, target_item
 
 K = 50
 RULES = ("norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median")
@@ -84,7 +84,7 @@ def measure(
     attack, robust = conditions.attack, conditions.robust
     counts = np.bincount(data.interactions.train_items, minlength=data.interactions.n_items)
     target = target_item(attack or Attack(kind="promotion"), torch.from_numpy(counts))
-    honest = torch.nonzero(~draw_liars(spec.seed, data.interactions.n_users, share))[:, 0]
+    honest = torch.nonzero(~draw_malicious_clients(spec.seed, data.interactions.n_users, share))[:, 0]
     return Outcome(
         spec.row,
         "none" if attack is None else attack.kind,

@@ -29,7 +29,7 @@ def sight_grid(audit: Audit) -> Grid:
 
 
 def _sight(line: SightLine) -> tuple[Value, ...]:
-    cells: list[Value] = [line.noise, spell_epsilon(line.epsilon), line.sight]
+    cells: list[Value] = [line.noise, format_epsilon(line.epsilon), line.sight]
     for _, name in SIGHTS:
         found = line.figures.get(name)
         cells.append(None if found is None else _spell(found, name in SHARES, name in WITH_INTERVAL))
@@ -42,7 +42,7 @@ def member_grid(audit: Audit) -> Grid:
     lines = tuple(
         (
             line.noise,
-            spell_epsilon(line.epsilon),
+            format_epsilon(line.epsilon),
             line.clients,
             _spell(line.knows_one, True, True),
             _spell(line.knows_all, True, True),
@@ -56,7 +56,7 @@ def member_grid(audit: Audit) -> Grid:
     return Grid(headings, lines, (*_made(audit), *notes))
 
 
-def spell_epsilon(epsilon: float | None) -> str:
+def format_epsilon(epsilon: float | None) -> str:
     """Three digits, `∞` for no promise."""
     return "∞" if epsilon is None else f"{epsilon:.3g}"
 

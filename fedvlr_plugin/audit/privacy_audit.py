@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fedvlr_plugin.aggregation.factory import make_rule
 from fedvlr_plugin.audit import sights
 from fedvlr_plugin.audit.probes import BoolArray, FloatArray
 from fedvlr_plugin.audit.reader import Seen, Truth
@@ -33,8 +34,7 @@ from fedvlr_plugin.benchmark.table4 import Level
 from fedvlr_plugin.config import Conditions, ExecutionConfig, Privacy, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.aggregation import make_rule
-from fedvlr_plugin.privacy.guarantee import Promise, promise
+from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, guarantee_of
 
 MOST_MASKED = 32
 KNOWS_ONE, KNOWS_ALL = "the upload known", "all others known"
@@ -59,7 +59,7 @@ class Trace:
 
     condition: Level
     seed: int
-    promised: Promise | None
+    promised: PrivacyGuarantee | None
     clipped: float
     sights: dict[str, Sight]
     tests: dict[str, FloatArray]
@@ -87,7 +87,7 @@ def trace(spec: RunSpec, condition: Level, data: PreparedData, most: int, say: C
     federation = build_federation(parse_row(spec.row), spec, ExecutionConfig(), data)
     audited = sights.draw_audited(spec.seed, n_users, most)
     members = sights.members(spec.seed, audited)
-    promised = promise(spec, n_users)
+    promised = guarantee_of(spec, n_users)
     gaussian = condition.privacy if promised is not None and promised.mechanism == "gaussian" else None
     watch = Watch(make_rule(spec, n_users), members, audited, None if gaussian is None else gaussian.clip, spec.seed)
     federation.rule = watch
@@ -127,7 +127,7 @@ def trace(spec: RunSpec, condition: Level, data: PreparedData, most: int, say: C
     return Trace(condition, spec.seed, promised, clipped, found, tests, members[there].numpy())
 
 
-def _own_sight(privacy: Privacy | None, promised: Promise | None) -> tuple[str, float]:
+def _own_sight(privacy: Privacy | None, promised: PrivacyGuarantee | None) -> tuple[str, float]:
     """What is seen of a single client under a condition, and the noise on its entries."""
     if privacy is None or promised is None:
         return sights.UPLOAD, 0.0

@@ -15,11 +15,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fedvlr_plugin.aggregation.rule import Cohort
+from fedvlr_plugin.aggregation.secure import SecureSum, Words
+from fedvlr_plugin.aggregation.uploads import ClientUploads
 from fedvlr_plugin.config import Secure
-from fedvlr_plugin.federation.aggregation import Cohort
-from fedvlr_plugin.federation.uploads import ClientUploads
 from fedvlr_plugin.rng import Stream, generator
-from fedvlr_plugin.secure.aggregation import SecureSum, Words
 
 UPLOAD, NOISY, MASKED, SUM, OTHERS_KNOWN = "upload", "noisy upload", "masked upload", "sum", "sum, others known"
 COINS, NOISE = 0, 1

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import torch
 
-from fedvlr_plugin.federation.aggregation import Cohort, Rule
-from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape, join_uploads
-from fedvlr_plugin.privacy.clipping import clip
+from fedvlr_plugin.aggregation.clipping import clip
+from fedvlr_plugin.aggregation.rule import Cohort, Rule
+from fedvlr_plugin.aggregation.uploads import ClientUploads, RunningSum, UploadShape, join_uploads
 from fedvlr_plugin.rng import Stream, generator
 
 GAME = 4

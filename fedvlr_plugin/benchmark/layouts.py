@@ -17,7 +17,7 @@ from tabulate import tabulate
 from fedvlr_plugin.benchmark.noise_labels import epsilon_label
 from fedvlr_plugin.benchmark.table import Figure, Table, caption, kind_of
 from fedvlr_plugin.paper.tables import DATASETS, METRICS, Metric, display_name, paper_failed, paper_value
-from fedvlr_plugin.privacy.guarantee import spell_epsilon
+from fedvlr_plugin.privacy.guarantee import format_epsilon
 
 HEADINGS: dict[Metric, str] = {"hr@50": "HR@50", "ndcg@50": "NDCG@50"}
 EMPTY = "–"
@@ -209,7 +209,7 @@ def csv_text(table: Table) -> str:
                     "verdict": str(figure.verdict or ""),
                     "p_vanilla": _p(table, row, dataset, metric, mlp=False),
                     "p_mlp": _p(table, row, dataset, metric, mlp=True),
-                    "epsilon": None if cell.records[0].privacy is None else spell_epsilon(cell.records[0].privacy),
+                    "epsilon": None if cell.records[0].privacy is None else format_epsilon(cell.records[0].privacy),
                     "hr@50_warm": cell.warm,
                     "hr@50_cold": cell.cold,
                     "cold_share": cell.cold_share,

@@ -1,7 +1,7 @@
 """The form of one stored run: what its JSON file must hold, key by key. Version 1.
 
 A record is built from a `RunResult` and refuses unknown keys, missing keys and numbers that are not finite, both
-when it is written and when it is read. Imports `config`, `evaluation`, `privacy.promise`
+when it is written and when it is read. Imports `config`, `evaluation`, `privacy.guarantee`
 and its neighbours.
 """
 
@@ -18,7 +18,7 @@ from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.privacy.guarantee import Promise, promise
+from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, guarantee_of
 
 SCHEMA_VERSION = 1
 
@@ -98,7 +98,7 @@ class RunRecord(_Part):
     curve: tuple[RoundPart, ...]
     ranks: FilePart
     outputs: FilePart | None
-    privacy: Promise | None = Field(None, description="what the run's noise promises; None without noise")
+    privacy: PrivacyGuarantee | None = Field(None, description="what the run's noise promises; None without noise")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> RunRecord:
@@ -180,7 +180,7 @@ def make_record(
         ),
         ranks=ranks,
         outputs=outputs,
-        privacy=promise(spec, data.interactions.n_users),
+        privacy=guarantee_of(spec, data.interactions.n_users),
     )
 
 

@@ -15,7 +15,7 @@ from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Line, published4, records_of
 from fedvlr_plugin.benchmark.verdict import judge_value
 from fedvlr_plugin.paper.tables import METRICS, display_name
-from fedvlr_plugin.privacy.guarantee import spell_epsilon
+from fedvlr_plugin.privacy.guarantee import format_epsilon
 
 NOT_COVERED = (
     "Epsilon covers the shared model of a run. It does not cover the choice of hyper-parameters and of the best round "
@@ -44,7 +44,7 @@ def epsilon_of_line(line: Line) -> str | None:
     """What the stored runs promise; `∞` for a trained row without a promise, nothing for a floor."""
     if line.row in FLOORS or line.cell is None:
         return None
-    return " / ".join(dict.fromkeys(spell_epsilon(record.privacy) for record in line.cell.records))
+    return " / ".join(dict.fromkeys(format_epsilon(record.privacy) for record in line.cell.records))
 
 
 def paper_grid(lines: Sequence[Line]) -> Grid:

@@ -27,7 +27,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
-from fedvlr_plugin.privacy.guarantee import promise
+from fedvlr_plugin.privacy.guarantee import guarantee_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -40,7 +40,7 @@ def table4(options: NoiseOptions) -> Product:
     def more(specs: Sequence[RunSpec], data: Mapping[str, PreparedData]) -> list[RunSpec]:
         runs = noisy_runs(specs, wanted)
         for spec in runs:  # an epsilon out of reach, or a missing package, is told before any work
-            promise(spec, data[spec.dataset].interactions.n_users)
+            guarantee_of(spec, data[spec.dataset].interactions.n_users)
         return runs
 
     def finish(done: Finished) -> None:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import torch
 
+from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.federation.clients import BlockState, ClientStore, Group
 from fedvlr_plugin.federation.folded import FoldedProgram
 from fedvlr_plugin.federation.gathered import GatheredProgram
 from fedvlr_plugin.federation.own_rows import OwnRows
 from fedvlr_plugin.federation.samples import BlockSampler
 from fedvlr_plugin.federation.setup import LocalProblem
-from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
 
 LARGE = 1e9
 Change = Callable[[torch.Tensor], torch.Tensor]

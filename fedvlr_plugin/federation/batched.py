@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.uploads import Collect, RunningSum, UploadShape
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.apart import run_block_apart
@@ -22,7 +23,6 @@ from fedvlr_plugin.federation.histories import HistoryBlock
 from fedvlr_plugin.federation.own_rows import OwnRows, OwnSnapshot
 from fedvlr_plugin.federation.samples import BlockSampler
 from fedvlr_plugin.federation.setup import LocalProblem
-from fedvlr_plugin.federation.uploads import Collect, RunningSum, UploadShape
 from fedvlr_plugin.federation.workers import Done, Workers
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2

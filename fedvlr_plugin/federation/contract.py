@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedvlr_plugin.federation.uploads import Collect
+from fedvlr_plugin.aggregation.uploads import Collect
 
 
 @dataclass

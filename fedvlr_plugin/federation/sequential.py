@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.uploads import ClientUploads, Collect, UploadShape
 from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.plain_client import Client, PlainView, client_state, load_client
 from fedvlr_plugin.federation.plain_training import PlainTraining, Trained
 from fedvlr_plugin.federation.setup import LocalProblem
-from fedvlr_plugin.federation.uploads import ClientUploads, Collect, UploadShape
 from fedvlr_plugin.rng import Stream, generator
 
 

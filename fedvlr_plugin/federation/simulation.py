@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.factory import make_attack, make_rule
+from fedvlr_plugin.aggregation.rule import Cohort, Rule, Transform
+from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.backbones.base import make_backbone
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import fixed_order
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.aggregation import Cohort, Rule, Transform, make_attack, make_rule
 from fedvlr_plugin.federation.batched import BatchedEngine
 from fedvlr_plugin.federation.contract import Engine, Uplink
 from fedvlr_plugin.federation.faults import answers
@@ -29,7 +31,6 @@ from fedvlr_plugin.federation.processes import Processes, join_processes, local_
 from fedvlr_plugin.federation.sequential import SequentialEngine
 from fedvlr_plugin.federation.server import Broadcast, Server
 from fedvlr_plugin.federation.setup import local_problem
-from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.fusion.views import Fusion, make_fusion
 from fedvlr_plugin.rng import draw_cohort, draw_poisson
 

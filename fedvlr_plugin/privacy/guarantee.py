@@ -33,7 +33,7 @@ def default_delta(n_users: int) -> float:
     return 0.1 / n_users
 
 
-class Promise(Frozen):
+class PrivacyGuarantee(Frozen):
     """What a run with noise promises, to stand beside its numbers.
 
     Attributes:
@@ -54,7 +54,7 @@ class Promise(Frozen):
     adjacency: str = ADJACENCY
 
 
-def promise(spec: RunSpec, n_users: int) -> Promise | None:
+def guarantee_of(spec: RunSpec, n_users: int) -> PrivacyGuarantee | None:
     """What a run on `n_users` users promises; None where it adds no noise.
 
     Raises `ConfigError` where its epsilon cannot be reached, `MissingExtraError` without dp-accounting.
@@ -68,7 +68,7 @@ def promise(spec: RunSpec, n_users: int) -> Promise | None:
         z = noise_for(wanted.epsilon, training.rounds, delta, training.participation)
     epsilon = math.inf if z is None else epsilon_of(z, training.rounds, delta, training.participation)
     finite = math.isfinite(epsilon)
-    return Promise(
+    return PrivacyGuarantee(
         mechanism=wanted.mechanism,
         epsilon=epsilon if finite else None,
         delta=delta if finite else None,
@@ -81,6 +81,6 @@ def promise(spec: RunSpec, n_users: int) -> Promise | None:
     )
 
 
-def spell_epsilon(promised: Promise | None) -> str:
+def format_epsilon(promised: PrivacyGuarantee | None) -> str:
     """`∞` where nothing is promised, else epsilon with three digits: `8`, `0.682`."""
     return "∞" if promised is None or promised.epsilon is None else f"{promised.epsilon:.3g}"

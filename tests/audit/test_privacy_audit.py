@@ -8,6 +8,7 @@ import torch
 from toy import make_toy
 from typer.testing import CliRunner
 
+from fedvlr_plugin.aggregation.rule import WeightedSum
 from fedvlr_plugin.audit import sights
 from fedvlr_plugin.audit.bounds import auc_bound, gaussian_auc
 from fedvlr_plugin.audit.findings import auc_estimate, member_line, read_audit, sight_lines
@@ -21,7 +22,6 @@ from fedvlr_plugin.cli.privacy import main
 from fedvlr_plugin.config import ExecutionConfig, Privacy
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, ResultsError
-from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.privacy.accounting import epsilon_of
 

@@ -22,7 +22,7 @@ from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
-from fedvlr_plugin.privacy.guarantee import promise
+from fedvlr_plugin.privacy.guarantee import guarantee_of
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 
@@ -94,7 +94,7 @@ def test_a_record_carries_the_promise_and_must_not_lose_it(call) -> None:
     noisy = [record for record in store.records() if record.privacy is not None]
     assert len(noisy) == 2 and len(store.records()) == 4
     for record in noisy:
-        assert record.privacy == promise(record.spec, 30) and 3.9 < record.privacy.epsilon <= 4.0
+        assert record.privacy == guarantee_of(record.spec, 30) and 3.9 < record.privacy.epsilon <= 4.0
     table = build_table(store, [record.spec for record in noisy])
     assert any("ε = 4 at δ" in line for line in caption(table))
     path = next(p for p in store.runs.glob("*.json") if json.loads(p.read_text())["privacy"])

@@ -5,10 +5,10 @@ import torch
 from federation_toy import ALL, assert_same, build, cases, train
 from toy import make_toy
 
+from fedvlr_plugin.aggregation.rule import WeightedSum
+from fedvlr_plugin.aggregation.uploads import RunningSum, UploadShape, join_uploads
 from fedvlr_plugin.config import Conditions, Faults
-from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.faults import answers
-from fedvlr_plugin.federation.uploads import RunningSum, UploadShape, join_uploads
 
 
 @cases

@@ -1,4 +1,4 @@
-"""Liars under FedML's robust rules, through super(), and under ours in the aggregator."""
+"""MaliciousClients under FedML's robust rules, through super(), and under ours in the aggregator."""
 
 import sys
 

@@ -10,13 +10,14 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fedvlr_plugin.aggregation.clipping import adaptive_settings, clip, next_bound
+from fedvlr_plugin.aggregation.factory import make_rule
+from fedvlr_plugin.aggregation.noise import GaussianRule, make_private_rule
+from fedvlr_plugin.aggregation.rule import Cohort, Rule, WeightedSum
+from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum, make_rule
-from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
-from fedvlr_plugin.privacy.clipping import adaptive_settings, clip, next_bound
-from fedvlr_plugin.privacy.guarantee import Promise, promise
-from fedvlr_plugin.privacy.mechanism import GaussianRule, make_private_rule
+from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, guarantee_of
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 
@@ -272,7 +273,7 @@ def test_an_adaptive_rule_puts_more_noise_on_the_sum() -> None:
 
 
 def test_a_rule_needs_a_multiplier() -> None:
-    nothing = Promise(
+    nothing = PrivacyGuarantee(
         mechanism="gaussian", epsilon=None, delta=None, noise_multiplier=None, clip=1.0, adaptive_quantile=None,
         noise_scale=None, sampling=1.0, rounds=1,
     )  # fmt: skip
@@ -311,7 +312,7 @@ class Inner(WeightedSum):
 
 def composed(inner: Rule, **privacy: object) -> GaussianRule:
     made = spec(participation=0.5, **privacy)
-    promised, wanted = promise(made, USERS), made.conditions.privacy
+    promised, wanted = guarantee_of(made, USERS), made.conditions.privacy
     assert promised is not None and wanted is not None
     return GaussianRule(wanted, promised, made.seed, USERS, inner)
 

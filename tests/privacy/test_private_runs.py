@@ -7,14 +7,14 @@ import pytest
 import torch
 from toy import make_toy
 
+from fedvlr_plugin.aggregation.rule import WeightedSum
+from fedvlr_plugin.aggregation.uploads import join_uploads
 from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.config import ExecutionConfig, Faults, RunSpec
 from fedvlr_plugin.federation import simulation
-from fedvlr_plugin.federation.aggregation import WeightedSum
 from fedvlr_plugin.federation.simulation import Federation
-from fedvlr_plugin.federation.uploads import join_uploads
-from fedvlr_plugin.privacy.guarantee import promise
+from fedvlr_plugin.privacy.guarantee import guarantee_of
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 
@@ -75,7 +75,7 @@ def test_without_noise_the_engine_s_own_sum_is_met_but_for_rounding() -> None:
 def test_every_row_trains_under_noise_and_says_what_it_spent(row: str) -> None:
     federation = build(row, epsilon=4.0, clip=0.1)
     uplinks = train(federation)
-    promised = promise(federation.spec, 9)
+    promised = guarantee_of(federation.spec, 9)
     assert promised is not None and promised.epsilon is not None and promised.epsilon <= 4.0
     spent = [uplink.accounts["epsilon"] for uplink in uplinks]
     assert spent == sorted(spent) and spent[-1] == pytest.approx(promised.epsilon, rel=1e-6) and spent[0] < 2.5

@@ -1,32 +1,34 @@
-"""Liars are a fixed share, change what they say they change and nothing else, and the promotion raises its item."""
+"""MaliciousClients are a fixed share, change what they say they change and nothing else, and the promotion raises its item."""
 
 import pytest
 import torch
 from defence_toy import build_under, cohort_of, dense, make_uploads
 
+from fedvlr_plugin.aggregation.attacks import draw_malicious_clients, make_transform
+from fedvlr_plugin.aggregation.uploads import join_uploads
 from fedvlr_plugin.config import Attack, Conditions, Robust
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.uploads import join_uploads
-from fedvlr_plugin.robust.attacks import draw_liars, make_transform
 
 POPULARITY = torch.tensor([3, 2, 0, 5, 0, 1, 9])
 
 
 def test_liars_are_a_fixed_share_by_seed():
-    liars = draw_liars(0, 204, 0.1)
+    liars = draw_malicious_clients(0, 204, 0.1)
     assert int(liars.sum()) == 20
-    assert torch.equal(liars, draw_liars(0, 204, 0.1))
-    assert not torch.equal(liars, draw_liars(1, 204, 0.1))
-    assert int(draw_liars(0, 204, 0.0).sum()) == 0 and int(draw_liars(0, 204, 1.0).sum()) == 204
-    assert bool((draw_liars(0, 204, 0.1) <= draw_liars(0, 204, 0.3)).all())  # a larger share adds liars
+    assert torch.equal(liars, draw_malicious_clients(0, 204, 0.1))
+    assert not torch.equal(liars, draw_malicious_clients(1, 204, 0.1))
+    assert int(draw_malicious_clients(0, 204, 0.0).sum()) == 0 and int(draw_malicious_clients(0, 204, 1.0).sum()) == 204
+    assert bool(
+        (draw_malicious_clients(0, 204, 0.1) <= draw_malicious_clients(0, 204, 0.3)).all()
+    )  # a larger share adds liars
 
 
 @pytest.mark.parametrize("kind, factor", [("sign_flip", -4.0), ("scaling", 4.0)])
 def test_flipping_and_scaling(kind, factor):
     uploads = make_uploads(8)
     attack = make_transform(Attack(kind=kind, share=0.5, scale=4.0), 3, 8, POPULARITY)
-    liars = draw_liars(3, 8, 0.5)
+    liars = draw_malicious_clients(3, 8, 0.5)
     got = dense(attack(uploads, cohort_of(uploads)))
     want = dense(uploads) * torch.where(liars, factor, 1.0)[:, None]
     assert torch.equal(got, want) and int(liars.sum()) == 4
@@ -38,7 +40,7 @@ def test_promotion_forges_the_target_row_of_liars_only():
     assert transform.item == 2  # the first of the least popular
     got = transform(uploads, cohort_of(uploads))
     assert torch.equal(got.keys, got.keys.unique())
-    liars = draw_liars(3, 8, 0.5)
+    liars = draw_malicious_clients(3, 8, 0.5)
     for position in range(8):
         before, _ = uploads.shape.flatten(uploads.dense(position))
         after, layers = got.shape.flatten(got.dense(position))
@@ -79,7 +81,7 @@ def test_promotion_raises_the_target(make_spec, fusion, who):
         federation = build_under(make_spec, conditions, "FedAvg", fusion, data=generated(30, 120, 300, width=6))
         for number in range(1, 16):
             federation.round(number)
-        liars = draw_liars(federation.spec.seed, 30, 0.4)
+        liars = draw_malicious_clients(federation.spec.seed, 30, 0.4)
         table = federation.score(torch.nonzero(liars if who == "liars" else ~liars)[:, 0])
         scores[share] = float((table[:, 3] - table.mean(1)).mean())
     assert scores[0.4] > scores[0.0] + 0.1

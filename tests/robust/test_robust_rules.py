@@ -8,12 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from fedvlr_plugin.aggregation import robust
+from fedvlr_plugin.aggregation.robust import RobustRule, chosen, median_weights, squared_distances
+from fedvlr_plugin.aggregation.rule import WeightedSum
 from fedvlr_plugin.config import Robust
-from fedvlr_plugin.federation.aggregation import WeightedSum
-from fedvlr_plugin.robust import coordinate
-from fedvlr_plugin.robust.geometric import median_weights
-from fedvlr_plugin.robust.krum import chosen, squared_distances
-from fedvlr_plugin.robust.rules import RobustRule
 
 RULES = ["norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median"]
 
@@ -57,7 +55,7 @@ def test_median_and_trimmed_mean_are_the_slow_ones(n, seed, touched, parts):
 def test_chunks_change_nothing(monkeypatch):
     uploads = make_uploads(9, 1)
     before = flat(run_rule(RobustRule(Robust(rule="median")), uploads))
-    monkeypatch.setattr(coordinate, "CHUNK", 20)
+    monkeypatch.setattr(robust, "COORDINATE_CHUNK", 20)
     assert torch.equal(flat(run_rule(RobustRule(Robust(rule="median")), uploads)), before)
 
 

@@ -5,12 +5,11 @@ import pytest
 import torch
 from defence_toy import SHAPE, cohort_of, flat, make_uploads, run_rule
 
+from fedvlr_plugin.aggregation.rule import WeightedSum
+from fedvlr_plugin.aggregation.secure import LOST_BEFORE, SecureSum, recover, share
+from fedvlr_plugin.aggregation.uploads import UploadShape
 from fedvlr_plugin.config import Secure
-from fedvlr_plugin.federation.aggregation import WeightedSum
-from fedvlr_plugin.federation.uploads import UploadShape
 from fedvlr_plugin.rng import Stream, chance, client_keys
-from fedvlr_plugin.secure.aggregation import LOST_BEFORE, SecureSum
-from fedvlr_plugin.secure.shamir import recover, share
 
 
 def plain_quantised(rule, uploads):
@@ -83,7 +82,7 @@ def test_pieces_change_nothing(monkeypatch):
     uploads = make_uploads(8)
     wanted = Secure(bound=8.0, threshold=0.51, lost_after=0.1)
     whole = flat(run_rule(SecureSum(wanted, 0), uploads))
-    monkeypatch.setattr("fedvlr_plugin.secure.aggregation.PIECE", 16)
+    monkeypatch.setattr("fedvlr_plugin.aggregation.secure.PIECE", 16)
     views = []
     rule = SecureSum(wanted, 0)
     rule.seen = lambda masked, start: views.append(start)

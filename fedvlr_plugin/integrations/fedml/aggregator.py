@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from fedml.core import ServerAggregator
 
+from fedvlr_plugin.aggregation.uploads import UploadShape
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.uploads import UploadShape
 from fedvlr_plugin.integrations.fedml.checkpoint import load_server, save_server
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Admission, Message, pack_broadcast, pack_upload, payload
 from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
+from fedvlr_plugin.aggregation.uploads import ClientUploads
 from fedvlr_plugin.federation.batched import BatchedEngine
-from fedvlr_plugin.federation.uploads import ClientUploads
 
 BYTES_AT_ONCE = 64 * 1024**2
 

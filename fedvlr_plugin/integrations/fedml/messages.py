@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 import torch
 
+from fedvlr_plugin.aggregation.uploads import UploadShape
 from fedvlr_plugin.federation.intake import Intake
-from fedvlr_plugin.federation.uploads import UploadShape
 
 Message = OrderedDict[str, torch.Tensor]
 ROUND, CLIENT, WEIGHT, BROKEN = "fedvlr.round", "fedvlr.client", "fedvlr.weight", "fedvlr.broken"

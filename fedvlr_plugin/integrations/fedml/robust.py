@@ -19,13 +19,13 @@ from math import ceil
 
 import torch
 
+from fedvlr_plugin.aggregation.robust import RobustRule
+from fedvlr_plugin.aggregation.rule import Cohort
+from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.config import Robust, build_config
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.aggregation import Cohort
-from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.integrations.fedml.messages import Message
 from fedvlr_plugin.integrations.fedml.options import option, text, whole
-from fedvlr_plugin.robust.rules import RobustRule
 
 Raw = list[tuple[float, Message]]
 

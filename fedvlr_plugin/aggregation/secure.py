@@ -11,22 +11,24 @@ size, all secrets come from the run's seed, and nothing here protects a deployme
 
 Each client masks its whole dense upload: U^2 / 2 masks of its size, made in pieces of `PIECE` numbers.
 Imports `shamir`, `conditions`, `federation`, `rng`.
+
+Shamir's secret sharing over the prime field of 2**127 - 1, written plainly.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.rule import Cohort
+from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape, join_uploads
 from fedvlr_plugin.config import Secure
-from fedvlr_plugin.federation.aggregation import Cohort
-from fedvlr_plugin.federation.uploads import ClientUploads, UploadShape, join_uploads
 from fedvlr_plugin.rng import Stream, chance, client_keys, derive
-from fedvlr_plugin.secure.shamir import PRIME, share, weights
 
 Words = npt.NDArray[np.uint32]
 GENERATOR = 3
@@ -167,3 +169,33 @@ def sign_and_add(target: Words, mask: Words, plus: bool) -> None:
         target += mask
     else:
         target -= mask
+
+
+PRIME = (1 << 127) - 1
+
+
+def share(coefficients: Sequence[int], holder: int) -> int:
+    """The polynomial sum_k c_k x^k at x = holder + 1; c_0 is the secret, its degree the threshold less one."""
+    value = 0
+    for coefficient in reversed(coefficients):
+        value = (value * (holder + 1) + coefficient) % PRIME
+    return value
+
+
+def weights(holders: Sequence[int]) -> list[int]:
+    """Lagrange's weights at 0 for shares of these holders."""
+    out = []
+    for mine in holders:
+        top = bottom = 1
+        for other in holders:
+            if other != mine:
+                top = top * (other + 1) % PRIME
+                bottom = bottom * (other - mine) % PRIME
+        out.append(top * pow(bottom, -1, PRIME) % PRIME)
+    return out
+
+
+def recover(shares: Mapping[int, int]) -> int:
+    """The secret from at least threshold shares by holder; fewer give a number that tells nothing."""
+    holders = list(shares)
+    return sum(w * shares[h] for w, h in zip(weights(holders), holders, strict=True)) % PRIME

@@ -1,11 +1,10 @@
-"""How uploads become the one sum that the server pulls back: the stages between clients and server.
+"""How uploads become the one sum that the server pulls back: the contract of the stages between clients and server.
 
-    attack (liars change their uploads) -> intake (what is broken gets weight 0) -> rule -> server
+    attack (malicious clients change their uploads) -> check (a broken upload gets weight 0) -> rule -> server
 
 Without conditions the engines sum as they train, and none of this runs. With them the engine hands uploads over
 client by client (`uploads.ClientUploads`), and a `Rule` makes the sum: the plain weighted sum here, differential
-privacy in `privacy`, secure aggregation in `secure`, robust rules in `robust`. Imports `uploads` and `conditions`;
-the other rooms are imported when a condition asks for them.
+privacy in `noise`, secure aggregation in `secure`, robust rules in `robust`; `factory` chooses.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from fedvlr_plugin.config import RunSpec
-from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape
+from fedvlr_plugin.aggregation.uploads import ClientUploads, RunningSum, UploadShape
 
 
 @dataclass(frozen=True)
@@ -93,37 +91,3 @@ class WeightedSum:
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         return None
-
-
-def make_rule(spec: RunSpec, n_users: int) -> Rule:
-    """The rule that a run's conditions ask for.
-
-    Secure aggregation comes first where both are on: its sum is what privacy's noise is put on.
-    """
-    conditions = spec.conditions
-    if conditions.robust is not None:
-        from fedvlr_plugin.robust.rules import RobustRule
-
-        robust: Rule = RobustRule(conditions.robust)
-        return robust
-    if conditions.privacy is not None:
-        from fedvlr_plugin.privacy.mechanism import make_private_rule
-
-        private: Rule = make_private_rule(spec, n_users)
-        return private
-    if conditions.secure is not None:
-        from fedvlr_plugin.secure.aggregation import SecureSum
-
-        secure: Rule = SecureSum(conditions.secure, spec.seed)
-        return secure
-    return WeightedSum()
-
-
-def make_attack(spec: RunSpec, n_users: int, popularity: torch.Tensor) -> Transform | None:
-    """The attack that a run's conditions ask for; `popularity [n_items]` counts training interactions."""
-    if spec.conditions.attack is None:
-        return None
-    from fedvlr_plugin.robust.attacks import make_transform
-
-    attack: Transform = make_transform(spec.conditions.attack, spec.seed, n_users, popularity)
-    return attack

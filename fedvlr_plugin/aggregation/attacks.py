@@ -19,14 +19,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from fedvlr_plugin.aggregation.rule import Cohort, Transform
+from fedvlr_plugin.aggregation.uploads import ClientUploads
 from fedvlr_plugin.config import Attack
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.aggregation import Cohort, Transform
-from fedvlr_plugin.federation.uploads import ClientUploads
 from fedvlr_plugin.rng import Stream, bits32, client_keys, round_half_up
 
 
-def draw_liars(seed: int, n_users: int, share: float) -> torch.Tensor:
+def draw_malicious_clients(seed: int, n_users: int, share: float) -> torch.Tensor:
     """Who lies, bool `[n_users]`: round(share * U) users, the same ones in every round."""
     keys = client_keys(seed, Stream.ATTACK, 0, 0, torch.arange(n_users))
     order = torch.argsort(bits32(keys, torch.zeros(1, dtype=torch.int64)), stable=True)
@@ -48,7 +48,7 @@ def target_item(attack: Attack, popularity: torch.Tensor) -> int:
 
 
 @dataclass(frozen=True)
-class Liars:
+class MaliciousClients:
     """The transform; see the module. `liars` bool `[n_users]`."""
 
     attack: Attack
@@ -89,4 +89,6 @@ def make_transform(attack: Attack, seed: int, n_users: int, popularity: torch.Te
 
     Raises `ConfigError` for an item that is not there.
     """
-    return Liars(attack, draw_liars(seed, n_users, attack.share), target_item(attack, popularity))
+    return MaliciousClients(
+        attack, draw_malicious_clients(seed, n_users, attack.share), target_item(attack, popularity)
+    )

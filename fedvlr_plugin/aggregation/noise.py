@@ -13,27 +13,29 @@ simulation and wrong for a deployment, where whoever knows the seed can take the
 secret source. Two runs with one seed share their noise: to publish both, use two seeds and add their epsilons.
 
 Imports `accounting`, `clipping`, `config`, `federation`; `secure` when it is asked for.
+
+The noise itself, the rule of the paper's noise, and what a checkpoint must agree on.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from fedvlr_plugin.aggregation.clipping import adaptive_settings, clip, next_bound
+from fedvlr_plugin.aggregation.rule import Cohort, Rule, WeightedSum
+from fedvlr_plugin.aggregation.uploads import ClientUploads, RunningSum, UploadShape
 from fedvlr_plugin.config import Privacy, RunSpec
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.aggregation import Cohort, Rule, WeightedSum
-from fedvlr_plugin.federation.uploads import ClientUploads, RunningSum, UploadShape
 from fedvlr_plugin.privacy.accounting import Accountant
-from fedvlr_plugin.privacy.clipping import adaptive_settings, clip, next_bound
-from fedvlr_plugin.privacy.guarantee import Promise, promise
-from fedvlr_plugin.privacy.noise import INNER, MECHANISMS, PaperNoiseRule, check_identity, draw_noise, scalar
+from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, guarantee_of
 from fedvlr_plugin.rng import Stream, generator
 
 
 @dataclass(frozen=True)
-class FixedShare(Cohort):
+class FixedDenominator(Cohort):
     """A cohort whose clients all weigh 1 / denominator, however many were drawn."""
 
     denominator: float = 1.0
@@ -50,7 +52,7 @@ class GaussianRule:
         seed: of the noise. n_users: U. inner: adds up the clipped uploads.
     """
 
-    def __init__(self, wanted: Privacy, promised: Promise, seed: int, n_users: int, inner: Rule) -> None:
+    def __init__(self, wanted: Privacy, promised: PrivacyGuarantee, seed: int, n_users: int, inner: Rule) -> None:
         if promised.noise_multiplier is None:
             raise ConfigError("the gaussian mechanism needs a noise multiplier, got none")
         self.seed, self.inner, self.promised = seed, inner, promised
@@ -69,7 +71,7 @@ class GaussianRule:
         self.round, self.shape, self.dtype, self.device = cohort.round, shape, dtype, device
         self.within = self.over = self.refused = 0
         self.used = self.bound
-        fixed = FixedShare(cohort.round, cohort.clients, cohort.sizes, cohort.n_users, "equal", self.expected)
+        fixed = FixedDenominator(cohort.round, cohort.clients, cohort.sizes, cohort.n_users, "equal", self.expected)
         self.inner.begin(fixed, shape, dtype, device)
 
     def take(self, uploads: ClientUploads) -> None:
@@ -135,14 +137,94 @@ def make_private_rule(spec: RunSpec, n_users: int) -> Rule:
         ConfigError: its epsilon cannot be reached. MissingExtraError: dp-accounting is not installed.
     """
     wanted, secure = spec.conditions.privacy, spec.conditions.secure
-    promised = promise(spec, n_users)
+    promised = guarantee_of(spec, n_users)
     if wanted is None or promised is None:
         raise ConfigError(f"the run {spec.dataset} {spec.row} asks for no privacy, so there is no rule for it")
     inner: Rule = WeightedSum()
     if secure is not None:
-        from fedvlr_plugin.secure.aggregation import SecureSum
+        from fedvlr_plugin.aggregation.secure import SecureSum
 
         inner = SecureSum(secure, spec.seed)
     if wanted.noise_scale is not None:
         return PaperNoiseRule(wanted.noise_scale, spec.seed, inner)
     return GaussianRule(wanted, promised, spec.seed, n_users, inner)
+
+
+INNER = "inner."
+MECHANISMS = ("gaussian", "paper_noise")
+
+
+def draw_noise(
+    seed: int, round: int, shape: UploadShape, scale: float, dtype: torch.dtype, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """N(0, scale^2) on every entry of the broadcast's tensors, the same whatever the device and the number type."""
+    source = generator(seed, Stream.NOISE, round)
+    rows = scale * torch.randn(shape.n_items, shape.row_width, dtype=torch.float64, generator=source)
+    layers = scale * torch.randn(shape.layer_width, dtype=torch.float64, generator=source)
+    return shape.unflatten(rows.to(device, dtype), layers.to(device, dtype))
+
+
+def check_identity(mine: dict[str, float], state: dict[str, torch.Tensor]) -> None:
+    """Raises `ConfigError` unless a state was written by the same mechanism with the same settings."""
+    for name, value in mine.items():
+        found = scalar(state, name) if name in state else None
+        if found != value:
+            what = f"{name} {value:g}"
+            if name == "mechanism":
+                what = f"the mechanism {MECHANISMS[int(value)]}"
+            raise ConfigError(
+                f"this checkpoint was written under another privacy mechanism (this run has {what}, the checkpoint "
+                f"{'none' if found is None else f'{found:g}'}); what it spent cannot be carried over: resume with the "
+                "settings it was started with, or start anew"
+            )
+
+
+def scalar(state: dict[str, torch.Tensor], name: str) -> float:
+    """A number of a state."""
+    return float(state[name].reshape(-1)[0])
+
+
+class PaperNoiseRule:
+    """Gaussian noise on every entry of each client's gradients before they are summed; promises nothing.
+
+    The sum of the clients' noises, weighted by alpha_u, is one Gaussian of standard deviation
+    s * sqrt(sum alpha_u^2), and is drawn as one: the server's sum has the same distribution, at the cost of one draw.
+    """
+
+    def __init__(self, scale: float, seed: int, inner: Rule) -> None:
+        self.scale, self.seed, self.inner = scale, seed, inner
+
+    def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
+        self.cohort, self.shape, self.dtype, self.device = cohort, shape, dtype, device
+        self.squares = 0.0
+        self.inner.begin(cohort, shape, dtype, device)
+
+    def take(self, uploads: ClientUploads) -> None:
+        self.squares += float(self.cohort.weights(uploads.sizes).square().sum())
+        self.inner.take(uploads)
+
+    def total(self) -> dict[str, torch.Tensor] | None:
+        summed = self.inner.total()
+        if summed is None:
+            return None
+        scale = self.scale * math.sqrt(self.squares)
+        noise = draw_noise(self.seed, self.cohort.round, self.shape, scale, self.dtype, self.device)
+        return {name: value + noise[name] for name, value in summed.items()}
+
+    def counts(self) -> dict[str, float]:
+        return self.inner.counts()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        mine = {name: torch.tensor([value], dtype=torch.float64) for name, value in self._identity().items()}
+        return mine | {INNER + name: value for name, value in self.inner.state().items()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        check_identity(self._identity(), state)
+        self.inner.load_state({n.removeprefix(INNER): v for n, v in state.items() if n.startswith(INNER)})
+
+    def _identity(self) -> dict[str, float]:
+        return {
+            "mechanism": float(MECHANISMS.index("paper_noise")),
+            "noise_scale": self.scale,
+            "seed": float(self.seed),
+        }

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from fedvlr_plugin.federation.uploads import ClientUploads
+from fedvlr_plugin.aggregation.uploads import ClientUploads
 
 RATE = 0.2
 COUNT_NOISE_SHARE = 0.05  # s as a share of the expected cohort, as in the paper above

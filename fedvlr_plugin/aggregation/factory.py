@@ -1,0 +1,42 @@
+"""The rule and the attack that a run's conditions ask for."""
+
+from __future__ import annotations
+
+import torch
+
+from fedvlr_plugin.aggregation.rule import Rule, Transform, WeightedSum
+from fedvlr_plugin.config import RunSpec
+
+
+def make_rule(spec: RunSpec, n_users: int) -> Rule:
+    """The rule that a run's conditions ask for.
+
+    Secure aggregation comes first where both are on: its sum is what privacy's noise is put on.
+    """
+    conditions = spec.conditions
+    if conditions.robust is not None:
+        from fedvlr_plugin.aggregation.robust import RobustRule
+
+        robust: Rule = RobustRule(conditions.robust)
+        return robust
+    if conditions.privacy is not None:
+        from fedvlr_plugin.aggregation.noise import make_private_rule
+
+        private: Rule = make_private_rule(spec, n_users)
+        return private
+    if conditions.secure is not None:
+        from fedvlr_plugin.aggregation.secure import SecureSum
+
+        secure: Rule = SecureSum(conditions.secure, spec.seed)
+        return secure
+    return WeightedSum()
+
+
+def make_attack(spec: RunSpec, n_users: int, popularity: torch.Tensor) -> Transform | None:
+    """The attack that a run's conditions ask for; `popularity [n_items]` counts training interactions."""
+    if spec.conditions.attack is None:
+        return None
+    from fedvlr_plugin.aggregation.attacks import make_transform
+
+    attack: Transform = make_transform(spec.conditions.attack, spec.seed, n_users, popularity)
+    return attack
