@@ -160,23 +160,6 @@ def generator(seed: int, stream: Stream, *counters: int) -> torch.Generator:
     return torch.Generator().manual_seed(_signed(derive(seed, stream, *counters)))
 
 
-def draw_cohort(seed: int, round: int, n_clients: int, participation: float) -> torch.Tensor:
-    """The clients of one round, int64 ascending: round(q * U) of them, at least one, drawn without replacement."""
-    if participation >= 1.0:
-        return torch.arange(n_clients)
-    size = max(1, round_half_up(participation * n_clients))
-    order = bits32(
-        client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients)), torch.zeros(1, dtype=torch.int64)
-    )
-    return torch.argsort(order, stable=True)[:size].sort().values
-
-
-def draw_poisson(seed: int, round: int, n_clients: int, participation: float) -> torch.Tensor:
-    """The clients of one round under Poisson sampling, int64 ascending: each by itself with probability q."""
-    keys = client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients))
-    return torch.nonzero(chance(keys, participation))[:, 0]
-
-
 def chance(keys: torch.Tensor, probability: float, index: int = 0) -> torch.Tensor:
     """True with the given probability (to 2**-32) for each key, bool of the keys' shape."""
     return bits32(keys, torch.full((1,), index, dtype=torch.int64, device=keys.device)) < int(probability * 2**32)

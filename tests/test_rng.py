@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
+from fedvlr_plugin.federation.cohort import draw_cohort
 from fedvlr_plugin.rng import (
     PIECE,
     Stream,
@@ -14,7 +15,6 @@ from fedvlr_plugin.rng import (
     bits32,
     client_keys,
     derive,
-    draw_cohort,
     premix,
     sort_keys_premixed,
 )

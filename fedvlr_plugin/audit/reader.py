@@ -13,7 +13,7 @@ import torch
 from fedvlr_plugin.audit.probes import BoolArray, FloatArray, auc, history_scores, hit_at
 from fedvlr_plugin.audit.recovery import Recovered, cosine, recover
 from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.federation.batched import BatchedEngine
+from fedvlr_plugin.engines.batched import BatchedEngine
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.rng import Stream, generator
 

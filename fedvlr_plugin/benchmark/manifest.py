@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 import fedvlr_plugin
-from fedvlr_plugin.federation.loops import compiled_on
+from fedvlr_plugin.engines.compiled.available import compiled_on
 from fedvlr_plugin.versions import installed
 
 PACKAGES = (

@@ -15,21 +15,21 @@ import numpy.typing as npt
 import torch
 
 from fedvlr_plugin.backbones.base import make_backbone
-from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
 from fedvlr_plugin.benchmark.rows import Row, parse_row
 from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import check_device
+from fedvlr_plugin.engines.base import DTYPES
+from fedvlr_plugin.engines.private_items import check_budget
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
 from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
-from fedvlr_plugin.federation.own_rows import check_budget
-from fedvlr_plugin.federation.processes import Processes
-from fedvlr_plugin.federation.setup import DTYPES
+from fedvlr_plugin.federation.distributed import Processes
+from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
 from fedvlr_plugin.fusion.views import make_fusion

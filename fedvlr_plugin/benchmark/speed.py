@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.federation.setup import LocalProblem, local_problem
+from fedvlr_plugin.engines.base import LocalProblem, local_problem
+from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation
 
 PHASES = ("sampling", "local", "uplink", "server", "evaluation")

@@ -26,7 +26,7 @@ from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec, TrainingC
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.federation.processes import Processes
+from fedvlr_plugin.federation.distributed import Processes
 from fedvlr_plugin.paper.tables import published
 
 WIDTH = 64

@@ -130,7 +130,7 @@ def _sink(options: Options, job: Job) -> ResultsStore:
 
     from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.errors import ConfigError
-    from fedvlr_plugin.federation.processes import join_processes
+    from fedvlr_plugin.federation.distributed import join_processes
 
     processes = join_processes(torch.device(options.device))
     if processes.size > 1 and job.cells:

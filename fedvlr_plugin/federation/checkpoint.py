@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from fedvlr_plugin.engines.base import Uplink
 from fedvlr_plugin.errors import ConfigError, ResultsError
-from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.simulation import Best, Federation
 from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 

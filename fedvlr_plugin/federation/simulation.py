@@ -23,16 +23,14 @@ from fedvlr_plugin.backbones.base import make_backbone
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import fixed_order
+from fedvlr_plugin.engines.base import Engine, Uplink, local_problem
+from fedvlr_plugin.engines.batched import BatchedEngine
+from fedvlr_plugin.engines.sequential import SequentialEngine
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.batched import BatchedEngine
-from fedvlr_plugin.federation.contract import Engine, Uplink
-from fedvlr_plugin.federation.faults import answers
-from fedvlr_plugin.federation.processes import Processes, join_processes, local_device
-from fedvlr_plugin.federation.sequential import SequentialEngine
+from fedvlr_plugin.federation.cohort import answers, draw_cohort, draw_poisson
+from fedvlr_plugin.federation.distributed import Processes, join_processes, local_device
 from fedvlr_plugin.federation.server import Broadcast, Server
-from fedvlr_plugin.federation.setup import local_problem
 from fedvlr_plugin.fusion.views import Fusion, make_fusion
-from fedvlr_plugin.rng import draw_cohort, draw_poisson
 
 
 @dataclass(frozen=True)

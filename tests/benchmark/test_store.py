@@ -18,9 +18,9 @@ from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.benchmark.store import ResultsStore, read_record
 from fedvlr_plugin.config import RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.engines.compiled.available import compiled_on
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.federation.loops import compiled_on
 
 SPEC = RunSpec(dataset="tiny", row="FedAvg+ours", seed=3, training=TrainingConfig(rounds=2))
 Fake = Callable[..., RunResult]

@@ -5,10 +5,10 @@ import torch
 
 from fedvlr_plugin.backbones import FedRAP
 from fedvlr_plugin.backbones.fedrap import FedRAPParams
-from fedvlr_plugin.federation import cells as cells_module
-from fedvlr_plugin.federation.cells import distinct_cells
-from fedvlr_plugin.federation.samples import Step
-from fedvlr_plugin.federation.workers import _folds, _has_slopes
+from fedvlr_plugin.engines import closed_form_private as cells_module
+from fedvlr_plugin.engines.closed_form_private import distinct_cells
+from fedvlr_plugin.engines.sampling import Step
+from fedvlr_plugin.engines.workers import _folds, _has_slopes
 
 
 def steps():

@@ -5,12 +5,17 @@ import pytest
 import torch
 from federation_toy import build, train
 
-from fedvlr_plugin.federation import loops, products, ragged
-from fedvlr_plugin.federation.batches import Batches
+from fedvlr_plugin.engines import closed_form, histories
+from fedvlr_plugin.engines.compiled import available
+from fedvlr_plugin.engines.sampling import Batches
 from fedvlr_plugin.fusion.router import RouterShape
 
 pytest.importorskip("numba", reason="needs the extra 'speed'")
-from fedvlr_plugin.federation.compiled import cells, linear, own, own_round  # noqa: E402
+from fedvlr_plugin.engines.compiled import (
+    linear,  # noqa: E402
+    private_items,
+    touched_items,
+)
 
 
 def sigmoid(s):
@@ -103,7 +108,7 @@ def private(values, adam, seed):
     """A group of four clients' parameters in the middle of their lives, and copies of what it was before."""
     source = np.random.default_rng(seed)
     first = (0.1 * source.standard_normal(values.shape)).astype(values.dtype) if adam else values[:0].copy()
-    group = own_round.Private(values.copy(), first, first**2 + values.dtype.type(0.01), np.arange(4))
+    group = private_items.Private(values.copy(), first, first**2 + values.dtype.type(0.01), np.arange(4))
     return group, [part.astype(float) for part in (group.values, group.first, group.second)]
 
 
@@ -141,15 +146,15 @@ def test_a_round_over_private_rows_is_autograd_step_by_step(views, penalised, ad
     grad_pooled, losses = np.zeros_like(pooled), np.full(4, np.nan, dtype)
     mu, lam, edge = 0.3, 0.2, 0.8
     sums = torch.from_numpy(block.sums.astype(float))
-    own_round.train(
-        own_round.Samples(
+    private_items.train(
+        private_items.Samples(
             np.concatenate([block.items, other.items]),
             np.concatenate([block.labels, other.labels]),
             np.array([0, len(block.items)]),
             np.stack([block.indptr, other.indptr]),
         ),
-        own_round.Touched(np.concatenate(keys), places, indptr),
-        own.Shared(block.table, block.sums),
+        private_items.Touched(np.concatenate(keys), places, indptr),
+        private_items.Shared(block.table, block.sums),
         store, head, router, n_hidden, pooled, grad_pooled, block.alpha,
         np.array([mu, lam, edge] if penalised else [], dtype), (0.05, 0.04, 0.03), losses,
     )  # fmt: skip
@@ -216,7 +221,7 @@ def test_touched_items_are_the_distinct_ones_of_all_steps(n_items):
     indptr = np.stack([np.cumsum([0, *map(len, step)]) for step in steps])
     begins = np.array([0, indptr[0, -1]])
     keys, found = np.full_like(items, -1), np.zeros(4, np.int64)
-    cells.touched(items, begins, indptr, n_items, keys, found)
+    touched_items.touched(items, begins, indptr, n_items, keys, found)
     for c in range(3):
         wanted = np.unique(np.concatenate([step[c] for step in steps]))
         assert keys[found[c] : found[c + 1]].tolist() == wanted.tolist()
@@ -228,7 +233,7 @@ def test_scores_of_private_rows_are_added_where_they_are():
     wanted = scores.copy()
     for c, item, place in ((0, 1, 8), (0, 4, 2), (1, 0, 5)):
         wanted[c, item] += theta[c] @ values[place]
-    cells.add_scores(theta, np.array([1, 4, 0]), np.array([8, 2, 5]), np.array([0, 2, 3]), values, scores)
+    touched_items.add_scores(theta, np.array([1, 4, 0]), np.array([8, 2, 5]), np.array([0, 2, 3]), values, scores)
     assert np.allclose(scores, wanted)
 
 
@@ -237,10 +242,10 @@ def test_all_ways_to_the_products_give_the_same(make_spec, monkeypatch, fusion):
     """The choices by density, and that of compiled loops, are choices of speed only."""
     scores = []
     for compiled, until, fewest in ((False, 0, 4), (False, 10**9, 4), (True, 8, 1), (True, 8, 10**9)):
-        monkeypatch.setattr(loops, "_available", lambda compiled=compiled: compiled)
-        monkeypatch.setattr(products, "DENSE_UNTIL", until)
-        monkeypatch.setattr(ragged, "DENSE_UNTIL", until)
-        monkeypatch.setattr(products, "FEWEST", fewest)
+        monkeypatch.setattr(available, "_available", lambda compiled=compiled: compiled)
+        monkeypatch.setattr(closed_form, "DENSE_UNTIL", until)
+        monkeypatch.setattr(histories, "DENSE_UNTIL", until)
+        monkeypatch.setattr(closed_form, "FEWEST", fewest)
         federation = build(make_spec, "FedAvg", fusion, participation=1.0)
         losses = train(federation).loss
         scores.append(torch.cat([federation.score(torch.arange(9)), torch.full((9, 1), losses)], dim=1))
@@ -262,9 +267,9 @@ def test_compiled_rounds_in_float32_are_the_tensor_operations_to_rounding(make_s
 
     runs = []
     for compiled in (True, False):
-        monkeypatch.setattr(loops, "_available", lambda compiled=compiled: compiled)
+        monkeypatch.setattr(available, "_available", lambda compiled=compiled: compiled)
         federation = build(single, backbone, fusion, participation=1.0)
-        assert federation.engine.workers.kind == ("compiled_own" if compiled else "folded_own")
+        assert federation.engine.workers.kind == ("compiled_private" if compiled else "closed_form_private")
         train(federation, 1)
         runs.append(federation.score(torch.arange(9)))
     assert torch.allclose(*runs, atol=1e-3, rtol=0) and not torch.equal(*runs)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 numba = pytest.importorskip("numba", reason="needs the extra 'speed'")
-from fedvlr_plugin.federation.compiled import linear, own, own_round  # noqa: E402
+from fedvlr_plugin.engines.compiled import linear, private_items  # noqa: E402
 
 LAYOUTS = 200
 
@@ -125,14 +125,22 @@ def test_a_round_over_private_rows(dtype, views, most):
     written = ["sums", "grad_pooled", "losses", *(f"{g}{k}" for g in ("store", "head", "router") for k in ("", 1, 2))]
 
     def call(a):
-        private = [own_round.Private(*(a[f"{g}{k}"] for k in ("", 1, 2, "n"))) for g in ("store", "head", "router")]
-        own_round.train(
-            own_round.Samples(a["items"], a["labels"], a["begins"], a["indptr"]),
-            own_round.Touched(a["keys"], a["places"], a["key_indptr"]),
-            own.Shared(a["table"], a["sums"]),
+        private = [private_items.Private(*(a[f"{g}{k}"] for k in ("", 1, 2, "n"))) for g in ("store", "head", "router")]
+        private_items.train(
+            private_items.Samples(a["items"], a["labels"], a["begins"], a["indptr"]),
+            private_items.Touched(a["keys"], a["places"], a["key_indptr"]),
+            private_items.Shared(a["table"], a["sums"]),
             *private, n_hidden, a["pooled"], a["grad_pooled"], a["alpha"], a["penalty"], (0.05, 0.04, 0.03), a["losses"],
         )  # fmt: skip
 
     item = np.dtype(dtype).itemsize
-    sizes = [8 * most, item * most, item * most, item * own.CHUNK, 8 * own.CHUNK, item * d, item * width]
+    sizes = [
+        8 * most,
+        item * most,
+        item * most,
+        item * private_items.CHUNK,
+        8 * private_items.CHUNK,
+        item * d,
+        item * width,
+    ]
     assert outcomes(call, arrays, written, sizes) == dict.fromkeys(written, 1)

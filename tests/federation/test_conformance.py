@@ -9,8 +9,8 @@ import torch
 from federation_toy import ALL, assert_same, build, cases, train
 from toy import make_toy
 
-from fedvlr_plugin.federation import loops
-from fedvlr_plugin.federation.sequential import SequentialEngine
+from fedvlr_plugin.engines.compiled import available as loops
+from fedvlr_plugin.engines.sequential import SequentialEngine
 
 
 @cases

@@ -9,7 +9,7 @@ from federation_toy import build
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedvlr_plugin.federation.crew import Crew, share_out
+from fedvlr_plugin.engines.workers import BlockThreads, share_out
 
 COSTS = st.lists(st.floats(0.1, 100.0), max_size=9)
 
@@ -56,7 +56,7 @@ def test_tasks_run_in_threads_of_one_without_gradients(two_threads):
         meet.wait()  # passes only if both run at once
         return number, torch.get_num_threads(), torch.is_grad_enabled()
 
-    crew = Crew(torch.device("cpu"))
+    crew = BlockThreads(torch.device("cpu"))
     assert crew.run([lambda: task(0), lambda: task(1)]) == [(0, 1, False), (1, 1, False)]
     assert torch.get_num_threads() == 2 and torch.is_grad_enabled()
     late: list[int] = []
@@ -70,7 +70,7 @@ def test_an_error_in_a_worker_is_raised_and_the_crew_goes_on(two_threads):
     def fail():
         raise ValueError("no")
 
-    crew = Crew(torch.device("cpu"))
+    crew = BlockThreads(torch.device("cpu"))
     with pytest.raises(ValueError, match="no"):
         crew.run([fail, lambda: 1])
     assert torch.get_num_threads() == 2

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fedvlr_plugin.federation import optimizers
-from fedvlr_plugin.federation.optimizers import step_rows
+from fedvlr_plugin.engines import optimizers
+from fedvlr_plugin.engines.optimizers import step_rows
 
 
 @pytest.mark.parametrize("most_runs", [0, 4])

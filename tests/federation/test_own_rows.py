@@ -9,8 +9,8 @@ import torch
 from toy import make_toy
 
 from fedvlr_plugin.config import ExecutionConfig
+from fedvlr_plugin.engines.private_items import RowStorage
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.arena import Arena
 from fedvlr_plugin.federation.simulation import Federation
 
 ALL = torch.arange(9)
@@ -65,7 +65,7 @@ def test_too_small_a_budget_is_refused_before_any_work(make_spec):
 
 
 def test_arena_round_trip_across_the_border():
-    arena = Arena(100, 4, np.dtype(np.float64), budget=10 * 4 * 8)
+    arena = RowStorage(100, 4, np.dtype(np.float64), budget=10 * 4 * 8)
     first, second = arena.allocate(8), arena.allocate(30)
     assert arena.in_memory == 10 and arena.spilled_rows == 28
     values = np.random.default_rng(0).normal(size=(38, 4))
@@ -85,7 +85,7 @@ def resident() -> int:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
 def test_the_budget_is_kept():
     """150 MB of rows under a budget of 16 MB: the process grows by the budget and a little, not by the rows."""
-    arena = Arena(200_000, 192, np.dtype(np.float32), budget=16 * 2**20)
+    arena = RowStorage(200_000, 192, np.dtype(np.float32), budget=16 * 2**20)
     chunk = np.ones((4096, 192), dtype=np.float32)
     before, peak = resident(), 0
     for _ in range(48):

@@ -6,14 +6,12 @@ import torch
 from scipy import stats
 from toy import SIZES, make_toy
 
-import fedvlr_plugin.federation.batches as batches_module
+import fedvlr_plugin.engines.sampling as batches_module
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.federation import loops
-from fedvlr_plugin.federation.batches import Batches
-from fedvlr_plugin.federation.histories import Histories
-from fedvlr_plugin.federation.ragged import indptr_of
-from fedvlr_plugin.federation.samples import Sampler
+from fedvlr_plugin.engines.compiled import available as loops
+from fedvlr_plugin.engines.histories import Histories, indptr_of
+from fedvlr_plugin.engines.sampling import Batches, Sampler
 from fedvlr_plugin.rng import Stream, below, bits32, client_keys, derive, keys_of
 
 
@@ -170,7 +168,7 @@ def test_the_compiled_loop_gives_what_tensor_operations_give(pairs, batch_size, 
 def test_the_compiled_search_and_sort_hold_on_large_clients():
     """A catalogue so large that clients with few draws search, and a client of many batches beside them."""
     pytest.importorskip("numba", reason="needs the extra 'speed'")
-    from fedvlr_plugin.federation.compiled import sampling as compiled
+    from fedvlr_plugin.engines.compiled import sampling as compiled
 
     random = np.random.default_rng(0)
     sizes = [3000, 40, 3, 1]
@@ -189,7 +187,7 @@ def test_the_compiled_search_and_sort_hold_on_large_clients():
 def test_the_compiled_functions_are_the_python_they_are_written_in(monkeypatch):
     """The sort, uncompiled, beside numpy's; overflow wraps in both."""
     pytest.importorskip("numba", reason="needs the extra 'speed'")
-    from fedvlr_plugin.federation.compiled import sampling as compiled
+    from fedvlr_plugin.engines.compiled import sampling as compiled
 
     n, key = 37, np.uint64(derive(3, Stream.SHUFFLE, 1, 0))
     packed, ends = np.empty(n, np.uint64), np.empty(2 * n + 3, np.int64)

@@ -8,8 +8,8 @@ from fedvlr_plugin.benchmark import run as run_module
 from fedvlr_plugin.benchmark.run import check_spec, run
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, Protocol, TrainingConfig, build_config
 from fedvlr_plugin.devices import check_device
+from fedvlr_plugin.engines.base import Uplink
 from fedvlr_plugin.errors import ConfigError, DeviceError, FedVLRError
-from fedvlr_plugin.federation.contract import Uplink
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import DivergedError, fit
 

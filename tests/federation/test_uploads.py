@@ -8,7 +8,7 @@ from toy import make_toy
 from fedvlr_plugin.aggregation.rule import WeightedSum
 from fedvlr_plugin.aggregation.uploads import RunningSum, UploadShape, join_uploads
 from fedvlr_plugin.config import Conditions, Faults
-from fedvlr_plugin.federation.faults import answers
+from fedvlr_plugin.federation.cohort import answers
 
 
 @cases

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 
 from fedvlr_plugin.aggregation.uploads import ClientUploads
-from fedvlr_plugin.federation.batched import BatchedEngine
+from fedvlr_plugin.engines.batched import BatchedEngine
 
 BYTES_AT_ONCE = 64 * 1024**2
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
+from fedvlr_plugin.engines.base import Engine
 from fedvlr_plugin.errors import ConfigError, ResultsError
-from fedvlr_plugin.federation.contract import Engine
 from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 
 ELSEWHERE = "Give fedvlr_private_state_dir a folder that you may write"

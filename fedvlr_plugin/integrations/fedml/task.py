@@ -17,12 +17,12 @@ from fedvlr_plugin.backbones.base import make_backbone
 from fedvlr_plugin.config import PROTOCOLS, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.synthetic import generated
+from fedvlr_plugin.engines.base import LocalProblem, local_problem
 from fedvlr_plugin.errors import ConfigError, unknown_name
+from fedvlr_plugin.federation.cohort import draw_cohort
 from fedvlr_plugin.federation.server import Server
-from fedvlr_plugin.federation.setup import LocalProblem, local_problem
 from fedvlr_plugin.fusion.views import Fusion, make_fusion
 from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text, whole
-from fedvlr_plugin.rng import draw_cohort
 
 TASK = "_fedvlr_task"
 SAME = {

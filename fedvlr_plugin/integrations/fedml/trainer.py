@@ -13,9 +13,9 @@ import torch
 from fedml.core import ClientTrainer
 
 from fedvlr_plugin.config import ExecutionConfig
+from fedvlr_plugin.engines.batched import BatchedEngine
+from fedvlr_plugin.engines.sequential import SequentialEngine
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.batched import BatchedEngine
-from fedvlr_plugin.federation.sequential import SequentialEngine
 from fedvlr_plugin.integrations.fedml.ahead import Ahead
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Message, pack_upload, payload
 from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fedvlr_plugin.benchmark.ranking import rank_federation
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.training import SELECTED_BY, Fitted, RoundReport, fit
 from fedvlr_plugin.integrations.recbole.model import FedVLR
 from fedvlr_plugin.integrations.recbole.quiet import QuietTrainer

@@ -5,28 +5,35 @@ touched (client, item) pair, in the arena of values and, where Adam's moments ou
 client keeps two small arrays, its touched items (ascending) and their rows. An arena is anonymous memory, mapped
 lazily, until the budget is used up; further rows go to a memory-mapped scratch file, whose pages are dropped from the
 process after every block. Rows that a batch does not touch are frozen (SparseAdam). Imports `arena`, `optimizers`, `setup`.
+
+Growing storage of rows of numbers: memory up to a budget, a memory-mapped scratch file beyond.
+
+Both parts are mapped lazily at their largest possible size, so that rows never move; the scratch file's pages are
+dropped from the process after use.
 """
 
 from __future__ import annotations
 
+import mmap
+import tempfile
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.engines.base import LocalProblem
+from fedvlr_plugin.engines.optimizers import adam_rows
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.arena import Arena, FloatRows, FloatType, Ids
-from fedvlr_plugin.federation.optimizers import adam_rows
-from fedvlr_plugin.federation.setup import LocalProblem
 
 NUMPY_DTYPES: dict[torch.dtype, FloatType] = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 EMPTY: Ids = np.zeros(0, dtype=np.int64)
 
 
 @dataclass
-class OwnBlock:
+class PrivateItemsBlock:
     """Rows of a block that a round will touch: `keys [T]` = client * n_items + item, ascending; `values [T, d]`.
 
     Where the block is `lent`, `values` and `moments` are the arenas themselves, and `rows [T]` are the keys' places.
@@ -42,16 +49,16 @@ class OwnBlock:
 
 
 @dataclass
-class OwnSnapshot:
+class PrivateItemsSnapshot:
     """Copies of all values, with the index that was in force."""
 
     items: list[Ids]
     rows: list[Ids]
-    values: Arena
+    values: RowStorage
     used: int
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """As `OwnRows.export`."""
+        """As `PrivateItems.export`."""
         rows = np.concatenate([EMPTY, *self.rows])
         return {
             "own.sizes": torch.tensor([len(items) for items in self.items]),
@@ -70,7 +77,7 @@ def check_budget(budget: int, n_items: int, width: int, itemsize: int) -> None:
         )
 
 
-class OwnRows:
+class PrivateItems:
     """All clients' private item rows, by slot.
 
     Half of the budget is for the rows in training, a quarter each for two copies of their values, the best round's and
@@ -92,13 +99,13 @@ class OwnRows:
         self.items: list[Ids] = [EMPTY] * n_users
         self.rows: list[Ids] = [EMPTY] * n_users
         self.steps = torch.zeros(n_users, dtype=torch.int64)
-        self.values: Arena = self.arena
+        self.values: RowStorage = self.arena
         self._lock = threading.Lock()
 
-    def _arenas(self, n_users: int) -> list[Arena]:
+    def _arenas(self, n_users: int) -> list[RowStorage]:
         """Arenas of the values and of the moments that are kept; rows with the same number belong together."""
         kept = 1 if self.fresh else self.copies
-        return [Arena(n_users * self.n_items, self.dim, self.dtype, self.budget // 2 // kept) for _ in range(kept)]
+        return [RowStorage(n_users * self.n_items, self.dim, self.dtype, self.budget // 2 // kept) for _ in range(kept)]
 
     def _allocate(self, n: int) -> Ids:
         with self._lock:  # blocks run side by side
@@ -114,7 +121,7 @@ class OwnRows:
                 arena.write(rows, np.zeros((len(rows), self.dim), dtype=self.dtype))
         self.steps[slots.cpu()] = 0
 
-    def checkout(self, slots: torch.Tensor, keys: torch.Tensor, lend: bool = False) -> OwnBlock:
+    def checkout(self, slots: torch.Tensor, keys: torch.Tensor, lend: bool = False) -> PrivateItemsBlock:
         """Rows for `keys` (client in the block * n_items + item, ascending, distinct), made where new.
 
         Copies; with `lend`, on a CPU, the arenas themselves where they are persistent and in memory.
@@ -139,10 +146,10 @@ class OwnRows:
             parts = [torch.from_numpy(arena.read(rows)).to(device) for arena in arenas]
         moments = (parts[1], parts[2]) if self.copies == 3 else None
         steps = self.steps[slots.cpu()].to(device)
-        return OwnBlock(keys, torch.from_numpy(owner).to(device), parts[0], moments, steps, rows, lent)
+        return PrivateItemsBlock(keys, torch.from_numpy(owner).to(device), parts[0], moments, steps, rows, lent)
 
     def _rows_of(self, slot: int, items: Ids) -> Ids:
-        """Arena rows of one client's items; a fresh client's former rows are used again."""
+        """RowStorage rows of one client's items; a fresh client's former rows are used again."""
         if self.fresh:
             spare = self.rows[slot]
             if len(spare) < len(items):
@@ -159,7 +166,7 @@ class OwnRows:
             place += np.cumsum(new) - new
         return self.rows[slot][place]
 
-    def update(self, block: OwnBlock, touched: torch.Tensor, grad: torch.Tensor) -> None:
+    def update(self, block: PrivateItemsBlock, touched: torch.Tensor, grad: torch.Tensor) -> None:
         """SparseAdam (or SGD) on the rows `touched [D]` of a block with `grad [D, d]`; steps are counted already."""
         lr = self.problem.spec.training.client_lr
         values = block.values[touched]
@@ -172,7 +179,7 @@ class OwnRows:
         block.moments[0][touched] = first
         block.moments[1][touched] = second
 
-    def checkin(self, slots: torch.Tensor, block: OwnBlock) -> None:
+    def checkin(self, slots: torch.Tensor, block: PrivateItemsBlock) -> None:
         """Writes a block's rows back, unless they were lent."""
         parts = [] if block.lent else [block.values, *(block.moments or ())]
         for arena, part in zip((self.arena, *self.moments), parts, strict=False):  # a fresh client's moments end here
@@ -243,30 +250,112 @@ class OwnRows:
         """Puts exported rows in force for evaluation."""
         sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
         items = state["own.items"].cpu().numpy()
-        self.values = Arena(max(len(items), 1), self.dim, self.dtype, self.budget)
+        self.values = RowStorage(max(len(items), 1), self.dim, self.dtype, self.budget)
         rows = self.values.allocate(len(items))
         self.values.write(rows, state["own.values"].cpu().numpy())
         self.items, self.rows = np.split(items, sizes), np.split(rows, sizes)
 
-    def snapshot(self) -> OwnSnapshot:
+    def snapshot(self) -> PrivateItemsSnapshot:
         """A copy of every value (not the moments), kept within the same kind of budget."""
         used = self.arena.used
-        copy = Arena(max(used, 1), self.dim, self.dtype, self.budget // 4)
+        copy = RowStorage(max(used, 1), self.dim, self.dtype, self.budget // 4)
         copy.allocate(used)
         for begin in range(0, used, 1 << 16):
             rows = np.arange(begin, min(used, begin + (1 << 16)), dtype=np.int64)
             copy.write(rows, self.arena.read(rows))
-        return OwnSnapshot(list(self.items), list(self.rows), copy, used)
+        return PrivateItemsSnapshot(list(self.items), list(self.rows), copy, used)
 
-    def load_snapshot(self, state: Mapping[str, torch.Tensor]) -> OwnSnapshot:
+    def load_snapshot(self, state: Mapping[str, torch.Tensor]) -> PrivateItemsSnapshot:
         """A snapshot from its tensors."""
         sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
         items = state["own.items"].cpu().numpy()
-        copy = Arena(max(len(items), 1), self.dim, self.dtype, self.budget // 4)
+        copy = RowStorage(max(len(items), 1), self.dim, self.dtype, self.budget // 4)
         rows = copy.allocate(len(items))
         copy.write(rows, state["own.values"].cpu().numpy())
-        return OwnSnapshot(np.split(items, sizes), np.split(rows, sizes), copy, len(items))
+        return PrivateItemsSnapshot(np.split(items, sizes), np.split(rows, sizes), copy, len(items))
 
-    def restore(self, snapshot: OwnSnapshot) -> None:
+    def restore(self, snapshot: PrivateItemsSnapshot) -> None:
         """Puts a snapshot's values in force for evaluation; training must not go on afterwards."""
         self.items, self.rows, self.values = list(snapshot.items), list(snapshot.rows), snapshot.values
+
+
+FloatType = np.dtype[np.float32] | np.dtype[np.float64]
+FloatRows = npt.NDArray[np.float64]  # or float32
+Ids = npt.NDArray[np.int64]
+
+
+class RowStorage:
+    """Growing storage of rows `[width]`: memory up to `budget` bytes, a scratch file beyond.
+
+    Attributes:
+        memory: `[in_memory, width]`, the rows that live in memory, by number.
+
+    Both parts are mapped once at their largest possible size; the system gives pages as they are written.
+    """
+
+    def __init__(self, most_rows: int, width: int, dtype: FloatType, budget: int) -> None:
+        row_bytes = width * dtype.itemsize
+        self.in_memory = min(most_rows, budget // row_bytes)
+        self.width, self.dtype, self.used = width, dtype, 0
+        self.memory = self._map(self.in_memory, -1)
+        self._file: FloatRows | None = None
+        self._file_map: mmap.mmap | None = None
+        self._most_rows = most_rows
+
+    def _map(self, rows: int, descriptor: int) -> FloatRows:
+        size = max(rows, 1) * self.width * self.dtype.itemsize
+        if descriptor < 0:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+            mapped = mmap.mmap(-1, size, flags=flags)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                mapped.madvise(mmap.MADV_HUGEPAGE)
+        else:
+            mapped = mmap.mmap(descriptor, size)
+            self._file_map = mapped
+        whole: FloatRows = np.ndarray((max(rows, 1), self.width), self.dtype, mapped)
+        return whole
+
+    @property
+    def spilled_rows(self) -> int:
+        """Rows that live in the scratch file."""
+        return max(0, self.used - self.in_memory)
+
+    def allocate(self, n: int) -> Ids:
+        """`n` new rows, zero; neighbours."""
+        rows = np.arange(self.used, self.used + n, dtype=np.int64)
+        self.used += n
+        if self.used > self.in_memory and self._file is None:
+            with tempfile.TemporaryFile(prefix="fedvlr-rows-") as scratch:
+                rest = self._most_rows - self.in_memory
+                scratch.truncate(rest * self.width * self.dtype.itemsize)
+                self._file = self._map(rest, scratch.fileno())
+        return rows
+
+    def read(self, rows: Ids, width: int | None = None) -> FloatRows:
+        """Copies of some rows `[len(rows), width]` (their first `width` numbers)."""
+        w = self.width if width is None else width
+        low = rows < self.in_memory
+        if low.all():
+            return self.memory.take(rows, axis=0) if w == self.width else self.memory[:, :w][rows]
+        out: FloatRows = np.empty((len(rows), w), dtype=self.dtype)
+        out[low] = self.memory[:, :w][rows[low]]
+        if self._file is not None:
+            out[~low] = self._file[:, :w][rows[~low] - self.in_memory]
+            self._drop()
+        return out
+
+    def write(self, rows: Ids, values: FloatRows) -> None:
+        """Stores `values [len(rows), width]`."""
+        low = rows < self.in_memory
+        if low.all():
+            self.memory[rows] = values
+            return
+        self.memory[rows[low]] = values[low]
+        if self._file is not None:
+            self._file[rows[~low] - self.in_memory] = values[~low]
+            self._drop()
+
+    def _drop(self) -> None:
+        """Gives the scratch file's pages back to the system; what was written stays in the file."""
+        if self._file_map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._file_map.madvise(mmap.MADV_DONTNEED)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from fedvlr_plugin.config import Faults
-from fedvlr_plugin.rng import Stream, chance, client_keys
+from fedvlr_plugin.rng import Stream, bits32, chance, client_keys, round_half_up
 
 
 @dataclass(frozen=True)
@@ -37,3 +37,20 @@ def answers(faults: Faults | None, seed: int, round: int, cohort: torch.Tensor) 
     started = ~chance(keys, faults.dropout)
     late = started & chance(keys, faults.stragglers, index=1)
     return Answers(cohort[started & ~late], cohort[late], int((~started).sum()))
+
+
+def draw_cohort(seed: int, round: int, n_clients: int, participation: float) -> torch.Tensor:
+    """The clients of one round, int64 ascending: round(q * U) of them, at least one, drawn without replacement."""
+    if participation >= 1.0:
+        return torch.arange(n_clients)
+    size = max(1, round_half_up(participation * n_clients))
+    order = bits32(
+        client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients)), torch.zeros(1, dtype=torch.int64)
+    )
+    return torch.argsort(order, stable=True)[:size].sort().values
+
+
+def draw_poisson(seed: int, round: int, n_clients: int, participation: float) -> torch.Tensor:
+    """The clients of one round under Poisson sampling, int64 ascending: each by itself with probability q."""
+    keys = client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients))
+    return torch.nonzero(chance(keys, participation))[:, 0]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fedvlr_plugin.federation.compiled.jit import Float, Floats, part
-from fedvlr_plugin.federation.optimizers import BETA1, BETA2, EPS
+from fedvlr_plugin.engines.compiled.jit import Float, Floats, part
+from fedvlr_plugin.engines.optimizers import BETA1, BETA2, EPS
 
 
 @part

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from fedvlr_plugin.federation.compiled.jit import Floats, part
+from fedvlr_plugin.engines.compiled.jit import Floats, part
 
 
 @part

@@ -15,23 +15,28 @@ import torch
 
 from fedvlr_plugin.aggregation.uploads import Collect, RunningSum, UploadShape
 from fedvlr_plugin.config import ExecutionConfig
+from fedvlr_plugin.engines.base import LocalProblem, Uplink
+from fedvlr_plugin.engines.client_state import BlockState, ClientStore
+from fedvlr_plugin.engines.histories import HistoryBlock
+from fedvlr_plugin.engines.per_client import run_block_apart
+from fedvlr_plugin.engines.private_items import PrivateItems, PrivateItemsSnapshot
+from fedvlr_plugin.engines.sampling import BlockSampler
+from fedvlr_plugin.engines.workers import Done, Workers
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.federation.apart import run_block_apart
-from fedvlr_plugin.federation.clients import BlockState, ClientStore
-from fedvlr_plugin.federation.contract import Uplink
-from fedvlr_plugin.federation.histories import HistoryBlock
-from fedvlr_plugin.federation.own_rows import OwnRows, OwnSnapshot
-from fedvlr_plugin.federation.samples import BlockSampler
-from fedvlr_plugin.federation.setup import LocalProblem
-from fedvlr_plugin.federation.workers import Done, Workers
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
-SAMPLES_PER_BLOCK = {"folded": 65_536, "folded_own": 4_096, "compiled_own": 8_192, "gathered": 16_384, "apart": 8_192}
+SAMPLES_PER_BLOCK = {
+    "closed_form": 65_536,
+    "closed_form_private": 4_096,
+    "compiled_private": 8_192,
+    "autograd": 16_384,
+    "apart": 8_192,
+}
 ON_A_GPU = 16  # times as much at once: there is no cache to stay in, and each operation costs a launch
 
 
 class BatchedEngine:
-    """See the module. One `ClientStore` (and `OwnRows`, where the backbone has private item rows) holds all clients."""
+    """See the module. One `ClientStore` (and `PrivateItems`, where the backbone has private item rows) holds all clients."""
 
     def __init__(self, problem: LocalProblem, execution: ExecutionConfig) -> None:
         self.problem, self.execution = problem, execution
@@ -46,9 +51,9 @@ class BatchedEngine:
             problem.dtype,
             problem.device,
         )
-        self.own: OwnRows | None = None
+        self.own: PrivateItems | None = None
         if problem.backbone.own_rows != "none":
-            self.own = OwnRows(problem, execution.memory_budget)
+            self.own = PrivateItems(problem, execution.memory_budget)
         self.workers = Workers(problem, self.store, self.own)
         self._full: dict[bool, list[tuple[torch.Tensor, BlockSampler]]] = {}
 
@@ -183,7 +188,7 @@ class BatchedEngine:
             raise TypeError("not a snapshot of the batched engine")
         dense, own = snapshot
         self.store.restore(dense)
-        if self.own is not None and isinstance(own, OwnSnapshot):
+        if self.own is not None and isinstance(own, PrivateItemsSnapshot):
             self.own.restore(own)
 
     def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
@@ -191,7 +196,7 @@ class BatchedEngine:
             raise TypeError("not a snapshot of the batched engine")
         dense, own = snapshot
         state = {f"dense.{name}": value for name, value in dense.items()}
-        return state | own.tensors() if isinstance(own, OwnSnapshot) else state
+        return state | own.tensors() if isinstance(own, PrivateItemsSnapshot) else state
 
     def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> object:
         dense = {name[len("dense.") :]: value for name, value in state.items() if name.startswith("dense.")}

@@ -25,7 +25,7 @@ def _available() -> bool:
     if os.environ.get("FEDVLR_COMPILED", "1") == "0" or importlib.util.find_spec("numba") is None:
         return False
     try:
-        importlib.import_module("fedvlr_plugin.federation.compiled.sampling")
+        importlib.import_module("fedvlr_plugin.engines.compiled.sampling")
     except ImportError as error:
         logging.getLogger(__name__).warning(
             "numba is installed but does not load (%s); clients train without it, more slowly", error

@@ -1,4 +1,4 @@
-"""One local step of a block of linear heads with labelled samples (the closed form of `folded`), client by client.
+"""One local step of a block of linear heads with labelled samples (the closed form of `closed_form`), client by client.
 
     s = Q_c . F_i + b_c,   r = (sigmoid(s) - y) / n,   dL/dQ_c = sum r F_i,   dL/db_c = sum r,   uplink_i += alpha r Q_c
 
@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from fedvlr_plugin.federation.compiled.jit import Float, Floats, Signed, fast, part
+from fedvlr_plugin.engines.compiled.jit import Float, Floats, Signed, fast, part
 
 CHUNK = 64  # samples between whose two passes table rows stay in the first cache; 2**64 is a float32
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fedvlr_plugin.federation.compiled.jit import Floats, Signed, Unsigned, compiled
+from fedvlr_plugin.engines.compiled.jit import Floats, Signed, Unsigned, compiled
 from fedvlr_plugin.rng import GOLDEN as _GOLDEN
 from fedvlr_plugin.rng import MUL_1 as _MUL_1
 from fedvlr_plugin.rng import MUL_2 as _MUL_2

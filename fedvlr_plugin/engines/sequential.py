@@ -16,10 +16,15 @@ import numpy.typing as npt
 import torch
 
 from fedvlr_plugin.aggregation.uploads import ClientUploads, Collect, UploadShape
-from fedvlr_plugin.federation.contract import Uplink
-from fedvlr_plugin.federation.plain_client import Client, PlainView, client_state, load_client
-from fedvlr_plugin.federation.plain_training import PlainTraining, Trained
-from fedvlr_plugin.federation.setup import LocalProblem
+from fedvlr_plugin.engines.base import LocalProblem, Uplink
+from fedvlr_plugin.engines.sequential_client import (
+    Client,
+    ClientTraining,
+    SingleClientView,
+    Trained,
+    client_state,
+    load_client,
+)
 from fedvlr_plugin.rng import Stream, generator
 
 
@@ -28,7 +33,7 @@ class SequentialEngine:
 
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
-        self.training = PlainTraining(problem)
+        self.training = ClientTraining(problem)
         self.clients: dict[int, Client] = {}
 
     def local_round(
@@ -139,7 +144,7 @@ class SequentialEngine:
         for user in users.tolist():
             client = self._for_evaluation(user)
             weights = self.training.mixture(client, broadcast, self._history(user))
-            rows.append(self.problem.backbone.logits(PlainView(client, broadcast, items, weights))[0])
+            rows.append(self.problem.backbone.logits(SingleClientView(client, broadcast, items, weights))[0])
         return torch.stack(rows)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ The samples of a block are padded to `[B, S]`; clients stand in order of size, s
 pass serves all clients: with L = sum_u a_u L_u, the gradient of what was broadcast is the weighted sum that is
 uploaded, and a client's private gradient comes out a_u times too large and is divided by a_u again. Under equal
 weights a_u = 1 and the sum is scaled once per round. The pooled history is constant within a round, so its
-gradient is collected over the steps and sent through the history once. Imports `clients`, `own_rows`, `padded`,
+gradient is collected over the steps and sent through the history once. Imports `clients`, `private_items`, `padded`,
 `samples`, `setup`.
 """
 
@@ -15,22 +15,21 @@ import time
 import torch
 import torch.nn.functional as nnf
 
-from fedvlr_plugin.federation.clients import BlockState, ClientStore
-from fedvlr_plugin.federation.histories import HistoryBlock
-from fedvlr_plugin.federation.inputs import ApartInputs, Inputs, WholeInputs
-from fedvlr_plugin.federation.own_rows import OwnBlock, OwnRows
-from fedvlr_plugin.federation.padded import Layout, PaddedView, take_through
-from fedvlr_plugin.federation.samples import BlockSampler, Step
-from fedvlr_plugin.federation.setup import LocalProblem
-from fedvlr_plugin.federation.sinks import Apart, touched_keys
+from fedvlr_plugin.engines.accumulation import Apart, Inputs, LeavesPerClient, SharedLeaves, touched_keys
+from fedvlr_plugin.engines.base import LocalProblem
+from fedvlr_plugin.engines.client_state import BlockState, ClientStore
+from fedvlr_plugin.engines.histories import HistoryBlock
+from fedvlr_plugin.engines.padded_view import Layout, PaddedView, take_through
+from fedvlr_plugin.engines.private_items import PrivateItems, PrivateItemsBlock
+from fedvlr_plugin.engines.sampling import BlockSampler, Step
 
 SCORE_BYTES = 32 * 1024**2
 
 
-class GatheredProgram:
+class AutogradProgram:
     """Runs all local epochs of a block of clients of any backbone."""
 
-    def __init__(self, problem: LocalProblem, store: ClientStore, own: OwnRows | None) -> None:
+    def __init__(self, problem: LocalProblem, store: ClientStore, own: PrivateItems | None) -> None:
         self.problem, self.store, self.own = problem, store, own
         self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
         self.equal = problem.backbone.client_weight == "equal"
@@ -65,13 +64,13 @@ class GatheredProgram:
             self.alpha = float(alpha[0])
             alpha = torch.ones_like(alpha)
         steps = self._steps(sampler, round)
-        return self._train(sampler, state, alpha, round, steps, WholeInputs(self.received | self.through_leaves))
+        return self._train(sampler, state, alpha, round, steps, SharedLeaves(self.received | self.through_leaves))
 
     def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
         """The same, with every client's upload (of weight 1) kept apart."""
         steps = self._steps(sampler, round)
         keys = touched_keys(sampler, steps, self.problem.histories.n_items, state.router is not None)
-        inputs = ApartInputs(self.received, keys, self.problem.histories.n_items, len(sampler.slots))
+        inputs = LeavesPerClient(self.received, keys, self.problem.histories.n_items, len(sampler.slots))
         alpha = state.head.values.new_ones(len(sampler.slots))
         losses = self._train(sampler, state, alpha, round, steps, inputs)
         return Apart(losses, keys, *inputs.grads())
@@ -127,7 +126,7 @@ class GatheredProgram:
         self,
         pooled: torch.Tensor | None,
         state: BlockState,
-        own: OwnBlock | None,
+        own: PrivateItemsBlock | None,
         step: Step,
         weight: torch.Tensor,
         round: int,
@@ -183,7 +182,7 @@ class GatheredProgram:
         self,
         view: PaddedView,
         step: Step,
-        own: OwnBlock | None,
+        own: PrivateItemsBlock | None,
         touched: torch.Tensor | None,
         own_all: torch.Tensor | None,
         round: int,

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
-from fedvlr_plugin.federation.clients import BlockState, ClientStore, Group
-from fedvlr_plugin.federation.folded import FoldedProgram
-from fedvlr_plugin.federation.gathered import GatheredProgram
-from fedvlr_plugin.federation.own_rows import OwnRows
-from fedvlr_plugin.federation.samples import BlockSampler
-from fedvlr_plugin.federation.setup import LocalProblem
+from fedvlr_plugin.engines.base import LocalProblem, LocalProgram
+from fedvlr_plugin.engines.client_state import BlockState, ClientStore, Group
+from fedvlr_plugin.engines.private_items import PrivateItems
+from fedvlr_plugin.engines.sampling import BlockSampler
 
 LARGE = 1e9
 Change = Callable[[torch.Tensor], torch.Tensor]
@@ -36,8 +34,8 @@ class ApartBlock:
 def run_block_apart(
     problem: LocalProblem,
     store: ClientStore,
-    own: OwnRows | None,
-    program: FoldedProgram | GatheredProgram,
+    own: PrivateItems | None,
+    program: LocalProgram,
     sampler: BlockSampler,
     shape: UploadShape,
     round: int,

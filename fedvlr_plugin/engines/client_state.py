@@ -15,7 +15,7 @@ from math import prod
 import torch
 
 from fedvlr_plugin.backbones.base import Backbone, StateGroup
-from fedvlr_plugin.federation.optimizers import LocalOptimizer, step_rows
+from fedvlr_plugin.engines.optimizers import LocalOptimizer, step_rows
 from fedvlr_plugin.fusion.router import RouterShape
 from fedvlr_plugin.rng import Stream, generator
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fedvlr_plugin.federation.compiled.jit import Floats, Signed, compiled, fast
+from fedvlr_plugin.engines.compiled.jit import Floats, Signed, compiled, fast
 
 SCAN_UNTIL = 32  # items of the catalogue for each touched one up to which a scan is cheaper than a sort
 

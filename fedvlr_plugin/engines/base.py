@@ -1,0 +1,180 @@
+"""The contract of an engine (local training of a cohort against a broadcast, scores of clients) and what both are built from.
+
+`LocalProblem` is the clients' side of a run: histories, sampler, shapes. `LocalProgram` is one way of running a block of
+clients in the batched engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedvlr_plugin.aggregation.uploads import Collect
+from fedvlr_plugin.backbones.base import Backbone
+from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.engines.accumulation import Apart
+from fedvlr_plugin.engines.client_state import BlockState
+from fedvlr_plugin.engines.histories import Histories, HistoryBlock
+from fedvlr_plugin.engines.sampling import BlockSampler, Sampler
+from fedvlr_plugin.fusion.router import RouterShape
+from fedvlr_plugin.fusion.views import FusionSettings
+
+
+@dataclass
+class Uplink:
+    """The sum over the cohort of alpha_u times what client u uploads, and the round's accounts.
+
+    Attributes:
+        sums: by the broadcast's names and shapes.
+        loss: mean local loss over steps, averaged over clients (kept apart from the uploads; a diagnostic).
+        clients: clients that took at least one step. samples: samples they trained on.
+        seconds: wall seconds by phase.
+        left_out: clients whose upload does not count, by reason (`not finite`, `late`, ...).
+        accounts: what the rule of a per-client round counts (`clipped`, `epsilon`, ...).
+    """
+
+    sums: dict[str, torch.Tensor]
+    loss: float
+    clients: int
+    samples: int
+    seconds: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    accounts: dict[str, float] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """How clients are executed. Both engines give the same result; see `sequential` and `batched`."""
+
+    def local_round(
+        self,
+        broadcast: dict[str, torch.Tensor],
+        cohort: torch.Tensor,
+        weights: torch.Tensor,
+        round: int,
+        collect: Collect | None = None,
+    ) -> Uplink:
+        """Local epochs of the clients `cohort` (user ids) of weights alpha_u `[len(cohort)]`; rounds from 1.
+
+        With `collect` uploads (of weight 1) are handed to it client by client, and `Uplink.sums` is empty.
+        """
+
+    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
+        """Scores of all items for some users of this process, `[len(users), n_items]`."""
+
+    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
+        """w_u of every client of this process in the order of `clients()`, `[., G]`, None without a router."""
+
+    def export_private(self) -> dict[str, torch.Tensor]:
+        """Private parameters of this process's clients as plain tensors, for a checkpoint that was asked for."""
+
+    def import_private(self, state: dict[str, torch.Tensor]) -> None:
+        """Puts exported private parameters in force."""
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """All that this process's clients go on from: parameters, moments, counts of steps; see `checkpoint`."""
+
+    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Puts a training state back; the next round is then the same to the last bit."""
+
+    def snapshot(self) -> object:
+        """A copy of the private parameters, for keeping the best round."""
+
+    def restore(self, snapshot: object) -> None:
+        """Puts a snapshot back."""
+
+    def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
+        """A snapshot as tensors by name, for a checkpoint."""
+
+    def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> object:
+        """The inverse of `snapshot_state`."""
+
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True)
+class LocalProblem:
+    """The clients' side of a run, common to both engines.
+
+    Attributes:
+        backbone, fusion: what is learned. router: the router's sizes, None without one.
+        histories, sampler: who trains on what. pairs: BPR over pairs instead of cross-entropy.
+    """
+
+    spec: RunSpec
+    backbone: Backbone
+    fusion: FusionSettings
+    router: RouterShape | None
+    histories: Histories
+    sampler: Sampler
+    pairs: bool
+    dtype: torch.dtype
+    device: torch.device
+
+    def clients(self) -> torch.Tensor:
+        """User ids of this process's clients, ascending."""
+        return self.histories.order.sort().values
+
+    def client_weights(self, cohort: torch.Tensor) -> torch.Tensor:
+        """alpha_u of the cohort's clients (user ids), `[len(cohort)]`, float64 until cast."""
+        if self.backbone.client_weight == "equal":
+            weights = torch.full((len(cohort),), 1.0 / max(len(cohort), 1), dtype=torch.float64, device=self.device)
+        else:
+            sizes = self.histories.weights[cohort].to(torch.float64)
+            weights = sizes / sizes.sum().clamp(min=1.0)
+        return weights.to(self.dtype)
+
+
+def local_problem(
+    spec: RunSpec,
+    backbone: Backbone,
+    fusion: FusionSettings,
+    interactions: Interactions,
+    device: torch.device,
+    users: torch.Tensor | None = None,
+) -> LocalProblem:
+    """Puts the clients' side of a run together, for all clients or the `users` of this process."""
+    dtype = DTYPES[spec.dtype]
+    histories = Histories(interactions, device, users)
+    pairs = fusion.kind == "vbpr"
+    sampler = Sampler(histories, spec.protocol, spec.training.batch_size, spec.seed, pairs, dtype)
+    router = RouterShape(fusion.n_views, fusion.width, spec.model.router_hidden) if fusion.routed else None
+    return LocalProblem(spec, backbone, fusion, router, histories, sampler, pairs, dtype, device)
+
+
+class LocalProgram(Protocol):
+    """How the batched engine trains a block of clients.
+
+    Attributes:
+        seconds: wall seconds by phase since they were last set to 0.
+    """
+
+    seconds: dict[str, float]
+
+    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
+        """Take in what the server sends this round, and set the summed upload to zero."""
+
+    def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
+        """Run all local epochs of a block; return each client's mean loss `[B]`.
+
+        Args:
+            sampler: the block's samples.
+            state: the block's private state, changed in place.
+            alpha: `[B]`, each client's weight in the summed upload.
+            round: counted from 1.
+        """
+
+    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
+        """Run the same with every client's upload (of weight 1) kept by itself."""
+
+    def collect(self) -> dict[str, torch.Tensor]:
+        """The weighted sum of the uploads since `prepare`, by the broadcast's names and shapes."""
+
+    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
+        """Scores of all items, `[B, n_items]`."""
