@@ -27,9 +27,9 @@ from fedvlr_plugin.benchmark.table3 import held
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.data.synthetic import SIZES, generated
 from fedvlr_plugin.errors import FedVLRError
-from fedvlr_plugin.integrations.fedml.host import need_fedml
+from fedvlr_plugin.integrations.fedml.messages import on_the_wire, tensor_bytes
+from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data
-from fedvlr_plugin.integrations.fedml.traffic import on_the_wire, tensor_bytes
 from fedvlr_plugin.paper.tables import published
 
 USERS, ITEMS, INTERACTIONS = SIZES["ku"]

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fedvlr_plugin.centralized import check
+from fedvlr_plugin.centralized import reference_study as check
 from fedvlr_plugin.errors import FedVLRError
 
 

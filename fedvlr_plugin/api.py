@@ -16,7 +16,7 @@ from fedvlr_plugin.benchmark.profiles import split_settings
 from fedvlr_plugin.benchmark.result import OnRound, RunResult
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import run as run_spec
-from fedvlr_plugin.centralized.runner import Trainable, run_recbole_model
+from fedvlr_plugin.centralized.trainable import Trainable, run_recbole_model
 from fedvlr_plugin.config import PROTOCOLS, ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.recbole.loader import prepare

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fedvlr_plugin.centralized.host import TrainingRows, make_config
+from fedvlr_plugin.centralized.recbole_dataset import TrainingRows, make_config
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData

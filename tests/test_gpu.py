@@ -11,8 +11,8 @@ from toy import make_toy
 
 from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.benchmark.run import run
-from fedvlr_plugin.centralized.names import find_model
-from fedvlr_plugin.centralized.runner import Trainable
+from fedvlr_plugin.centralized.model_registry import find_model
+from fedvlr_plugin.centralized.trainable import Trainable
 from fedvlr_plugin.config import Attack, Conditions, ExecutionConfig, Faults, Privacy, Protocol, Robust, RunSpec, Secure
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.federation.checkpoint import Checkpoints

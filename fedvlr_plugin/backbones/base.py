@@ -79,7 +79,7 @@ class Push(NamedTuple):
     edge: float
 
 
-PrivateItems = Literal["none", "persistent", "fresh"]
+PrivateItemsKind = Literal["none", "persistent", "fresh"]
 StateGroup = Literal["head", "router", "own"]
 
 
@@ -106,7 +106,7 @@ class Backbone(ABC):
     fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
     client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
     linear: ClassVar[bool] = False
-    own_rows: ClassVar[PrivateItems] = "none"
+    own_rows: ClassVar[PrivateItemsKind] = "none"
     needs_id_views: ClassVar[bool] = True
     has_penalty: ClassVar[bool] = False
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from pydantic import Field
 
-from fedvlr_plugin.backbones.base import BackboneParams, ClientView, PrivateItems, Push, Slopes, StateGroup
+from fedvlr_plugin.backbones.base import BackboneParams, ClientView, PrivateItemsKind, Push, Slopes, StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.fusion.views import Fusion
 
@@ -40,7 +40,7 @@ class FedRAP(FedAvg):
     fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
     client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
     linear: ClassVar[bool] = True
-    own_rows: ClassVar[PrivateItems] = "persistent"
+    own_rows: ClassVar[PrivateItemsKind] = "persistent"
     has_penalty: ClassVar[bool] = True
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
 

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from fedvlr_plugin.backbones.base import ClientView, PrivateItems, StateGroup
+from fedvlr_plugin.backbones.base import ClientView, PrivateItemsKind, StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
 from fedvlr_plugin.fusion.views import Fusion
 
@@ -25,7 +25,7 @@ class PFedRec(FedAvg):
     fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
     client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
     linear: ClassVar[bool] = True
-    own_rows: ClassVar[PrivateItems] = "fresh"
+    own_rows: ClassVar[PrivateItemsKind] = "fresh"
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
 
     def logits(self, x: ClientView) -> torch.Tensor:

@@ -74,7 +74,7 @@ def run(
     if row.kind == "floor":
         return _run_floor(row, spec, execution, data)
     if row.kind == "recbole":
-        from fedvlr_plugin.centralized.runner import run_recbole_model
+        from fedvlr_plugin.centralized.trainable import run_recbole_model
 
         return run_recbole_model(spec, execution, data, on_round)
     checkpoints = None if checkpoint is None else Checkpoints(checkpoint, execution.checkpoint_every or 10)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fedvlr_plugin.centralized.fitting import Epoch, Plan, seeded
-from fedvlr_plugin.centralized.names import find_model
-from fedvlr_plugin.centralized.runner import Trainable
+from fedvlr_plugin.centralized.model_registry import find_model
+from fedvlr_plugin.centralized.trainable import Trainable
+from fedvlr_plugin.centralized.training import Epoch, Plan, seeded
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError

@@ -25,7 +25,7 @@ def up(
     options: SetOption = None,
 ) -> None:
     """Start a GRPC server and its clients on this machine, and wait for their end."""
-    from fedvlr_plugin.integrations.fedml.launch import up as launch
+    from fedvlr_plugin.integrations.fedml.launcher import up as launch
 
     try:
         ended = launch(config or _shipped("cross_silo_grpc"), folder, clients, timeout, _options(options), typer.echo)
@@ -45,7 +45,7 @@ def run(
     options: SetOption = None,
 ) -> None:
     """Run all users in this process behind FedMLRunner."""
-    from fedvlr_plugin.integrations.fedml.single import run_single
+    from fedvlr_plugin.integrations.fedml.single_process import run_single
 
     try:
         run_single(config or _shipped("single_process"), folder, _options(options), typer.echo)

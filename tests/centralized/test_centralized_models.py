@@ -8,9 +8,9 @@ import torch
 from centralized_toy import SHAPE, block_of, build, counted, data, dense
 
 from fedvlr_plugin.centralized.bm3 import BM3
-from fedvlr_plugin.centralized.host import TrainingRows, make_config
 from fedvlr_plugin.centralized.mgcn import MGCN
 from fedvlr_plugin.centralized.pgl import PGL, modality_shares
+from fedvlr_plugin.centralized.recbole_dataset import TrainingRows, make_config
 from fedvlr_plugin.centralized.vbpr import VBPR
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, DataError

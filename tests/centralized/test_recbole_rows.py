@@ -10,7 +10,7 @@ import torch
 import fedvlr_plugin
 from fedvlr_plugin.api import load_checkpoint
 from fedvlr_plugin.benchmark.run import run
-from fedvlr_plugin.centralized.names import find_model, recbole_models
+from fedvlr_plugin.centralized.model_registry import find_model, recbole_models
 from fedvlr_plugin.config import PROTOCOLS, ModelConfig, Protocol, RunSpec, TrainingConfig
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.data.synthetic import generated

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedvlr_plugin.federation.intake import Intake
+from fedvlr_plugin.integrations.fedml.messages import Intake
 
 GOOD = {"views": torch.ones(2, 3, 4), "layer.a.bias": torch.zeros(5)}
 

@@ -39,7 +39,7 @@ def host(request, monkeypatch, tmp_path):
         spec = find_spec("fedml")
         if spec is None or spec.origin is None:
             pytest.skip("fedml is not installed; the stand-in ran")
-        from fedvlr_plugin.integrations.fedml.host import need_fedml
+        from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 
         need_fedml()
     yield _pair()

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from fedvlr_plugin.integrations.fedml.children import STARTED, follow_parent
+from fedvlr_plugin.integrations.fedml.subprocesses import STARTED, follow_parent
 
 follow_parent(every=0.1)
 config, rank = (sys.argv[sys.argv.index(name) + 1] for name in ("--cf", "--rank"))

@@ -3,7 +3,7 @@
 import sys
 import time
 
-from fedvlr_plugin.integrations.fedml.host import need_fedml
+from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 
 need_fedml()
 

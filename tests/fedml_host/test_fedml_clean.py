@@ -60,7 +60,7 @@ import numpy, torch
 from pathlib import Path
 from fedvlr_plugin.cli import app
 from fedvlr_plugin.cli.fedml import _options
-from fedvlr_plugin.integrations.fedml.single import run_single
+from fedvlr_plugin.integrations.fedml.single_process import run_single
 
 random.seed(1), numpy.random.seed(2), torch.manual_seed(3)
 

@@ -66,7 +66,7 @@ def test_the_batched_engine_under_the_pair_is_the_same(host, make_args, row):
 @pytest.mark.parametrize("together, blocks", [(1, 9), (3, 3), (1000, 1)])
 def test_users_to_come_are_trained_in_blocks_and_each_upload_is_its_own(host, make_args, monkeypatch, together, blocks):
     """Every upload, whatever the block, and also asked for out of order, is what the sequential engine sends."""
-    from fedvlr_plugin.integrations.fedml import ahead
+    from fedvlr_plugin.integrations.fedml import block_training as ahead
 
     args = {"settings": {"participation": 1.0}}
     fast, slow = start(host, make_args(fedvlr_engine="batched", **args)), start(host, make_args(**args))

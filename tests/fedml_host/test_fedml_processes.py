@@ -118,10 +118,10 @@ def test_grpc_goes_on_without_a_client_that_dies(tmp_path):
 @real_fedml
 def test_a_stale_upload_is_counted_and_the_client_is_still_waited_for():
     """The late answer to round 2 must not stand for the answer to round 3, which comes behind it."""
-    from fedvlr_plugin.integrations.fedml.host import need_fedml
+    from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 
     need_fedml()
-    from fedvlr_plugin.integrations.fedml.lifeline import Lifeline
+    from fedvlr_plugin.integrations.fedml.watchdog import Lifeline
 
     aggregator = SimpleNamespace(round=3, left_out=Counter())
     lifeline = Lifeline({}, aggregator, float("inf"))
@@ -139,10 +139,10 @@ def test_a_client_that_dies_after_the_last_round_is_said_to_have_finished_once()
     """FedML's server waits for "finished" of each client, and for ever."""
     from queue import Queue
 
-    from fedvlr_plugin.integrations.fedml.host import need_fedml
+    from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 
     need_fedml()
-    from fedvlr_plugin.integrations.fedml.lifeline import Lifeline
+    from fedvlr_plugin.integrations.fedml.watchdog import Lifeline
 
     queue = Queue()
     manager = SimpleNamespace(grpc_servicer=SimpleNamespace(message_q=queue))
@@ -160,7 +160,8 @@ def test_a_client_that_dies_after_the_last_round_is_said_to_have_finished_once()
 def test_grpc_goes_on_when_a_client_answers_too_late(tmp_path, monkeypatch):
     """Round 2 is closed without it, its upload is refused in round 3, and rounds 3 and 4 have its answers again."""
     from fedvlr_plugin.cli.fedml import _options
-    from fedvlr_plugin.integrations.fedml import children, launch
+    from fedvlr_plugin.integrations.fedml import launcher as launch
+    from fedvlr_plugin.integrations.fedml import subprocesses as children
 
     here = os.pathsep.join([str(Path(__file__).parent), environment()["PYTHONPATH"]])
     for name, value in (environment() | {"PYTHONPATH": here}).items():
@@ -194,7 +195,7 @@ def test_a_users_own_main_py_is_the_engine(tmp_path):
     import yaml
 
     from fedvlr_plugin.cli.fedml import _options
-    from fedvlr_plugin.integrations.fedml.launch import read_sections, set_options
+    from fedvlr_plugin.integrations.fedml.launcher import read_sections, set_options
 
     sections = read_sections(ROOT / "fedml_configs" / "single_process.yaml")
     set_options(sections, _options([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))
@@ -226,7 +227,7 @@ def test_mpi_with_two_clients_is_the_engine(tmp_path):
     import yaml
 
     from fedvlr_plugin.cli.fedml import _options
-    from fedvlr_plugin.integrations.fedml.launch import read_sections, set_options
+    from fedvlr_plugin.integrations.fedml.launcher import read_sections, set_options
 
     sections = read_sections(ROOT / "fedml_configs" / "cross_silo_mpi.yaml")
     set_options(sections, _options([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))

@@ -8,8 +8,8 @@ from scipy.stats import trim_mean
 from test_fedml_pair import start
 
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.integrations.fedml.defenses import told_apart
 from fedvlr_plugin.integrations.fedml.messages import WEIGHT, lost_upload
-from fedvlr_plugin.integrations.fedml.robust import told_apart
 
 LIAR, CLIENTS = 6, 9
 FEDMLS = {

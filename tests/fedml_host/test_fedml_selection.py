@@ -9,7 +9,7 @@ from toy import make_toy
 from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.integrations.fedml.selection import Selection
+from fedvlr_plugin.integrations.fedml.model_selection import Selection
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data
 
 NUMBERS = r"HR@50 (\d+\.\d\d), NDCG@50 (\d+\.\d\d)"

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.integrations.fedml import children, launch
+from fedvlr_plugin.integrations.fedml import launcher as launch
+from fedvlr_plugin.integrations.fedml import subprocesses as children
 
 HERE = Path(__file__).parent
 CONFIG = HERE.parents[1] / "fedml_configs" / "cross_silo_grpc.yaml"

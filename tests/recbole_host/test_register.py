@@ -12,13 +12,13 @@ import torch
 
 import fedvlr_plugin
 from fedvlr_plugin.centralized.bm3 import BM3
-from fedvlr_plugin.centralized.runner import make_scorer
-from fedvlr_plugin.centralized.trainer import CentralizedTrainer
+from fedvlr_plugin.centralized.trainable import make_scorer
 from fedvlr_plugin.config_files import config_path
 from fedvlr_plugin.data.recbole.loader import open_dataset
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import rank_positives
+from fedvlr_plugin.integrations.recbole.trainer import CentralizedTrainer
 
 from recbole.data import data_preparation  # isort: skip
 from recbole.utils import get_model, get_trainer  # isort: skip
@@ -41,7 +41,7 @@ def clean(monkeypatch):
 
 def test_nothing_is_registered_at_import():
     code = (
-        "import sys, recbole.data.dataset, recbole.trainer, fedvlr_plugin.api, fedvlr_plugin.centralized.runner\n"
+        "import sys, recbole.data.dataset, recbole.trainer, fedvlr_plugin.api, fedvlr_plugin.centralized.trainable\n"
         "import fedvlr_plugin.integrations.recbole.register\n"
         f"print([n for m, n in {ADDED!r} if hasattr(sys.modules[m], n)])"
     )

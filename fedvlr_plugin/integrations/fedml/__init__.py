@@ -11,11 +11,11 @@ _WHERE = {
     "FedVLRClientTrainer": "trainer",
     "FedVLRServerAggregator": "aggregator",
     "Driver": "driver",
-    "Selection": "selection",
+    "Selection": "model_selection",
     "load_data": "task",
     "load_model": "task",
-    "init_offline": "host",
-    "files_in": "host",
+    "init_offline": "runtime",
+    "files_in": "runtime",
 }
 __all__ = [
     "Driver",
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     if _WHERE[name] in ("trainer", "aggregator", "driver"):  # these subclass FedML's classes
-        from fedvlr_plugin.integrations.fedml.host import need_fedml
+        from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 
         need_fedml()
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -18,10 +18,7 @@ from fedml.core import ServerAggregator
 
 from fedvlr_plugin.aggregation.uploads import UploadShape
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.integrations.fedml.checkpoint import load_server, save_server
-from fedvlr_plugin.integrations.fedml.messages import ROUND, Admission, Message, pack_broadcast, pack_upload, payload
-from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
-from fedvlr_plugin.integrations.fedml.robust import (
+from fedvlr_plugin.integrations.fedml.defenses import (
     Raw,
     batch_size,
     combined,
@@ -31,6 +28,9 @@ from fedvlr_plugin.integrations.fedml.robust import (
     told_apart,
     too_few_for_krum,
 )
+from fedvlr_plugin.integrations.fedml.messages import ROUND, Admission, Message, pack_broadcast, pack_upload, payload
+from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
+from fedvlr_plugin.integrations.fedml.state_files import load_server, save_server
 from fedvlr_plugin.integrations.fedml.task import task_of
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
+from fedvlr_plugin.integrations.fedml.defenses import Raw
 from fedvlr_plugin.integrations.fedml.messages import Message
-from fedvlr_plugin.integrations.fedml.robust import Raw
 from fedvlr_plugin.integrations.fedml.task import ClientData
 from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
 

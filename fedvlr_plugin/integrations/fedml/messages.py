@@ -4,17 +4,27 @@ Down: the broadcast and the round. Up: the mean of the client's uploads by the b
 the client, its weight (samples, or users where alpha is equal), and how many of its users' updates were not finite.
 With `fedvlr_upload: touched` only rows with a gradient go up, with their item numbers: smaller, but it tells the
 server which items the client met. Imports `federation`.
+
+The server's door: which uploads of a round may count, and why the others may not.
+
+An upload that names a tensor that was not broadcast, has a wrong shape or kind of number, holds NaN or infinity,
+comes a second time, or belongs to another round gets weight 0 and is counted by reason; the round goes on with the
+rest. Used where uploads arrive as messages (the FedML pair); the engines make theirs in place and only have to look
+for numbers that are not finite (`apart`).
+
+How large the pair's messages are: the tensors alone, and as FedML's GRPC sends them (a pickle).
+`on_the_wire` needs FedML; what GRPC and TCP add to a message is not counted.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 
 import torch
 
 from fedvlr_plugin.aggregation.uploads import UploadShape
-from fedvlr_plugin.federation.intake import Intake
 
 Message = OrderedDict[str, torch.Tensor]
 ROUND, CLIENT, WEIGHT, BROKEN = "fedvlr.round", "fedvlr.client", "fedvlr.weight", "fedvlr.broken"
@@ -108,3 +118,79 @@ class Admission:
             return None
         whole = rows.new_zeros(self.shape.n_items, self.shape.row_width).index_copy(0, items, rows)
         return self.shape.unflatten(whole, layers)
+
+
+REASONS = ("stale", "duplicate", "unknown client", "wrong names", "wrong shape", "wrong type", "not finite")
+
+
+class Intake:
+    """Uploads of one round.
+
+    Args:
+        broadcast: names, shapes and kinds of number to expect. round: the open round.
+        clients: user ids that were called; None = anybody.
+
+    Attributes:
+        left_out: refused uploads by reason, see `REASONS`.
+    """
+
+    def __init__(self, broadcast: Mapping[str, torch.Tensor], round: int, clients: torch.Tensor | None = None) -> None:
+        self.like = {name: (tuple(value.shape), value.dtype) for name, value in broadcast.items()}
+        self.round = round
+        self.called = None if clients is None else frozenset(clients.tolist())
+        self.left_out: Counter[str] = Counter()
+        self._admitted: set[int] = set()
+
+    def admit(self, client: int, round: int, upload: Mapping[str, torch.Tensor]) -> str | None:
+        """None when the upload counts; otherwise the reason why it does not, which is counted.
+
+        A refused client may send again; an admitted one may not.
+        """
+        reason = self._reason(client, round, upload)
+        if reason is None:
+            self._admitted.add(client)
+        else:
+            self.left_out[reason] += 1
+        return reason
+
+    def _reason(self, client: int, round: int, upload: Mapping[str, torch.Tensor]) -> str | None:
+        if round != self.round:
+            return "stale"
+        if client in self._admitted:
+            return "duplicate"
+        if self.called is not None and client not in self.called:
+            return "unknown client"
+        if upload.keys() != self.like.keys():
+            return "wrong names"
+        for name, value in upload.items():
+            shape, kind = self.like[name]
+            if tuple(value.shape) != shape:
+                return "wrong shape"
+            if value.dtype != kind:
+                return "wrong type"
+            if not bool(torch.isfinite(value).all()):
+                return "not finite"
+        return None
+
+
+def tensor_bytes(message: Message) -> int:
+    """Bytes of what is broadcast or uploaded, without round, client and weight; with item numbers where they are sent."""
+    touched = [message[name] for name in (ITEMS, ROWS, LAYERS) if name in message]
+    return sum(value.numel() * value.element_size() for value in [*payload(message).values(), *touched])
+
+
+def on_the_wire(message: Message, samples: int | None) -> int:
+    """Bytes of the pickle of FedML's message around it: a broadcast, or an upload of a client with `samples`."""
+    from fedml.core.distributed.communication.message import Message as FedMLMessage
+    from fedml.cross_silo.server.message_define import MyMessage
+
+    down = samples is None
+    kind = MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT if down else MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
+    around = FedMLMessage(kind, 0 if down else 1, 1 if down else 0)
+    around.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, message)
+    if down:
+        around.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, "0")
+        around.add_params(MyMessage.MSG_ARG_KEY_CLIENT_OS, "PythonClient")
+    else:
+        around.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, samples)
+    return len(pickle.dumps(around))

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from fedvlr_plugin.errors import ConfigError, FedVLRError, missing_extra
-from fedvlr_plugin.integrations.fedml.launch import read_sections
+from fedvlr_plugin.integrations.fedml.launcher import read_sections
 from fedvlr_plugin.integrations.fedml.options import whole
 
 
@@ -26,8 +26,8 @@ def main() -> int:
         return 2
     rank = world.Get_rank()
     sys.argv += ["--rank", str(rank), "--role", "server" if rank == 0 else "client", "--run_id", "fedvlr"]
-    from fedvlr_plugin.integrations.fedml.host import files_in
     from fedvlr_plugin.integrations.fedml.process import main as run
+    from fedvlr_plugin.integrations.fedml.runtime import files_in
 
     try:
         _check_size(int(world.Get_size()))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 
 from fedvlr_plugin.errors import FedVLRError
-from fedvlr_plugin.integrations.fedml.children import follow_parent
-from fedvlr_plugin.integrations.fedml.host import init_offline, kept_process_state, need_fedml
 from fedvlr_plugin.integrations.fedml.options import text
+from fedvlr_plugin.integrations.fedml.runtime import init_offline, kept_process_state, need_fedml
+from fedvlr_plugin.integrations.fedml.subprocesses import follow_parent
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
 
@@ -29,7 +29,7 @@ def main() -> int:
         aggregator = FedVLRServerAggregator(model, args)
         aggregator.tell = _say
         if text(args, "backend") == "GRPC":
-            from fedvlr_plugin.integrations.fedml.lifeline import watch_clients
+            from fedvlr_plugin.integrations.fedml.watchdog import watch_clients
 
             watch_clients(args, aggregator)
     else:

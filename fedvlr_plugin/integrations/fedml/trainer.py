@@ -16,10 +16,10 @@ from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.engines.batched import BatchedEngine
 from fedvlr_plugin.engines.sequential import SequentialEngine
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.integrations.fedml.ahead import Ahead
+from fedvlr_plugin.integrations.fedml.block_training import Ahead
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Message, pack_upload, payload
 from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
-from fedvlr_plugin.integrations.fedml.private_store import PrivateStore
+from fedvlr_plugin.integrations.fedml.state_files import PrivateStore
 from fedvlr_plugin.integrations.fedml.task import ClientData, task_of
 
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import cast
 
-from fedvlr_plugin.centralized.names import OURS
+from fedvlr_plugin.centralized.model_registry import OURS
 from fedvlr_plugin.errors import ConfigError
 
 PACKAGE = "recbole.model.general_recommender"
@@ -35,9 +35,8 @@ def register() -> tuple[str, ...]:
     from fedvlr_plugin.compat import prepare_recbole
 
     prepare_recbole()
-    from fedvlr_plugin.centralized.trainer import CentralizedTrainer
     from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
-    from fedvlr_plugin.integrations.recbole.trainer import FedVLRTrainer
+    from fedvlr_plugin.integrations.recbole.trainer import CentralizedTrainer, FedVLRTrainer
 
     modules = {"FedVLR": "fedvlr_plugin.integrations.recbole.model", **OURS}
     trainers = {name: FedVLRTrainer if name == "FedVLR" else CentralizedTrainer for name in modules}

@@ -1,7 +1,13 @@
-"""RecBole's Trainer for FedVLR: rounds instead of batches, nothing written unless asked for.
+"""RecBole's trainers for our models: nothing is written unless asked for, and nothing is rounded.
 
-`fit` runs `federation.training.fit` and keeps the round with the best validation NDCG@50 of our evaluation,
-unrounded; RecBole's own evaluator then reports on it. Imports the federation, `benchmark.ranking` and RecBole.
+`FedVLRTrainer` runs `federation.training.fit` (rounds instead of batches) and keeps the round with the best validation
+NDCG@50 of our evaluation; RecBole's own evaluator then reports on it. `CentralizedTrainer` trains VBPR, BM3, MGCN and PGL
+by the schedule and the selection of `centralized.training` over RecBole's loaders; RecBole's keys `epochs`,
+`stopping_step`, `eval_step`, `learner` and `valid_metric` keep their meaning. `run_recbole` finds both by name after
+`register()`.
+
+RecBole's own Trainer opens a tensorboard writer, makes folders in the working directory, names checkpoints by the second
+and rounds metrics to four digits before it compares them; its constructor is not called here.
 """
 
 from __future__ import annotations
@@ -11,12 +17,89 @@ from pathlib import Path
 
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.federation.ranking import rank_federation
-from fedvlr_plugin.federation.training import SELECTED_BY, Fitted, RoundReport, fit
+from fedvlr_plugin.federation.training import SELECTED_BY, Fitted, RoundReport
+from fedvlr_plugin.federation.training import fit as fit_rounds
 from fedvlr_plugin.integrations.recbole.model import FedVLR
-from fedvlr_plugin.integrations.recbole.quiet import QuietTrainer
 
 from recbole.config import Config  # isort: skip
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader  # isort: skip
+import itertools
+import os
+from collections.abc import Iterator
+from logging import getLogger
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedvlr_plugin.centralized.training import Epoch, Plan
+from fedvlr_plugin.centralized.training import fit as fit_epochs
+from fedvlr_plugin.data.recbole import config as _config  # noqa: F401  (prepares the host)
+from fedvlr_plugin.errors import ConfigError
+
+from recbole.evaluator import Collector, Evaluator  # isort: skip
+from recbole.trainer import Trainer  # isort: skip
+from recbole.utils import WandbLogger  # isort: skip
+
+
+_COUNTER = itertools.count(1)
+UNROUNDED = 12
+
+
+class QuietTrainer(Trainer):
+    """Base of `FedVLRTrainer` and `CentralizedTrainer`: evaluation and checkpoints; `fit` is theirs."""
+
+    def __init__(self, config: Config, model: Any) -> None:
+        self.config, self.model = config, model
+        self.logger = getLogger()
+        self.device = config["device"]
+        self.gpu_available = self.device.type == "cuda"
+        self.test_batch_size = config["eval_batch_size"]
+        self.valid_metric = config["valid_metric"].lower()
+        self.valid_metric_bigger = config["valid_metric_bigger"]
+        self.eval_type = config["eval_type"]
+        self.eval_collector = Collector(config)
+        config["metric_decimal_place"] = max(UNROUNDED, config["metric_decimal_place"] or 0)
+        self.evaluator = Evaluator(config)
+        self.item_tensor = None
+        self.tot_item_num = None
+        self.wandblogger = WandbLogger(config)  # does nothing unless log_wandb is set
+        self.best_valid_result: dict[str, float] | None = None
+        self.saved_model_file: str | None = None
+
+    def save(self, tag: str) -> Path:
+        """Writes a RecBole checkpoint (configuration, parameters) under a name of its own, in one step."""
+        folder = Path(self.config["checkpoint_dir"])
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{self.config['model']}-{tag}-{os.getpid()}-{next(_COUNTER)}.pth"
+        state = {
+            "config": self.config,
+            "state_dict": self.model.state_dict(),
+            "other_parameter": self.model.other_parameter(),
+        }
+        partial = target.with_suffix(".partial")
+        torch.save(state, partial)
+        os.replace(partial, target)
+        self.saved_model_file = str(target)
+        return target
+
+    def evaluate(
+        self,
+        eval_data: FullSortEvalDataLoader,
+        load_best_model: bool = True,
+        model_file: str | None = None,
+        show_progress: bool = False,
+    ) -> dict[str, float]:
+        """RecBole's evaluator on the parameters in force (after `fit`, the best ones).
+
+        With `model_file` that checkpoint's parameters are put in force first. It holds RecBole's Config as a pickle,
+        so name only files that you trust.
+        """
+        if model_file is not None:
+            checkpoint = torch.load(model_file, map_location=self.device, weights_only=False)
+            self.model.load_state_dict(checkpoint["state_dict"])
+        result: dict[str, float] = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
+        return result
 
 
 class FedVLRTrainer(QuietTrainer):
@@ -57,7 +140,7 @@ class FedVLRTrainer(QuietTrainer):
             if callback_fn is not None:
                 callback_fn(done.round, score)
 
-        self.fitted = fit(federation, lambda: summary(rank_federation(federation, "valid")), report)
+        self.fitted = fit_rounds(federation, lambda: summary(rank_federation(federation, "valid")), report)
         if saved:
             self.save()
         best = max(r.valid[SELECTED_BY] for r in self.fitted.reports if r.valid is not None) / 100.0
@@ -68,3 +151,68 @@ class FedVLRTrainer(QuietTrainer):
     def save(self, tag: str = "") -> Path:
         """Writes a RecBole checkpoint (configuration, shared and private parameters) under a name of its own."""
         return super().save(tag or self.model.spec.spec_hash)
+
+
+class _Loader:
+    """RecBole's training loader as a source of batches; it shuffles and samples by itself."""
+
+    def __init__(self, loader: Any, device: Any) -> None:
+        self._loader, self._device = loader, device
+
+    def epoch(self, source: np.random.Generator) -> Iterator[Any]:
+        for batch in self._loader:
+            yield batch.to(self._device)
+
+
+class CentralizedTrainer(QuietTrainer):
+    """Trains a `CentralizedModel`; the model is left with the parameters of its best epoch."""
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, dict[str, float]]:
+        """Trains to the best epoch by `valid_metric`, compared unrounded and strictly.
+
+        Args:
+            train_data, valid_data: RecBole's loaders. saved: write a checkpoint under `checkpoint_dir`.
+            callback_fn: (epoch from 0, score) after each validation.
+
+        Returns:
+            The best validation score and RecBole's metrics of that epoch.
+        """
+        if valid_data is None:
+            raise ConfigError("training needs validation data to choose the epoch by; pass valid_data")
+        if not self.valid_metric_bigger:
+            raise ConfigError(f"valid_metric '{self.valid_metric}' is better when smaller; choose NDCG@k or Hit@k")
+        self.eval_collector.data_collect(train_data)
+        best: tuple[float, dict[str, float]] = (float("-inf"), {})
+
+        def validate() -> dict[str, float]:
+            _, metrics = self._valid_epoch(valid_data, show_progress)
+            return dict(metrics)
+
+        def report(epoch: Epoch) -> None:
+            nonlocal best
+            if epoch.valid is None:
+                return
+            score = epoch.valid[self.valid_metric]
+            if score > best[0]:
+                best = (score, dict(epoch.valid))
+            if verbose:
+                self.logger.info(f"epoch {epoch.number}: loss {epoch.loss:.4f}, valid {self.valid_metric} {score:.6f}")
+            if callback_fn is not None:
+                callback_fn(epoch.number - 1, score)
+
+        config = self.config
+        plan = Plan(config["epochs"], config["stopping_step"], max(1, config["eval_step"] or 1), self.valid_metric)
+        batches = _Loader(train_data, self.device)
+        fit_epochs(self.model, config, batches, validate, plan, np.random.default_rng(config["seed"]), report)
+        self.best_valid_result = best[1]
+        if saved:
+            self.save(f"seed{config['seed']}")
+        return best

@@ -16,8 +16,9 @@ from pathlib import Path
 import yaml
 
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.integrations.fedml.checkpoint import finished_rounds
-from fedvlr_plugin.integrations.fedml.children import (
+from fedvlr_plugin.integrations.fedml.options import OURS
+from fedvlr_plugin.integrations.fedml.state_files import finished_rounds
+from fedvlr_plugin.integrations.fedml.subprocesses import (
     LOOPBACK,
     STARTED,
     Child,
@@ -31,7 +32,6 @@ from fedvlr_plugin.integrations.fedml.children import (
     tail,
     wait_for_port,
 )
-from fedvlr_plugin.integrations.fedml.options import OURS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
-from fedvlr_plugin.integrations.fedml.launch import read_sections, set_options
+from fedvlr_plugin.integrations.fedml.launcher import read_sections, set_options
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
 
@@ -16,7 +16,7 @@ def run_single(config: Path, folder: Path, overrides: Mapping[str, object], tell
     Raises:
         ConfigError: the configuration cannot be read, or asks for something that FedML ignores.
     """
-    from fedvlr_plugin.integrations.fedml.host import files_in, kept_process_state
+    from fedvlr_plugin.integrations.fedml.runtime import files_in, kept_process_state
 
     sections = read_sections(config)
     set_options(sections, overrides)
@@ -27,13 +27,13 @@ def run_single(config: Path, folder: Path, overrides: Mapping[str, object], tell
 
 def _run(asked: object, tell: Callable[[str], None]) -> None:
     """With FedML's flat arguments."""
-    from fedvlr_plugin.integrations.fedml.host import init_offline, need_fedml
+    from fedvlr_plugin.integrations.fedml.runtime import init_offline, need_fedml
 
     fedml = need_fedml()
     args = init_offline(asked)
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
     from fedvlr_plugin.integrations.fedml.driver import Driver, RoundLine
-    from fedvlr_plugin.integrations.fedml.selection import Selection
+    from fedvlr_plugin.integrations.fedml.model_selection import Selection
     from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
 
     dataset, _ = load_data(args)

@@ -17,9 +17,9 @@ import torch
 from fedvlr_plugin.benchmark.resources import Meter
 from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
 from fedvlr_plugin.centralized.batches import Batches, Kind, NegativeSampler
-from fedvlr_plugin.centralized.fitting import Epoch, Plan, fit, is_closed_form, seeded
-from fedvlr_plugin.centralized.host import TrainingRows, make_config
-from fedvlr_plugin.centralized.names import find_model
+from fedvlr_plugin.centralized.model_registry import find_model
+from fedvlr_plugin.centralized.recbole_dataset import TrainingRows, make_config
+from fedvlr_plugin.centralized.training import Epoch, Plan, fit, is_closed_form, seeded
 from fedvlr_plugin.config import ExecutionConfig, Protocol, RunSpec
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData

@@ -24,9 +24,9 @@ from fedml.core.distributed.communication.message import Message as FedMLMessage
 from fedml.cross_silo.server.message_define import MyMessage
 
 from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
-from fedvlr_plugin.integrations.fedml.children import STARTED
 from fedvlr_plugin.integrations.fedml.messages import ROUND, lost_upload
 from fedvlr_plugin.integrations.fedml.options import option, text
+from fedvlr_plugin.integrations.fedml.subprocesses import STARTED
 
 EVERY = 1.0
 OWN = "fedvlr_own"

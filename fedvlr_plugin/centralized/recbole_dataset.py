@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 
 from fedvlr_plugin.centralized.base import CentralizedModel
-from fedvlr_plugin.centralized.names import OURS
+from fedvlr_plugin.centralized.model_registry import OURS
 from fedvlr_plugin.config_files import config_path
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.item_features import ItemFeatures

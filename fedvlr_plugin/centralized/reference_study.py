@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedvlr_plugin.centralized.fitting import Epoch, Plan, seeded
-from fedvlr_plugin.centralized.names import OURS, find_model
-from fedvlr_plugin.centralized.runner import Trainable
+from fedvlr_plugin.centralized.model_registry import OURS, find_model
+from fedvlr_plugin.centralized.trainable import Trainable
+from fedvlr_plugin.centralized.training import Epoch, Plan, seeded
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
