@@ -21,12 +21,12 @@ from types import SimpleNamespace
 
 from tabulate import tabulate
 
-from fedvlr_plugin.benchmark.rows import federated_rows, parse_row
-from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.benchmark.table3 import held
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.data.synthetic import SIZES, generated
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.experiment.rows import federated_rows, parse_row
+from fedvlr_plugin.experiment.run import build_federation
 from fedvlr_plugin.integrations.fedml.messages import on_the_wire, tensor_bytes
 from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data

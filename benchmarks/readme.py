@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from fedvlr_plugin.benchmark.readme_tables import refresh
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.files import write_atomic
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from fedvlr_plugin.benchmark.result import RunResult
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.config import PROTOCOLS, Protocol, RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.evaluation.metrics import hit_rate, summary
+from fedvlr_plugin.experiment.result import RunResult
+from fedvlr_plugin.experiment.run import run
 
 RELEASED = PROTOCOLS["as_released"]
 VARIANTS: dict[str, Protocol] = {

@@ -13,16 +13,16 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from fedvlr_plugin.benchmark.experiment import execute, make_plan
-from fedvlr_plugin.benchmark.fault_labels import with_faults
 from fedvlr_plugin.benchmark.fault_table import LEVELS, fault_table
-from fedvlr_plugin.benchmark.profiles import get_profile
-from fedvlr_plugin.benchmark.progress import make_progress
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.cli.options import parse_options
 from fedvlr_plugin.cli.request import default_sources, prepare
 from fedvlr_plugin.cli.tables import say
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.experiment.execution import execute, make_plan
+from fedvlr_plugin.experiment.profiles import get_profile
+from fedvlr_plugin.experiment.progress import make_progress
+from fedvlr_plugin.experiment.run import run
+from fedvlr_plugin.experiment.variants import with_faults
 from fedvlr_plugin.files import write_atomic
 
 ROWS = ("FedAvg", "FedAvg+ours")

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import torch
 
-from fedvlr_plugin.benchmark.profiles import split_settings
-from fedvlr_plugin.benchmark.result import OnRound, RunResult
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.run import run as run_spec
-from fedvlr_plugin.centralized.trainable import Trainable, run_recbole_model
+from fedvlr_plugin.centralized.trainable import Trainable
 from fedvlr_plugin.config import PROTOCOLS, ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.devices import check_device
 from fedvlr_plugin.errors import ConfigError, unknown_name
+from fedvlr_plugin.experiment.profiles import split_settings
+from fedvlr_plugin.experiment.result import OnRound, RunResult
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.run import run as run_spec
+from fedvlr_plugin.experiment.run import run_recbole_model
 from fedvlr_plugin.files import write_atomic
 
 

@@ -16,8 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toy import make_toy
 
-from fedvlr_plugin.benchmark.rows import known_rows
-from fedvlr_plugin.benchmark.run import check_spec, run
 from fedvlr_plugin.config import (
     Attack,
     Conditions,
@@ -34,6 +32,8 @@ from fedvlr_plugin.config import (
 )
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.experiment.rows import known_rows
+from fedvlr_plugin.experiment.run import check_spec, run
 from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit

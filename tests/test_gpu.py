@@ -9,12 +9,12 @@ import torch
 from federation_toy import cases
 from toy import make_toy
 
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.centralized.model_registry import find_model
 from fedvlr_plugin.centralized.trainable import Trainable
 from fedvlr_plugin.config import Attack, Conditions, ExecutionConfig, Faults, Privacy, Protocol, Robust, RunSpec, Secure
 from fedvlr_plugin.data.synthetic import generated
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.run import run
 from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation

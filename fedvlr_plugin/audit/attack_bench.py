@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from fedvlr_plugin.aggregation.attacks import draw_malicious_clients, target_item
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.config import Attack, Conditions, ExecutionConfig, Robust, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.run import build_federation
 from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit

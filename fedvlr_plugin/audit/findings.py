@@ -20,10 +20,10 @@ from fedvlr_plugin.audit.bounds import auc_bound, gaussian_auc
 from fedvlr_plugin.audit.privacy_audit import KNOWS_ALL, KNOWS_ONE, Sight, Trace
 from fedvlr_plugin.audit.probes import BoolArray, FloatArray, auc
 from fedvlr_plugin.audit.recovery import correlation
-from fedvlr_plugin.benchmark.manifest import Environment
 from fedvlr_plugin.config import Frozen, RunSpec
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.significance import mean_interval
+from fedvlr_plugin.experiment.environment import Environment
 from fedvlr_plugin.files import read_bytes, write_atomic
 from fedvlr_plugin.rng import Stream, derive
 

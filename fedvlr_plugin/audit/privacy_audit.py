@@ -28,12 +28,12 @@ from fedvlr_plugin.audit import sights
 from fedvlr_plugin.audit.probes import BoolArray, FloatArray
 from fedvlr_plugin.audit.reader import Seen, Truth
 from fedvlr_plugin.audit.watch import Watch
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.run import build_federation
-from fedvlr_plugin.benchmark.table4 import Level
 from fedvlr_plugin.config import Conditions, ExecutionConfig, Privacy, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.run import build_federation
+from fedvlr_plugin.experiment.variants import Level
 from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, guarantee_of
 
 MOST_MASKED = 32

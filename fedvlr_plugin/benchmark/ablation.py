@@ -9,13 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.profiles import spec_with
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, build_table
 from fedvlr_plugin.config import RunSpec
-
-FULL = "full"
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.experiment.variants import FULL, all_variants
 
 
 @dataclass(frozen=True)
@@ -27,29 +24,6 @@ class Variant:
     name: str
     hr: Figure | None
     ndcg: Figure | None
-
-
-def leave_one_out(spec: RunSpec, modalities: Sequence[str]) -> dict[str, RunSpec]:
-    """Variant name -> specification. Only rows that fuse contents with the ID table have variants but `full`."""
-    variants = {FULL: spec}
-    if parse_row(spec.row).fusion not in ("mlp", "blfm"):
-        return variants
-    used = list(spec.model.modalities) if spec.model.modalities is not None else list(modalities)
-    for name in used:
-        rest = tuple(other for other in used if other != name)
-        variants[f"w/o {name}"] = spec_with(spec, {"modalities": rest})
-    if used:
-        variants["w/o id"] = spec_with(spec, {"id_embedding": False})
-    return variants
-
-
-def all_variants(specs: Sequence[RunSpec], modalities: Mapping[str, Sequence[str]]) -> dict[str, list[RunSpec]]:
-    """Variant name -> the runs of all rows, data sets and seeds that have it; `modalities` by data set."""
-    found: dict[str, list[RunSpec]] = {}
-    for spec in specs:
-        for name, variant in leave_one_out(spec, modalities[spec.dataset]).items():
-            found.setdefault(name, []).append(variant)
-    return found
 
 
 def ablation(

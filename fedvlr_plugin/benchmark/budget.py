@@ -9,15 +9,15 @@ from collections.abc import Sequence
 
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.rebuild import best_searches, in_order
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.selection import Tuned, all_tuned
-from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import display_name
+from fedvlr_plugin.search.selection import SelectedConfiguration, all_tuned
 
 Treatment = tuple[str, str, int, int, str, str, str]
 
 
-def budget_grid(tuned: Sequence[Tuned]) -> Grid:
+def budget_grid(tuned: Sequence[SelectedConfiguration]) -> Grid:
     """One line per data set and treatment. `early stop`: after so many rounds without gain, a dash where never."""
     groups: dict[Treatment, set[str]] = {}
     for each in tuned:
@@ -37,7 +37,7 @@ def stored_budget(store: ResultsStore, profile: str, protocol: str, datasets: Se
     return budget_grid([each for each in tuned if datasets is None or each.base.dataset in datasets])
 
 
-def _treatment(tuned: Tuned) -> Treatment:
+def _treatment(tuned: SelectedConfiguration) -> Treatment:
     training = tuned.base.training
     stops = training.patience is not None and training.patience < training.rounds
     federated = parse_row(tuned.base.row).kind == "federated"

@@ -22,9 +22,9 @@ import numpy as np
 from fedvlr_plugin.benchmark.feature_labels import PLANTED
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.statistics import PerUser, per_user, rng_for
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell, Table, kind_of
 from fedvlr_plugin.evaluation.significance import ALPHA, compare, holm
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name, paper_value
 
 Word = Literal["holds", "does not hold", "undecided"]

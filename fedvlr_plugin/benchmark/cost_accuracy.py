@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.table import Cell, Figure, Table, kind_of
 from fedvlr_plugin.benchmark.table3 import held_by
+from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.paper.tables import Metric
 
 METRIC: Metric = "ndcg@50"

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from fedvlr_plugin.benchmark.fault_labels import with_faults
-from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, build_table
+from fedvlr_plugin.experiment.profiles import get_profile, specs_for
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.experiment.variants import with_faults
 
 LEVELS = ((0.0, 0.0), (0.3, 0.1), (0.5, 0.2))
 Levels = Sequence[tuple[float, float]]

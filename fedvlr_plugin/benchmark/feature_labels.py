@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.record import RunRecord
+from fedvlr_plugin.experiment.record import RunRecord
 
 PLANTED = "planted"
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, format_epsilon
 
 
@@ -37,13 +36,3 @@ def format_guarantee(found: PrivacyGuarantee) -> str:
         f"Noise: {found.mechanism}, {promised}, z = {found.noise_multiplier:.4g}, {bound}, {found.rounds} rounds, "
         f"q = {found.sampling:g}."
     )
-
-
-def describe_noise(spec: RunSpec) -> str:
-    """What a run's specification says of noise, for a progress line: ` with ε 8`, ` with the paper's noise 0.01`."""
-    wanted = spec.conditions.privacy
-    if wanted is None:
-        return ""
-    if wanted.mechanism == "paper_noise":
-        return f" with the paper's noise {wanted.noise_scale:g}"
-    return f" with ε {wanted.epsilon:g}" if wanted.epsilon is not None else f" with z {wanted.noise_multiplier:g}"

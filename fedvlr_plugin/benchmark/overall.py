@@ -16,10 +16,10 @@ from scipy import stats
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
 from fedvlr_plugin.benchmark.statistics import per_user
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.significance import ALPHA, compare, holm
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS
 
 

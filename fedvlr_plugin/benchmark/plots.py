@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.errors import missing_extra
+from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.files import write_atomic
 
 STYLES = {"": "-", "MLP": "--", "VBPR": "-.", "ours": ":"}

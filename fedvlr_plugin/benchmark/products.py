@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fedvlr_plugin.benchmark.ablation import FULL, ablation, ablation_grid, all_variants
+from fedvlr_plugin.benchmark.ablation import ablation, ablation_grid
 from fedvlr_plugin.benchmark.claims import claims_grid, findings
 from fedvlr_plugin.benchmark.cost_accuracy import cost_accuracy_grid, cost_points, levels
 from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
@@ -24,17 +24,18 @@ from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
 from fedvlr_plugin.benchmark.latex import latex
 from fedvlr_plugin.benchmark.layouts import csv_text, markdown, print_table
 from fedvlr_plugin.benchmark.plots import Bar, bars, save_picture
-from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
 from fedvlr_plugin.benchmark.router_picture import router_picture
-from fedvlr_plugin.benchmark.rows import federated_rows, known_rows, parse_row
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Figure, Table, build_table, left_out
 from fedvlr_plugin.benchmark.table_picture import table_picture
 from fedvlr_plugin.cli.options import Options
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.rows import federated_rows, known_rows, parse_row
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.experiment.variants import FULL, all_variants
 from fedvlr_plugin.files import write_atomic
 from fedvlr_plugin.paper.tables import display_name
 

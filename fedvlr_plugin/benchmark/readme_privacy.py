@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from tabulate import tabulate
 
 from fedvlr_plugin.benchmark.grids import Grid, shown
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table4_compact import compact_grid
 from fedvlr_plugin.benchmark.table4_stored import stored_lines
 from fedvlr_plugin.errors import ConfigError, did_you_mean
+from fedvlr_plugin.experiment.store import ResultsStore
 
 END = "<!-- end of table -->"
 BLOCK = re.compile(

@@ -22,10 +22,10 @@ from fedvlr_plugin.benchmark.grids import markdown_grid
 from fedvlr_plugin.benchmark.layouts import table_and_caption
 from fedvlr_plugin.benchmark.readme_privacy import refresh_privacy
 from fedvlr_plugin.benchmark.rebuild import stored_specs
-from fedvlr_plugin.benchmark.rows import known_rows
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
+from fedvlr_plugin.experiment.rows import known_rows
+from fedvlr_plugin.experiment.store import ResultsStore
 
 END = "<!-- end of table -->"
 BLOCK = re.compile(r"<!-- table2 (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
-from fedvlr_plugin.benchmark.rows import FLOORS, known_rows
-from fedvlr_plugin.benchmark.selection import Tuned, all_tuned
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table, build_table
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.experiment.profiles import get_profile, specs_for
+from fedvlr_plugin.experiment.rows import FLOORS, known_rows
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.search.selection import SelectedConfiguration, all_tuned
 
 
 def stored_profiles(store: ResultsStore) -> list[tuple[str, str]]:
@@ -51,18 +51,18 @@ def stored_table(
     return build_table(store, specs, None, profile, rows, sorted({spec.dataset for spec in specs}))
 
 
-def best_searches(store: ResultsStore, tuned: Sequence[Tuned]) -> list[Tuned]:
+def best_searches(store: ResultsStore, tuned: Sequence[SelectedConfiguration]) -> list[SelectedConfiguration]:
     """One selection for each cell (row, data set, conditions), in the order of first appearance.
 
     Of several searches the one whose chosen point has the best validation NDCG@50, as of several trials of one search;
     of equals the larger. One whose final runs are not all stored yet does not take the place of one that is finished.
     """
 
-    def merit(each: Tuned) -> tuple[bool, float, int, int]:
+    def merit(each: SelectedConfiguration) -> tuple[bool, float, int, int]:
         finished = all(store.has(spec, each.data_fingerprint) for spec in each.specs())
         return finished, each.value, each.tried + each.failed + each.pruned, each.base.training.rounds
 
-    cells: dict[tuple[str, str, str], list[Tuned]] = {}
+    cells: dict[tuple[str, str, str], list[SelectedConfiguration]] = {}
     for each in tuned:
         cell = (each.base.dataset, each.base.row, each.base.conditions.model_dump_json())
         cells.setdefault(cell, []).append(each)

@@ -21,15 +21,15 @@ from fedvlr_plugin.benchmark.html_parts import details, grid_table, paragraphs, 
 from fedvlr_plugin.benchmark.overall import rank_grid
 from fedvlr_plugin.benchmark.plots import inline_svg, learning_curves
 from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
-from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.report_claims import claims_section
 from fedvlr_plugin.benchmark.report_tables import more_tables, place_of, result_tables
 from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid, table_groups
 from fedvlr_plugin.benchmark.router_picture import router_picture
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell, Table, caption
 from fedvlr_plugin.benchmark.table4_section import noise_section
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import display_name
 
 

@@ -13,8 +13,8 @@ from fedvlr_plugin.benchmark.claims import Finding, claims_grid, findings
 from fedvlr_plugin.benchmark.feature_labels import warned
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.html_parts import grid_table
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table
+from fedvlr_plugin.experiment.store import ResultsStore
 
 NOTHING = "No two rows that a claim is about are stored on one data set, so nothing can be said of the claims yet."
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.record import RunRecord
 from fedvlr_plugin.benchmark.statistics import per_user
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Table
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.store import ResultsStore
 
 GROUPS = 4
 

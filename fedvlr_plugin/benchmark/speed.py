@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from fedvlr_plugin.benchmark.resources import Meter
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.engines.base import LocalProblem, local_problem
+from fedvlr_plugin.experiment.result import Meter
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.run import build_federation
 from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation
 

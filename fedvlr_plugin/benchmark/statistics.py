@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import hit_rate, ndcg
 from fedvlr_plugin.evaluation.ranks import Ranks
 from fedvlr_plugin.evaluation.significance import ALPHA, Comparison, Interval, compare, holm, mean_interval
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric
 
 FloatArray = npt.NDArray[np.float64]

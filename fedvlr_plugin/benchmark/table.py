@@ -15,13 +15,13 @@ import numpy as np
 from fedvlr_plugin.benchmark.fault_labels import fault_lines
 from fedvlr_plugin.benchmark.feature_labels import feature_lines
 from fedvlr_plugin.benchmark.noise_labels import noise_lines
-from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.rows import FLOORS, federated_rows
 from fedvlr_plugin.benchmark.statistics import Pair, PerUser, compare_rows, interval, per_user
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.verdict import Verdict, judge
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.evaluation.significance import Interval
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.rows import FLOORS, federated_rows
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name, paper_value
 
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedvlr_plugin.benchmark.rows import federated_rows, parse_row
-from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.experiment.rows import federated_rows, parse_row
+from fedvlr_plugin.experiment.run import build_federation
 from fedvlr_plugin.federation.distributed import Processes
 from fedvlr_plugin.paper.tables import published
 

@@ -13,26 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.statistics import per_user
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell, Figure, Table, build_table
-from fedvlr_plugin.config import Privacy, RunSpec
+from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.evaluation.significance import ALPHA, Comparison, compare, holm
-from fedvlr_plugin.experiment.noise_options import NoiseOptions
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.rows import FLOORS
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.experiment.variants import Level, at_level
 from fedvlr_plugin.paper.tables import METRICS, Metric, published
 
 PAPER_DATASET = "ku"
 COLUMNS: Mapping[Metric, str] = {"hr@50": "HR", "ndcg@50": "NDCG"}
-
-
-@dataclass(frozen=True)
-class Level:
-    """One amount of noise: its name in the table and the condition, None for no noise."""
-
-    name: str
-    privacy: Privacy | None
 
 
 @dataclass(frozen=True)
@@ -66,33 +58,6 @@ class Published:
     without: float
     noisy: float
     degrade: float
-
-
-def levels(options: NoiseOptions) -> list[Level]:
-    """No noise first, then what the options ask for, the smallest epsilon last."""
-    found = [Level("none", None)]
-    if "paper" in options.noise:
-        found.append(Level("paper", Privacy(mechanism="paper_noise", noise_scale=options.noise_scale)))
-    if "accounted" in options.noise:
-        for epsilon in sorted(options.epsilons, reverse=True):
-            privacy = Privacy(
-                epsilon=epsilon, delta=options.delta, clip=options.clip, adaptive_quantile=options.adaptive_quantile
-            )
-            found.append(Level(f"ε {epsilon:g}", privacy))
-    return found
-
-
-def at_level(spec: RunSpec, level: Level) -> RunSpec:
-    """The run with the level's noise, all else equal; a floor learns nothing and stays as it is."""
-    if level.privacy is None or spec.row in FLOORS:
-        return spec
-    return spec.model_copy(update={"conditions": spec.conditions.model_copy(update={"privacy": level.privacy})})
-
-
-def noisy_runs(specs: Sequence[RunSpec], wanted: Sequence[Level]) -> list[RunSpec]:
-    """The runs of the table beyond those without noise, level by level."""
-    trained = [spec for spec in specs if spec.row not in FLOORS]
-    return [at_level(spec, level) for level in wanted if level.privacy is not None for spec in trained]
 
 
 def table4_lines(

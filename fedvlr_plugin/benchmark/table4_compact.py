@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedvlr_plugin.benchmark.grids import Grid, Value
-from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table4 import Line, records_of
+from fedvlr_plugin.experiment.rows import FLOORS
 from fedvlr_plugin.paper.tables import METRICS, display_name
 
 

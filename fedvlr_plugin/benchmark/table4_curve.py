@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from fedvlr_plugin.benchmark.layouts import HEADINGS
 from fedvlr_plugin.benchmark.plots import name_levels, new_picture
-from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table import Figure
 from fedvlr_plugin.benchmark.table4 import Line
 from fedvlr_plugin.benchmark.table4_grids import asked_for, is_accounted
+from fedvlr_plugin.experiment.rows import FLOORS
 from fedvlr_plugin.paper.tables import Metric
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from fedvlr_plugin.benchmark.grids import Grid, Value
 from fedvlr_plugin.benchmark.layouts import HEADINGS, spell
 from fedvlr_plugin.benchmark.noise_labels import noise_lines
-from fedvlr_plugin.benchmark.rows import FLOORS
 from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Line, published4, records_of
 from fedvlr_plugin.benchmark.verdict import judge_value
+from fedvlr_plugin.experiment.rows import FLOORS
 from fedvlr_plugin.paper.tables import METRICS, display_name
 from fedvlr_plugin.privacy.guarantee import format_epsilon
 

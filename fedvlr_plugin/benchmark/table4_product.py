@@ -16,8 +16,7 @@ from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.benchmark.feature_labels import warned
 from fedvlr_plugin.benchmark.grids import Grid, print_grid, write_grid
 from fedvlr_plugin.benchmark.products import Finished, Product, draw, records_of, stamped
-from fedvlr_plugin.benchmark.rows import FLOORS, parse_row
-from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Level, Line, levels, noisy_runs, table4_lines
+from fedvlr_plugin.benchmark.table4 import PAPER_DATASET, Line, table4_lines
 from fedvlr_plugin.benchmark.table4_curve import curve
 from fedvlr_plugin.benchmark.table4_grids import curve_grid, is_accounted, noise_grid, paper_grid
 from fedvlr_plugin.benchmark.table_picture import grid_picture
@@ -26,6 +25,8 @@ from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
+from fedvlr_plugin.experiment.rows import FLOORS, parse_row
+from fedvlr_plugin.experiment.variants import Level, levels, noisy_runs
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 from fedvlr_plugin.privacy.guarantee import guarantee_of
 

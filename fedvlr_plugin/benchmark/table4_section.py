@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.plots import inline_svg
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import Cell
 from fedvlr_plugin.benchmark.table4_curve import curve
 from fedvlr_plugin.benchmark.table4_grids import is_accounted, noise_grid
 from fedvlr_plugin.benchmark.table4_stored import stored_lines
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, display_name
 
 

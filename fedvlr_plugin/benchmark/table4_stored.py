@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fedvlr_plugin.benchmark.rebuild import stored_specs
-from fedvlr_plugin.benchmark.rows import FLOORS
-from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.table4 import Level, Line, at_level, table4_lines
+from fedvlr_plugin.benchmark.table4 import Line, table4_lines
 from fedvlr_plugin.config import Privacy
+from fedvlr_plugin.experiment.rows import FLOORS
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.experiment.variants import Level, at_level
 
 
 def stored_lines(store: ResultsStore, profile: str, protocol: str) -> list[Line]:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fedvlr_plugin.benchmark.record import DataPart
 from fedvlr_plugin.data.released_layout import PAPERS_OWN
 from fedvlr_plugin.evaluation.significance import Interval
+from fedvlr_plugin.experiment.record import DataPart
 from fedvlr_plugin.paper.tables import Metric, display_name, paper_failed, paper_value, published
 
 Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]

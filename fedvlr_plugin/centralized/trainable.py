@@ -14,16 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedvlr_plugin.benchmark.resources import Meter
-from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
 from fedvlr_plugin.centralized.batches import Batches, Kind, NegativeSampler
-from fedvlr_plugin.centralized.model_registry import find_model
 from fedvlr_plugin.centralized.recbole_dataset import TrainingRows, make_config
-from fedvlr_plugin.centralized.training import Epoch, Plan, fit, is_closed_form, seeded
-from fedvlr_plugin.config import ExecutionConfig, Protocol, RunSpec
+from fedvlr_plugin.centralized.training import Epoch, Plan, fit, is_closed_form
+from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.devices import fixed_order
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks, Scorer, rank_positives
@@ -71,67 +67,12 @@ class Trainable:
         )  # fmt: skip
 
     def fit(self, plan: Plan, source: np.random.Generator, on_epoch: Callable[[Epoch], None]) -> int:
-        """Trains to the best epoch, see `fitting.fit`."""
+        """Trains to the best epoch, see `training.fit`."""
 
         def validate() -> dict[str, float]:
             return summary(self.rank("valid"))
 
         return fit(self.model, self.config, self.batches, validate, plan, source, on_epoch)
-
-
-def run_recbole_model(
-    spec: RunSpec,
-    execution: ExecutionConfig,
-    data: PreparedData,
-    on_round: OnRound | None = None,
-    model_class: type | None = None,
-    on_finished: Callable[[Trainable], None] | None = None,
-) -> RunResult:
-    """Trains and evaluates the row `spec.row`.
-
-    Args:
-        model_class: a `GeneralRecommender` subclass to use instead of looking the row's name up.
-        on_finished: called with the trained model, e.g. to save it.
-
-    Raises:
-        UnknownNameError: no such model. ConfigError: parameters, or float64 (RecBole's models are float32).
-    """
-    if spec.dtype != "float32":
-        raise ConfigError(f"row '{spec.row}' is a RecBole model, which computes in float32; got dtype {spec.dtype}")
-    found = model_class or find_model(spec.row)
-    device = torch.device(execution.device)
-    meter = Meter(device)
-    curve: list[RoundRecord] = []
-    samples = 0
-
-    def record(epoch: Epoch) -> None:
-        nonlocal samples
-        samples += epoch.samples
-        curve.append(RoundRecord(epoch.number, epoch.seconds, epoch.loss, epoch.valid))
-        if on_round is not None:
-            on_round(curve[-1])
-
-    training = spec.training
-    with seeded(spec.seed, device), fixed_order(device):
-        params: dict[str, object] = dict(spec.model.params)
-        trained = Trainable(found, data, spec.protocol, params, execution.device, spec.model.dim)
-        plan = Plan(training.rounds, training.patience, training.eval_every)
-        best = trained.fit(plan, np.random.default_rng(spec.seed), record)
-        valid, test = trained.rank("valid"), trained.rank("test")
-    if on_finished is not None:
-        on_finished(trained)
-    return RunResult(
-        spec=spec,
-        execution=execution,
-        data_name=data.name,
-        interactions_fingerprint=data.interactions.fingerprint,
-        data_fingerprint=data.fingerprint,
-        best_round=best,
-        curve=tuple(curve),
-        valid=valid,
-        test=test,
-        resources=meter.read(samples=samples),
-    )
 
 
 def batch_kind(model: Any, config: Any) -> Kind:

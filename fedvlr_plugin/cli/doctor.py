@@ -62,7 +62,7 @@ def _packages() -> list[Finding]:
 def _device() -> list[Finding]:
     import torch
 
-    from fedvlr_plugin.benchmark.manifest import environment
+    from fedvlr_plugin.experiment.environment import environment
 
     found = environment()
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -138,7 +138,7 @@ def rank(
     def show() -> None:
         from fedvlr_plugin.benchmark.overall import rank_grid
         from fedvlr_plugin.benchmark.rebuild import stored_table
-        from fedvlr_plugin.benchmark.store import ResultsStore
+        from fedvlr_plugin.experiment.store import ResultsStore
 
         _print(rank_grid(stored_table(ResultsStore(results), profile, protocol)))
 
@@ -151,7 +151,7 @@ def compare(one: Path, two: Path) -> None:
 
     def show() -> None:
         from fedvlr_plugin.benchmark.overall import compare_stores
-        from fedvlr_plugin.benchmark.store import ResultsStore
+        from fedvlr_plugin.experiment.store import ResultsStore
 
         _print(compare_stores(ResultsStore(one), ResultsStore(two)))
 

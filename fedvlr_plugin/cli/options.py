@@ -19,7 +19,7 @@ from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.noise_options import CLIP, EPSILONS, NOISE_SCALE, NOISES, SMOKE_EPSILONS, NoiseOptions
 
 if TYPE_CHECKING:
-    from fedvlr_plugin.benchmark.profiles import Profile
+    from fedvlr_plugin.experiment.profiles import Profile
 
 PROFILES = ("smoke", "quick", "paper")
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -228,7 +228,7 @@ def check_search(options: Options, profile: Profile) -> None:
                 f"{options.search or 'not given'}); add --search tpe or --search grid"
             )
     if options.storage is not None:
-        from fedvlr_plugin.benchmark.storage import check_url
+        from fedvlr_plugin.search.storage import check_url
 
         check_url(options.storage)
 

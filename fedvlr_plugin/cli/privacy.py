@@ -143,13 +143,13 @@ def _run_audit(options: argparse.Namespace) -> None:
     from fedvlr_plugin.audit.findings import Audit, member_line, sight_lines, write_audit
     from fedvlr_plugin.audit.privacy_audit import trace
     from fedvlr_plugin.benchmark.grids import print_grid, write_grid
-    from fedvlr_plugin.benchmark.manifest import environment
-    from fedvlr_plugin.benchmark.profiles import get_profile, spec_for
-    from fedvlr_plugin.benchmark.rows import parse_row
-    from fedvlr_plugin.benchmark.run import check_spec
-    from fedvlr_plugin.benchmark.table4 import levels
     from fedvlr_plugin.config import ExecutionConfig
     from fedvlr_plugin.data.recbole import loader as datasets
+    from fedvlr_plugin.experiment.environment import environment
+    from fedvlr_plugin.experiment.profiles import get_profile, spec_for
+    from fedvlr_plugin.experiment.rows import parse_row
+    from fedvlr_plugin.experiment.run import check_spec
+    from fedvlr_plugin.experiment.variants import levels
     from fedvlr_plugin.files import check_writable
     from fedvlr_plugin.privacy.guarantee import default_delta
 

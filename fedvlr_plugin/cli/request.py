@@ -10,19 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedvlr_plugin.benchmark.campaign import Cell, cells_for
-from fedvlr_plugin.benchmark.fault_labels import with_faults
-from fedvlr_plugin.benchmark.names import check_rows
 from fedvlr_plugin.benchmark.products import get_product
-from fedvlr_plugin.benchmark.profiles import get_profile, specs_for
-from fedvlr_plugin.benchmark.rows import FLOORS
-from fedvlr_plugin.benchmark.run import check_spec
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.cli.options import Options, check_search, searches
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import check_device
+from fedvlr_plugin.experiment.profiles import get_profile, specs_for
+from fedvlr_plugin.experiment.rows import FLOORS, check_rows
+from fedvlr_plugin.experiment.run import check_spec
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.experiment.variants import with_faults
 from fedvlr_plugin.paper.tables import display_name, published
+from fedvlr_plugin.search.tuner import Cell, cells_for
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def default_sources() -> Sources:
 
 
 @dataclass(frozen=True)
-class Job:
+class TableRequest:
     """A checked request.
 
     Attributes:
@@ -65,7 +64,7 @@ class Job:
     execution: ExecutionConfig
 
 
-def prepare(options: Options, sources: Sources, product: str, say: Callable[[str], None]) -> Job:
+def prepare(options: Options, sources: Sources, product: str, say: Callable[[str], None]) -> TableRequest:
     """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
     profile = get_profile(options.profile)
     wanted = get_product(product, options)
@@ -105,7 +104,7 @@ def prepare(options: Options, sources: Sources, product: str, say: Callable[[str
         say(f"  {summary_line(data[name])}")
     for spec in specs:
         check_spec(spec, execution, data[spec.dataset].interactions.n_items)
-    return Job(tuple(rows), tuple(datasets), tuple(specs), tuple(cells), data, store, execution)
+    return TableRequest(tuple(rows), tuple(datasets), tuple(specs), tuple(cells), data, store, execution)
 
 
 def summary_line(data: PreparedData) -> str:

@@ -19,11 +19,11 @@ from fedvlr_plugin.cli.options import Options, parse_options
 from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError, unknown_name
 
 if TYPE_CHECKING:
-    from fedvlr_plugin.benchmark.campaign import Campaign
-    from fedvlr_plugin.benchmark.experiment import Failure, Plan, Runner
-    from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.benchmark.table3 import Cell
-    from fedvlr_plugin.cli.request import Job, Sources
+    from fedvlr_plugin.cli.request import Sources, TableRequest
+    from fedvlr_plugin.experiment.execution import Failure, Plan, Runner
+    from fedvlr_plugin.experiment.store import ResultsStore
+    from fedvlr_plugin.search.tuner import Tuner
 
 TITLES = {
     "table2": "Table 2",
@@ -77,16 +77,16 @@ def say(line: str) -> None:
 
 
 def _work(options: Options, product: str, sources: Sources | None, runner: Runner | None) -> int:
-    from fedvlr_plugin.benchmark.experiment import execute, make_plan
-    from fedvlr_plugin.benchmark.fault_labels import fault_suffix
     from fedvlr_plugin.benchmark.grids import terminal
     from fedvlr_plugin.benchmark.products import Finished, get_product
-    from fedvlr_plugin.benchmark.progress import make_progress
-    from fedvlr_plugin.benchmark.run import run
     from fedvlr_plugin.cli.request import default_sources, prepare
+    from fedvlr_plugin.experiment.execution import execute, make_plan
+    from fedvlr_plugin.experiment.progress import make_progress
+    from fedvlr_plugin.experiment.run import run
+    from fedvlr_plugin.experiment.variants import fault_suffix
 
     job = prepare(options, sources or default_sources(), product, say)
-    searched = _campaign(options, job, runner or run) if job.cells else None
+    searched = _open_tuner(options, job, runner or run) if job.cells else None
     wanted = get_product(product, options)
     specs = [*job.specs, *([] if searched else wanted.more(job.specs, job.data))]
     plan = make_plan(specs, job.store, job.data, options.overwrite, job.execution)
@@ -122,14 +122,14 @@ def _work(options: Options, product: str, sources: Sources | None, runner: Runne
     return FAILED if failures else OK
 
 
-def _sink(options: Options, job: Job) -> ResultsStore:
+def _sink(options: Options, job: TableRequest) -> ResultsStore:
     """Where this process stores its runs: under torchrun only rank 0 writes to the results folder."""
     import tempfile
 
     import torch
 
-    from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.errors import ConfigError
+    from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.federation.distributed import join_processes
 
     processes = join_processes(torch.device(options.device))
@@ -142,15 +142,15 @@ def _sink(options: Options, job: Job) -> ResultsStore:
     return job.store if processes.is_main else ResultsStore(Path(tempfile.mkdtemp(prefix="fedvlr-rank-")))
 
 
-def _campaign(options: Options, job: Job, runner: Runner) -> Campaign:
+def _open_tuner(options: Options, job: TableRequest, runner: Runner) -> Tuner:
     """Opens the studies; `--overwrite` other than only-missing makes no sense for them and is refused."""
     import logging
 
     import optuna
 
-    from fedvlr_plugin.benchmark.campaign import Campaign
-    from fedvlr_plugin.benchmark.storage import open_storage
     from fedvlr_plugin.errors import ConfigError
+    from fedvlr_plugin.search.storage import open_storage
+    from fedvlr_plugin.search.tuner import Tuner
 
     if options.overwrite != "only-missing":
         raise ConfigError(
@@ -159,21 +159,21 @@ def _campaign(options: Options, job: Job, runner: Runner) -> Campaign:
         )
     optuna.logging.set_verbosity(logging.WARNING)
     storage = open_storage(options.storage or f"sqlite:///{options.results / 'studies.db'}")
-    return Campaign(job.cells, job.data, job.store, storage, runner, job.execution, options.profile)
+    return Tuner(job.cells, job.data, job.store, storage, runner, job.execution, options.profile)
 
 
-def _announce(options: Options, total: int, plan: Plan, campaign: Campaign | None) -> None:
+def _announce(options: Options, total: int, plan: Plan, tuner: Tuner | None) -> None:
     """What will be done and what it will cost."""
-    from fedvlr_plugin.benchmark.estimate import spell_seconds
+    from fedvlr_plugin.experiment.estimate import spell_seconds
 
     cost = f", about {spell_seconds(sum(plan.seconds))}" if plan.todo else ""
-    what = "runs" if campaign is None else "runs of floors"
+    what = "runs" if tuner is None else "runs of floors"
     say(f"{len(plan.todo)} {what} to do{cost}; {plan.stored} of {total} stored in '{options.results}'.")
-    if campaign is None:
+    if tuner is None:
         return
-    weights = campaign.weights()
+    weights = tuner.weights()
     cost = f", about {spell_seconds(sum(weights))} for one worker" if weights else ""
-    say(f"{len(campaign.cells)} cells to search: {len(weights)} trials and runs to do{cost}.")
+    say(f"{len(tuner.cells)} cells to search: {len(weights)} trials and runs to do{cost}.")
 
 
 def report(argv: Sequence[str], prog: str = "report.py") -> int:
@@ -184,7 +184,7 @@ def report(argv: Sequence[str], prog: str = "report.py") -> int:
     options = parser.parse_args(list(argv))
     output = options.output or options.results / "report.html"
     from fedvlr_plugin.benchmark.report import build_report
-    from fedvlr_plugin.benchmark.store import ResultsStore
+    from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.files import write_atomic
 
     try:
@@ -204,11 +204,11 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
         ConfigError: rows that the product cannot show, or unknown ones.
     """
     from fedvlr_plugin.benchmark.grids import terminal
-    from fedvlr_plugin.benchmark.names import check_rows
     from fedvlr_plugin.benchmark.products import Finished, get_product
     from fedvlr_plugin.benchmark.rebuild import in_order, stored_specs
-    from fedvlr_plugin.benchmark.store import ResultsStore
     from fedvlr_plugin.benchmark.table import count_others, left_out, main_versions
+    from fedvlr_plugin.experiment.rows import check_rows
+    from fedvlr_plugin.experiment.store import ResultsStore
 
     _refuse_work(options)
     store, wanted = ResultsStore(options.results), get_product(product, options)

@@ -194,7 +194,7 @@ class PrivateItems:
         return torch.from_numpy(out).view(len(slots), self.n_items, self.dim).to(self.problem.device)
 
     def touched(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of a few clients for evaluation: position in `slots` * n_items + item `[T]`, and values `[T, d]`."""
+        """Rows of a few clients for evaluation: position in `work_queue` * n_items + item `[T]`, and values `[T, d]`."""
         items, rows, indptr = self._index(slots)
         at = items + np.repeat(np.arange(len(slots)), np.diff(indptr)) * self.n_items
         device = self.problem.device

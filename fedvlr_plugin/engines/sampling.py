@@ -101,7 +101,7 @@ class Sampler:
         return -(-self.samples_per_epoch() // self.batch_size)
 
     def block(self, slots: torch.Tensor, kept: bool = False) -> BlockSampler:
-        """The sampler of one block; `slots` ascending, each with at least one sample; `kept` over many rounds."""
+        """The sampler of one block; `work_queue` ascending, each with at least one sample; `kept` over many rounds."""
         lists = kept and self.histories.n_slots * self.pool_size <= MOST_LISTED
         return BlockSampler(self, slots, lists)
 

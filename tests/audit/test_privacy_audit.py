@@ -15,13 +15,13 @@ from fedvlr_plugin.audit.findings import auc_estimate, member_line, read_audit, 
 from fedvlr_plugin.audit.privacy_audit import KNOWS_ALL, trace
 from fedvlr_plugin.audit.recovery import cosine, recover
 from fedvlr_plugin.audit.watch import Watch
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.table4 import Level
 from fedvlr_plugin.cli.main import app
 from fedvlr_plugin.cli.privacy import main
 from fedvlr_plugin.config import ExecutionConfig, Privacy
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, ResultsError
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.variants import Level
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.privacy.accounting import epsilon_of
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark.result import OnRound, Resources, RoundRecord, RunResult
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
+from fedvlr_plugin.experiment.result import OnRound, Resources, RoundRecord, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

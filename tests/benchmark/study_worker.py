@@ -10,10 +10,10 @@ from pathlib import Path
 
 import optuna
 
-from fedvlr_plugin.benchmark.search_space import space_of
-from fedvlr_plugin.benchmark.storage import open_storage
-from fedvlr_plugin.benchmark.study import Study, StudySpec
 from fedvlr_plugin.config import RunSpec, TrainingConfig
+from fedvlr_plugin.search.space import space_of
+from fedvlr_plugin.search.storage import open_storage
+from fedvlr_plugin.search.study import Study, StudySpec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 _spec = importlib.util.spec_from_file_location("stand_ins", Path(__file__).parent / "conftest.py")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from fedvlr_plugin.benchmark.budget import budget_grid, stored_budget
-from fedvlr_plugin.benchmark.profiles import PROFILES, spec_for
 from fedvlr_plugin.benchmark.readme_tables import END, refresh
-from fedvlr_plugin.benchmark.selection import Tuned, save_tuned
-from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.experiment.profiles import PROFILES, spec_for
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.search.selection import SelectedConfiguration, save_tuned
 
 
-def tuned(row: str, tried: int = 16, **settings: object) -> Tuned:
+def tuned(row: str, tried: int = 16, **settings: object) -> SelectedConfiguration:
     base = spec_for(PROFILES["paper"], "ku", row, 0, "corrected", settings)
-    return Tuned(
+    return SelectedConfiguration(
         schema_version=1, study=f"ku {row} {tried}", profile="paper", method="grid", base=base, data_fingerprint="x",
         point={"client_lr": 0.1}, settings={"client_lr": 0.1}, value=1.0, tried=tried, failed=1, pruned=0, seeds=5,
     )  # fmt: skip

@@ -8,17 +8,17 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fedvlr_plugin.benchmark.campaign import cells_for
-from fedvlr_plugin.benchmark.profiles import PROFILES
-from fedvlr_plugin.benchmark.selection import all_tuned
-from fedvlr_plugin.benchmark.storage import open_storage
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError, ResultsError
+from fedvlr_plugin.experiment.profiles import PROFILES
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.search.selection import all_tuned
+from fedvlr_plugin.search.storage import open_storage
+from fedvlr_plugin.search.tuner import cells_for
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_waiting_for_another_worker_is_said_once(call, monkeypatch, capsys) -> N
         if next(pauses, KeyboardInterrupt) is KeyboardInterrupt:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("fedvlr_plugin.benchmark.campaign.time.sleep", sleep)
+    monkeypatch.setattr("fedvlr_plugin.search.tuner.time.sleep", sleep)
     call.stop_at = None
     capsys.readouterr()
     assert call(*only) == INTERRUPTED

@@ -7,11 +7,11 @@ import dataclasses
 import pytest
 
 from fedvlr_plugin.benchmark.claims import Finding, claims_grid, findings
-from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.readme_tables import END, refresh
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.errors import UnknownNameError
+from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
+from fedvlr_plugin.experiment.store import ResultsStore
 
 ROWS = ["cold-first", "VBPR", "BM3", "FedAvg", "FedAvg+MLP", "FedAvg+ours", "FCF", "FCF+ours"]
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fedvlr_plugin.benchmark.fault_labels import fault_suffix, with_faults
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.experiment.variants import fault_suffix, with_faults
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "run_faults.py"
 

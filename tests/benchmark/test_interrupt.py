@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 
-from fedvlr_plugin.benchmark.store import ResultsStore
+from fedvlr_plugin.experiment.store import ResultsStore
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedvlr_plugin.benchmark.rows import known_rows
+from fedvlr_plugin.experiment.rows import known_rows
 from fedvlr_plugin.paper.tables import DATASETS, display_name, paper_failed, paper_value, published, table2
 
 

@@ -7,15 +7,13 @@ import re
 import pytest
 from rich.console import Console
 
-from fedvlr_plugin.benchmark.estimate import estimate_seconds, samples_per_round, spell_seconds
-from fedvlr_plugin.benchmark.names import check_rows, recbole_models
-from fedvlr_plugin.benchmark.profile_values import Rule
-from fedvlr_plugin.benchmark.profiles import PROFILES, Profile, get_profile, merge, spec_for, specs_for
-from fedvlr_plugin.benchmark.progress import Clock, LiveProgress, PlainProgress, describe, make_progress, outcome_of
-from fedvlr_plugin.benchmark.rows import known_rows
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.config import PROTOCOLS
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
+from fedvlr_plugin.experiment.estimate import estimate_seconds, samples_per_round, spell_seconds
+from fedvlr_plugin.experiment.profiles import PROFILES, Profile, Rule, get_profile, merge, spec_for, specs_for
+from fedvlr_plugin.experiment.progress import Clock, LiveProgress, PlainProgress, describe, make_progress, outcome_of
+from fedvlr_plugin.experiment.rows import check_rows, known_rows, recbole_models
+from fedvlr_plugin.experiment.store import ResultsStore
 
 RULES: tuple[Rule, ...] = (
     ("*", "*", {"rounds": 10, "params": {"a": 1}}),

@@ -7,8 +7,8 @@ import pytest
 
 from fedvlr_plugin.benchmark.readme_privacy import BLOCK as PRIVACY
 from fedvlr_plugin.benchmark.readme_tables import BLOCK, END, refresh
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.errors import ConfigError, ResultsError
+from fedvlr_plugin.experiment.store import ResultsStore
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

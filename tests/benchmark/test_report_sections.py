@@ -13,13 +13,13 @@ pytest.importorskip("matplotlib", reason="the report needs the extra [report]")
 from fedvlr_plugin.benchmark.claims import Finding
 from fedvlr_plugin.benchmark.grids import Grid
 from fedvlr_plugin.benchmark.html_parts import grid_table
-from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
 from fedvlr_plugin.benchmark.rebuild import stored_table
 from fedvlr_plugin.benchmark.report import _weight, build_report
 from fedvlr_plugin.benchmark.report_claims import NOTHING, counted
 from fedvlr_plugin.benchmark.report_tables import full_parts
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
+from fedvlr_plugin.experiment.store import ResultsStore
 
 ROWS = {
     "ku": ["popularity", "cold-first", "VBPR", "FedAvg", "FedAvg+MLP", "FedAvg+ours"],

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from fedvlr_plugin.benchmark import store as store_module
-from fedvlr_plugin.benchmark.result import RunResult
-from fedvlr_plugin.benchmark.store import ResultsStore, read_record
 from fedvlr_plugin.config import RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.engines.compiled.available import compiled_on
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.experiment import store as store_module
+from fedvlr_plugin.experiment.result import RunResult
+from fedvlr_plugin.experiment.store import ResultsStore, read_record
 
 SPEC = RunSpec(dataset="tiny", row="FedAvg+ours", seed=3, training=TrainingConfig(rounds=2))
 Fake = Callable[..., RunResult]

@@ -18,14 +18,14 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from fedvlr_plugin.api import run
-from fedvlr_plugin.benchmark.search_space import grid, point_of, settings_of, space_of
-from fedvlr_plugin.benchmark.slots import DUPLICATE, MAX_ATTEMPTS, SLOT, Queue, Slot
-from fedvlr_plugin.benchmark.storage import open_storage
-from fedvlr_plugin.benchmark.study import Study, StudySpec, blind
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.search.space import grid, point_of, settings_of, space_of
+from fedvlr_plugin.search.storage import open_storage
+from fedvlr_plugin.search.study import Study, StudySpec, blind
+from fedvlr_plugin.search.work_queue import DUPLICATE, MAX_ATTEMPTS, SLOT, Queue, Slot
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 BASE = RunSpec(dataset="tiny", row="FedAvg", training=TrainingConfig(rounds=3))

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.table4 import at_level, levels, published4
+from fedvlr_plugin.benchmark.table4 import published4
 from fedvlr_plugin.benchmark.table4_stored import named_levels, stored_lines
 from fedvlr_plugin.cli.options import parse_options
 from fedvlr_plugin.cli.request import Sources
@@ -22,6 +21,8 @@ from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.experiment.variants import at_level, levels
 from fedvlr_plugin.privacy.guarantee import guarantee_of
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")

@@ -10,12 +10,12 @@ import pytest
 from fedvlr_plugin.benchmark.grids import Grid, shown
 from fedvlr_plugin.benchmark.layouts import blocks
 from fedvlr_plugin.benchmark.plots import bars, save_picture
-from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
-from fedvlr_plugin.benchmark.rows import known_rows
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.table_picture import grid_picture, table_picture, wrap
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
+from fedvlr_plugin.experiment.rows import known_rows
+from fedvlr_plugin.experiment.store import ResultsStore
 
 
 @pytest.fixture

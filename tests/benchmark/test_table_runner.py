@@ -14,9 +14,6 @@ import pytest
 from rich.console import Console
 
 from fedvlr_plugin.benchmark.layouts import csv_text, group_ends, markdown, print_table
-from fedvlr_plugin.benchmark.profiles import PROFILES, specs_for
-from fedvlr_plugin.benchmark.result import RunResult
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.verdict import Verdict
 from fedvlr_plugin.cli.request import Sources
@@ -24,6 +21,9 @@ from fedvlr_plugin.cli.tables import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError, unknown_name
+from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
+from fedvlr_plugin.experiment.result import RunResult
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS
 
 Fake = Callable[..., RunResult]

@@ -9,13 +9,13 @@ import torch
 
 import fedvlr_plugin
 from fedvlr_plugin.api import load_checkpoint
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.centralized.model_registry import find_model, recbole_models
 from fedvlr_plugin.config import PROTOCOLS, ModelConfig, Protocol, RunSpec, TrainingConfig
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError, FedVLRError, UnknownNameError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.experiment.run import run
 
 from recbole.model.general_recommender import BPR  # isort: skip
 

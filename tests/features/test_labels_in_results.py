@@ -12,9 +12,6 @@ import pytest
 if find_spec("open_clip") is None:
     pytest.skip("the extra clip (open_clip_torch) is not installed", allow_module_level=True)
 
-from fedvlr_plugin.benchmark.record import DataPart
-from fedvlr_plugin.benchmark.run import run
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.benchmark.table import build_table, caption
 from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge_value
 from fedvlr_plugin.cli.tables import main
@@ -22,6 +19,9 @@ from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.data.released_layout import PAPERS_OWN
 from fedvlr_plugin.evaluation.significance import Interval
+from fedvlr_plugin.experiment.record import DataPart
+from fedvlr_plugin.experiment.run import run
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.features.clip import OpenClipEncoder
 from fedvlr_plugin.features.extraction import extract_texts
 

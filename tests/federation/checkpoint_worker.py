@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.experiment.run import run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

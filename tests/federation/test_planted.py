@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.data.synthetic import SIGNALS, PlantedSource
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.experiment.run import run
 
 VIEWS = ("only:vision", "only:text", "only:id")
 

@@ -44,7 +44,7 @@ def test_it_trains_under_both_engines(outside, monkeypatch, make_spec, fusion):
     monkeypatch.setattr(BACKBONES, "_members", dict(BACKBONES._members))
     monkeypatch.setattr(BACKBONES, "_loaded", False)
     assert "MetricFed" in BACKBONES
-    from fedvlr_plugin.benchmark.rows import parse_row
+    from fedvlr_plugin.experiment.rows import parse_row
 
     assert parse_row("metricfed+OURS").name == "MetricFed+ours"
     with pytest.raises(ConfigError, match="does not support the fusion 'VBPR'"):

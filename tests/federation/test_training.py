@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from toy import make_toy
 
-from fedvlr_plugin.benchmark import run as run_module
-from fedvlr_plugin.benchmark.run import check_spec, run
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, Protocol, TrainingConfig, build_config
 from fedvlr_plugin.devices import check_device
 from fedvlr_plugin.engines.base import Uplink
 from fedvlr_plugin.errors import ConfigError, DeviceError, FedVLRError
+from fedvlr_plugin.experiment import run as run_module
+from fedvlr_plugin.experiment.run import check_spec, run
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import DivergedError, fit
 

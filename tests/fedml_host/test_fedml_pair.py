@@ -7,10 +7,10 @@ import torch
 from federation_toy import ALL, cases
 from toy import make_toy
 
-from fedvlr_plugin.benchmark.rows import VARIANTS
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.experiment.rows import VARIANTS
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data
 

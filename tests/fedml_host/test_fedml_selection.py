@@ -6,9 +6,9 @@ import pytest
 import torch
 from toy import make_toy
 
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.experiment.run import run
 from fedvlr_plugin.integrations.fedml.model_selection import Selection
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data
 

@@ -10,8 +10,8 @@ from toy import make_toy
 from fedvlr_plugin.aggregation.rule import WeightedSum
 from fedvlr_plugin.aggregation.uploads import join_uploads
 from fedvlr_plugin.backbones import BACKBONES
-from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.config import ExecutionConfig, Faults, RunSpec
+from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.federation import simulation
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.privacy.guarantee import guarantee_of

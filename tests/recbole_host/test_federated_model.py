@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from fedvlr_plugin.benchmark.run import run
 from fedvlr_plugin.data.recbole.loader import AnyModel, open_dataset
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.experiment.run import run
 from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.integrations.recbole.model import FedVLR
 from fedvlr_plugin.integrations.recbole.trainer import FedVLRTrainer

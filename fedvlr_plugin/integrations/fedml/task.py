@@ -130,7 +130,7 @@ def load_model(args: object) -> torch.nn.Module:
 
 
 def _make(args: object, data: PreparedData | None = None) -> Task:
-    from fedvlr_plugin.benchmark.rows import parse_row
+    from fedvlr_plugin.experiment.rows import parse_row
 
     check_options(args)
     row = parse_row(text(args, "fedvlr_row", "FedAvg+ours"))
@@ -142,8 +142,8 @@ def _make(args: object, data: PreparedData | None = None) -> Task:
 
 
 def _spec(args: object, row: str, data: PreparedData) -> RunSpec:
-    from fedvlr_plugin.benchmark.profiles import split_settings
     from fedvlr_plugin.config import build_config
+    from fedvlr_plugin.experiment.profiles import split_settings
 
     given = option(args, "fedvlr_settings", {})
     if not isinstance(given, Mapping):

@@ -13,8 +13,6 @@ from typing import TypeVar
 import torch
 from pydantic import BaseModel
 
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.run import build_federation
 from fedvlr_plugin.config import (
     PROTOCOLS,
     ExecutionConfig,
@@ -27,6 +25,8 @@ from fedvlr_plugin.config import (
 from fedvlr_plugin.data.recbole.config import FedVLRConfig
 from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.run import build_federation
 from fedvlr_plugin.federation.simulation import Federation
 
 from recbole.config import Config  # isort: skip

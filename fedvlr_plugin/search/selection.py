@@ -12,14 +12,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedvlr_plugin.benchmark.profiles import spec_with
-from fedvlr_plugin.benchmark.study import Selection, StudySpec
 from fedvlr_plugin.config import ParamValue, RunSpec
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.experiment.profiles import spec_with
 from fedvlr_plugin.files import read_bytes, write_atomic
+from fedvlr_plugin.search.study import Selection, StudySpec
 
 
-class Tuned(BaseModel):
+class SelectedConfiguration(BaseModel):
     """A finished search: what was tried, what was chosen, and with how many seeds it is run.
 
     Attributes:
@@ -49,9 +49,11 @@ class Tuned(BaseModel):
         return [chosen.model_copy(update={"seed": seed}) for seed in range(self.seeds)]
 
 
-def make_tuned(study: StudySpec, found: Selection, data_fingerprint: str, profile: str, seeds: int) -> Tuned:
+def make_tuned(
+    study: StudySpec, found: Selection, data_fingerprint: str, profile: str, seeds: int
+) -> SelectedConfiguration:
     """The file's content for a finished study."""
-    return Tuned.model_validate(
+    return SelectedConfiguration.model_validate(
         {
             "schema_version": 1,
             "study": found.study,
@@ -74,26 +76,26 @@ def _path(results: Path, study: str) -> Path:
     return results / "studies" / (re.sub(r"[^\w+.-]+", "_", study).strip("_") + ".json")
 
 
-def save_tuned(results: Path, tuned: Tuned) -> None:
+def save_tuned(results: Path, tuned: SelectedConfiguration) -> None:
     """Writes the selection in one step."""
     write_atomic(_path(results, tuned.study), (tuned.model_dump_json(indent=1) + "\n").encode())
 
 
-def load_tuned(results: Path, study: str) -> Tuned | None:
+def load_tuned(results: Path, study: str) -> SelectedConfiguration | None:
     """The selection of a study, None if it is not finished."""
     path = _path(results, study)
     return _read(path) if path.is_file() else None
 
 
-def all_tuned(results: Path, profile: str, protocol: str) -> list[Tuned]:
+def all_tuned(results: Path, profile: str, protocol: str) -> list[SelectedConfiguration]:
     """The stored selections of a profile under a protocol, in the order of their file names."""
     found = [_read(path) for path in sorted((results / "studies").glob("*.json"))]
     return [t for t in found if t.profile == profile and t.base.protocol.name == protocol]
 
 
-def _read(path: Path) -> Tuned:
+def _read(path: Path) -> SelectedConfiguration:
     try:
-        return Tuned.model_validate_json(read_bytes(path))
+        return SelectedConfiguration.model_validate_json(read_bytes(path))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"

@@ -24,14 +24,14 @@ import pyarrow
 import pyarrow.parquet
 from pydantic import ValidationError
 
-from fedvlr_plugin.benchmark.manifest import environment
-from fedvlr_plugin.benchmark.record import SCHEMA_VERSION, FilePart, RunRecord, make_record, run_key
-from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks
+from fedvlr_plugin.experiment.environment import environment
+from fedvlr_plugin.experiment.record import SCHEMA_VERSION, FilePart, RunRecord, make_record, run_key
+from fedvlr_plugin.experiment.result import RunResult
 from fedvlr_plugin.files import check_writable, read_bytes, write_atomic
 
 

@@ -2,37 +2,41 @@
 
 Table runners, studies, the command line, the RecBole trainer's tests and the report all come through here. A run
 trains a row on a data set, selects the round by validation NDCG@50, and reads the test split once, at the end,
-with the selected parameters. Imports all rooms below `benchmark`.
+with the selected parameters. Three ways stand side by side: a floor, a federated row, a RecBole model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from fedvlr_plugin.backbones.base import make_backbone
-from fedvlr_plugin.benchmark.resources import Meter
-from fedvlr_plugin.benchmark.result import OnRound, RoundRecord, RunResult
-from fedvlr_plugin.benchmark.rows import Row, parse_row
 from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.devices import check_device
+from fedvlr_plugin.devices import check_device, fixed_order
 from fedvlr_plugin.engines.base import DTYPES
 from fedvlr_plugin.engines.private_items import check_budget
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
+from fedvlr_plugin.experiment.result import Meter, OnRound, RoundRecord, RunResult
+from fedvlr_plugin.experiment.rows import Row, parse_row
 from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
 from fedvlr_plugin.federation.distributed import Processes
 from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
 from fedvlr_plugin.fusion.views import make_fusion
+
+if TYPE_CHECKING:
+    from fedvlr_plugin.centralized.trainable import Trainable
+    from fedvlr_plugin.centralized.training import Epoch
 
 OUTPUTS = ("router_weights",)
 Outputs = Mapping[str, npt.NDArray[np.float64]]
@@ -74,8 +78,6 @@ def run(
     if row.kind == "floor":
         return _run_floor(row, spec, execution, data)
     if row.kind == "recbole":
-        from fedvlr_plugin.centralized.trainable import run_recbole_model
-
         return run_recbole_model(spec, execution, data, on_round)
     checkpoints = None if checkpoint is None else Checkpoints(checkpoint, execution.checkpoint_every or 10)
     return _run_federated(row, spec, execution, data, on_round, outputs, checkpoints)
@@ -185,4 +187,63 @@ def _result(
         test=test,
         resources=meter.read(client_updates, samples),
         outputs=outputs,
+    )
+
+
+def run_recbole_model(
+    spec: RunSpec,
+    execution: ExecutionConfig,
+    data: PreparedData,
+    on_round: OnRound | None = None,
+    model_class: type | None = None,
+    on_finished: Callable[[Trainable], None] | None = None,
+) -> RunResult:
+    """Trains and evaluates the row `spec.row`.
+
+    Args:
+        model_class: a `GeneralRecommender` subclass to use instead of looking the row's name up.
+        on_finished: called with the trained model, e.g. to save it.
+
+    Raises:
+        UnknownNameError: no such model. ConfigError: parameters, or float64 (RecBole's models are float32).
+    """
+    from fedvlr_plugin.centralized.model_registry import find_model
+    from fedvlr_plugin.centralized.trainable import Trainable
+    from fedvlr_plugin.centralized.training import Plan, seeded
+
+    if spec.dtype != "float32":
+        raise ConfigError(f"row '{spec.row}' is a RecBole model, which computes in float32; got dtype {spec.dtype}")
+    found = model_class or find_model(spec.row)
+    device = torch.device(execution.device)
+    meter = Meter(device)
+    curve: list[RoundRecord] = []
+    samples = 0
+
+    def record(epoch: Epoch) -> None:
+        nonlocal samples
+        samples += epoch.samples
+        curve.append(RoundRecord(epoch.number, epoch.seconds, epoch.loss, epoch.valid))
+        if on_round is not None:
+            on_round(curve[-1])
+
+    training = spec.training
+    with seeded(spec.seed, device), fixed_order(device):
+        params: dict[str, object] = dict(spec.model.params)
+        trained = Trainable(found, data, spec.protocol, params, execution.device, spec.model.dim)
+        plan = Plan(training.rounds, training.patience, training.eval_every)
+        best = trained.fit(plan, np.random.default_rng(spec.seed), record)
+        valid, test = trained.rank("valid"), trained.rank("test")
+    if on_finished is not None:
+        on_finished(trained)
+    return RunResult(
+        spec=spec,
+        execution=execution,
+        data_name=data.name,
+        interactions_fingerprint=data.interactions.fingerprint,
+        data_fingerprint=data.fingerprint,
+        best_round=best,
+        curve=tuple(curve),
+        valid=valid,
+        test=test,
+        resources=meter.read(samples=samples),
     )

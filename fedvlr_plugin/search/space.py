@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from fedvlr_plugin.benchmark.rows import Row, parse_row
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.experiment.rows import Row, parse_row
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)
 

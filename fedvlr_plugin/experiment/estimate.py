@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.rows import parse_row
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.rows import parse_row
 
 FLOOR_SECONDS = 0.2
 OVERHEAD_SECONDS = 0.5

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fedvlr_plugin.benchmark.estimate import estimate_seconds
-from fedvlr_plugin.benchmark.progress import Progress, describe, outcome_of
-from fedvlr_plugin.benchmark.record import RunRecord, run_key
-from fedvlr_plugin.benchmark.result import OnRound, RunResult
-from fedvlr_plugin.benchmark.rows import parse_row
-from fedvlr_plugin.benchmark.store import ResultsStore
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError, ResultsError, unknown_name
+from fedvlr_plugin.experiment.estimate import estimate_seconds
+from fedvlr_plugin.experiment.progress import Progress, describe, outcome_of
+from fedvlr_plugin.experiment.record import RunRecord, run_key
+from fedvlr_plugin.experiment.result import OnRound, RunResult
+from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.store import ResultsStore
 
 OVERWRITE = ("only-missing", "always", "never")
 

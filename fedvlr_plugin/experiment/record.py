@@ -12,12 +12,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fedvlr_plugin.benchmark.manifest import Environment
-from fedvlr_plugin.benchmark.result import RunResult
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.experiment.environment import Environment
+from fedvlr_plugin.experiment.result import RunResult
 from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, guarantee_of
 
 SCHEMA_VERSION = 1

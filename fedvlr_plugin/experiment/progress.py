@@ -16,11 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
-from fedvlr_plugin.benchmark.estimate import spell_seconds
-from fedvlr_plugin.benchmark.noise_labels import describe_noise
-from fedvlr_plugin.benchmark.record import RunRecord
-from fedvlr_plugin.benchmark.result import RoundRecord
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.experiment.estimate import spell_seconds
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.result import RoundRecord
 
 LINE_EVERY_S = 15.0
 TRUST, TRUST_S = 0.05, 30.0
@@ -236,3 +235,13 @@ def make_progress(console: Console) -> Progress:
     if console.is_terminal:
         return LiveProgress(console)
     return PlainProgress(lambda line: print(line, flush=True))
+
+
+def describe_noise(spec: RunSpec) -> str:
+    """What a run's specification says of noise, for a progress line: ` with ε 8`, ` with the paper's noise 0.01`."""
+    wanted = spec.conditions.privacy
+    if wanted is None:
+        return ""
+    if wanted.mechanism == "paper_noise":
+        return f" with the paper's noise {wanted.noise_scale:g}"
+    return f" with ε {wanted.epsilon:g}" if wanted.epsilon is not None else f" with z {wanted.noise_multiplier:g}"

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from fedvlr_plugin.benchmark.estimate import estimate_seconds
-from fedvlr_plugin.benchmark.experiment import Failure, Runner, complete, run_and_store
-from fedvlr_plugin.benchmark.profiles import Profile, merge, spec_for
-from fedvlr_plugin.benchmark.progress import Progress, describe, outcome_of
-from fedvlr_plugin.benchmark.search_space import space_of
-from fedvlr_plugin.benchmark.selection import Tuned, load_tuned, make_tuned, save_tuned
-from fedvlr_plugin.benchmark.slots import ERROR, Queue, Slot
-from fedvlr_plugin.benchmark.storage import GRACE_S
-from fedvlr_plugin.benchmark.store import ResultsStore
-from fedvlr_plugin.benchmark.study import Study, StudySpec
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError
+from fedvlr_plugin.experiment.estimate import estimate_seconds
+from fedvlr_plugin.experiment.execution import Failure, Runner, complete, run_and_store
+from fedvlr_plugin.experiment.profiles import Profile, merge, spec_for
+from fedvlr_plugin.experiment.progress import Progress, describe, outcome_of
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.search.selection import SelectedConfiguration, load_tuned, make_tuned, save_tuned
+from fedvlr_plugin.search.space import space_of
+from fedvlr_plugin.search.storage import GRACE_S
+from fedvlr_plugin.search.study import Study, StudySpec
+from fedvlr_plugin.search.work_queue import ERROR, Queue, Slot
 
 POLL_S = 1.0
 
@@ -70,7 +70,7 @@ def cells_for(
     return sorted(cells, key=lambda cell: cell.priority)
 
 
-class Campaign:
+class Tuner:
     """Works cells off.
 
     Args:
@@ -127,7 +127,7 @@ class Campaign:
             progress.stop()
         return failures
 
-    def selections(self) -> list[Tuned]:
+    def selections(self) -> list[SelectedConfiguration]:
         """The selections made so far, in the order of cells."""
         return [tuned for cell in self.cells if (tuned := self._tuned(cell)) is not None]
 
@@ -162,7 +162,7 @@ class Campaign:
         progress.run_done(label, outcome)
         return True
 
-    def _final(self, tuned: Tuned, progress: Progress, failures: list[Failure]) -> bool:
+    def _final(self, tuned: SelectedConfiguration, progress: Progress, failures: list[Failure]) -> bool:
         """Runs the chosen point with every seed that is not stored whole; true when all are stored or have failed."""
         data = self.data[tuned.base.dataset]
         missing = self._missing(tuned, data)
@@ -207,10 +207,10 @@ class Campaign:
         progress.run_done(label, outcome_of(record))
         return record.valid["ndcg@50"]
 
-    def _missing(self, tuned: Tuned, data: PreparedData) -> list[RunSpec]:
+    def _missing(self, tuned: SelectedConfiguration, data: PreparedData) -> list[RunSpec]:
         return [s for s in tuned.specs() if not complete(s, self.store, data.fingerprint, self._execution)]
 
-    def _tuned(self, cell: Cell) -> Tuned | None:
+    def _tuned(self, cell: Cell) -> SelectedConfiguration | None:
         """The stored selection with the cell's number of seeds."""
         found = load_tuned(self.store.root, cell.study.name(self.data[cell.study.base.dataset].fingerprint))
         return None if found is None else found.model_copy(update={"seeds": cell.seeds})

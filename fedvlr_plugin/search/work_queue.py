@@ -20,7 +20,7 @@ import optuna
 from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from fedvlr_plugin.benchmark.storage import HEARTBEAT_S
+from fedvlr_plugin.search.storage import HEARTBEAT_S
 
 MAX_ATTEMPTS = 3
 FILLING_S = 1.0
