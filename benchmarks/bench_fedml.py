@@ -21,7 +21,6 @@ from types import SimpleNamespace
 
 from tabulate import tabulate
 
-from fedvlr_plugin.benchmark.table3 import held
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.data.synthetic import SIZES, generated
 from fedvlr_plugin.errors import FedVLRError
@@ -31,6 +30,7 @@ from fedvlr_plugin.integrations.fedml.messages import on_the_wire, tensor_bytes
 from fedvlr_plugin.integrations.fedml.runtime import need_fedml
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model, use_data
 from fedvlr_plugin.paper.tables import published
+from fedvlr_plugin.reporting.table3 import held
 
 USERS, ITEMS, INTERACTIONS = SIZES["ku"]
 SIZES_HEAD = ["row", "table 3 down", "tensors", "pickled", "table 3 up", "tensors", "pickled", "touched", "largest"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fedvlr_plugin.benchmark.readme_tables import refresh
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.files import write_atomic
+from fedvlr_plugin.reporting.readme import refresh
 
 
 def main(arguments: list[str]) -> int:

@@ -17,10 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedvlr_plugin.audit.attack_bench import HEAD, RULES, bench, settings
-from fedvlr_plugin.audit.attack_summary import attack_grid
-from fedvlr_plugin.audit.tables import write_table
-from fedvlr_plugin.benchmark.grids import print_grid, write_grid
+from fedvlr_plugin.audit.robustness import HEAD, RULES, bench, settings
 from fedvlr_plugin.config import Attack, ExecutionConfig, build_config
 from fedvlr_plugin.data.recbole import loader as datasets
 from fedvlr_plugin.devices import check_device
@@ -28,6 +25,8 @@ from fedvlr_plugin.errors import ConfigError, FedVLRError
 from fedvlr_plugin.experiment.profiles import PROFILES, get_profile, spec_for
 from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.experiment.run import check_spec
+from fedvlr_plugin.reporting.audit_tables import attack_grid
+from fedvlr_plugin.reporting.grid import print_grid, write_grid, write_table
 
 KINDS = ("sign_flip", "scaling", "promotion")
 

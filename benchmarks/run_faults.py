@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from fedvlr_plugin.benchmark.fault_table import LEVELS, fault_table
 from fedvlr_plugin.cli.options import parse_options
 from fedvlr_plugin.cli.request import default_sources, prepare
 from fedvlr_plugin.cli.tables import say
@@ -24,6 +23,7 @@ from fedvlr_plugin.experiment.progress import make_progress
 from fedvlr_plugin.experiment.run import run
 from fedvlr_plugin.experiment.variants import with_faults
 from fedvlr_plugin.files import write_atomic
+from fedvlr_plugin.reporting.faults_table import LEVELS, fault_table
 
 ROWS = ("FedAvg", "FedAvg+ours")
 

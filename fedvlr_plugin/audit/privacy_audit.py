@@ -24,10 +24,9 @@ from dataclasses import dataclass
 import torch
 
 from fedvlr_plugin.aggregation.factory import make_rule
-from fedvlr_plugin.audit import sights
-from fedvlr_plugin.audit.probes import BoolArray, FloatArray
-from fedvlr_plugin.audit.reader import Seen, Truth
-from fedvlr_plugin.audit.watch import Watch
+from fedvlr_plugin.audit import observations as sights
+from fedvlr_plugin.audit.inference import BoolArray, Evidence, FloatArray, GroundTruth
+from fedvlr_plugin.audit.membership import RecordingRule
 from fedvlr_plugin.config import Conditions, ExecutionConfig, Privacy, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
@@ -41,7 +40,7 @@ KNOWS_ONE, KNOWS_ALL = "the upload known", "all others known"
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """Figures of one sight by name and client, and guessed and true router weights; see `reader`."""
 
     figures: dict[str, dict[int, float]]
@@ -49,7 +48,7 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Trace:
+class AuditRun:
     """One condition with one seed.
 
     Attributes:
@@ -61,12 +60,14 @@ class Trace:
     seed: int
     promised: PrivacyGuarantee | None
     clipped: float
-    sights: dict[str, Sight]
+    sights: dict[str, Observation]
     tests: dict[str, FloatArray]
     inside: BoolArray
 
 
-def trace(spec: RunSpec, condition: Level, data: PreparedData, most: int, say: Callable[[str], None] = print) -> Trace:
+def trace(
+    spec: RunSpec, condition: Level, data: PreparedData, most: int, say: Callable[[str], None] = print
+) -> AuditRun:
     """Trains a row under a condition and looks on.
 
     Args:
@@ -89,17 +90,19 @@ def trace(spec: RunSpec, condition: Level, data: PreparedData, most: int, say: C
     members = sights.members(spec.seed, audited)
     promised = guarantee_of(spec, n_users)
     gaussian = condition.privacy if promised is not None and promised.mechanism == "gaussian" else None
-    watch = Watch(make_rule(spec, n_users), members, audited, None if gaussian is None else gaussian.clip, spec.seed)
+    watch = RecordingRule(
+        make_rule(spec, n_users), members, audited, None if gaussian is None else gaussian.clip, spec.seed
+    )
     federation.rule = watch
     own, scale = _own_sight(condition.privacy, promised)
-    seen = {own: Seen(), sights.SUM: Seen()}
+    seen = {own: Evidence(), sights.SUM: Evidence()}
     if condition.privacy is None:
-        seen[sights.MASKED] = Seen()
-    truth: Truth | None = None
+        seen[sights.MASKED] = Evidence()
+    truth: GroundTruth | None = None
     for number in range(1, rounds + 1):
         broadcast = federation.server.broadcast()
         federation.round(number)
-        truth = Truth(federation, broadcast) if number == rounds else None
+        truth = GroundTruth(federation, broadcast) if number == rounds else None
         inside = members[watch.uploads.clients]
         users = watch.uploads.clients[inside].tolist()
         for position in torch.nonzero(inside)[:, 0].tolist():
@@ -115,7 +118,9 @@ def trace(spec: RunSpec, condition: Level, data: PreparedData, most: int, say: C
         raise RuntimeError("no round was run")
     say(f"{spec.row}, noise {condition.name}, seed {spec.seed}: {rounds} rounds, {int(audited.sum())} clients audited")
     found = {
-        name: Sight(s.history_figures(data.interactions, spec.seed) | s.head_figures(truth), s.router_pairs(truth))
+        name: Observation(
+            s.history_figures(data.interactions, spec.seed) | s.head_figures(truth), s.router_pairs(truth)
+        )
         for name, s in seen.items()
     }
     there = torch.nonzero(audited & (watch.lengths > 0))[:, 0]
@@ -124,7 +129,7 @@ def trace(spec: RunSpec, condition: Level, data: PreparedData, most: int, say: C
         KNOWS_ALL: (watch.knows_all[there] / watch.lengths[there]).numpy(),
     }
     clipped = watch.clipped / max(watch.taken, 1)
-    return Trace(condition, spec.seed, promised, clipped, found, tests, members[there].numpy())
+    return AuditRun(condition, spec.seed, promised, clipped, found, tests, members[there].numpy())
 
 
 def _own_sight(privacy: Privacy | None, promised: PrivacyGuarantee | None) -> tuple[str, float]:
@@ -136,7 +141,7 @@ def _own_sight(privacy: Privacy | None, promised: PrivacyGuarantee | None) -> tu
     return sights.OTHERS_KNOWN, (promised.noise_multiplier or 0.0) * privacy.clip
 
 
-def _look(seen: Seen, users: list[int], rows: torch.Tensor, truth: Truth | None) -> None:
+def _look(seen: Evidence, users: list[int], rows: torch.Tensor, truth: GroundTruth | None) -> None:
     seen.read(users, rows)
     if truth is not None:
         seen.guess(users, rows, truth)

@@ -15,7 +15,7 @@ from fedvlr_plugin.errors import FedVLRError, did_you_mean
 from fedvlr_plugin.versions import version_lines
 
 if TYPE_CHECKING:
-    from fedvlr_plugin.benchmark.grids import Grid
+    from fedvlr_plugin.reporting.grid import Grid
 
 
 class NearestNames(TyperGroup):
@@ -136,9 +136,9 @@ def rank(
     """Mean rank of every row over the data sets, with Nemenyi's critical difference."""
 
     def show() -> None:
-        from fedvlr_plugin.benchmark.overall import rank_grid
-        from fedvlr_plugin.benchmark.rebuild import stored_table
         from fedvlr_plugin.experiment.store import ResultsStore
+        from fedvlr_plugin.reporting.mean_ranks import rank_grid
+        from fedvlr_plugin.reporting.stored_runs import stored_table
 
         _print(rank_grid(stored_table(ResultsStore(results), profile, protocol)))
 
@@ -150,8 +150,8 @@ def compare(one: Path, two: Path) -> None:
     """Two results folders side by side: difference of every cell they share, tested over users."""
 
     def show() -> None:
-        from fedvlr_plugin.benchmark.overall import compare_stores
         from fedvlr_plugin.experiment.store import ResultsStore
+        from fedvlr_plugin.reporting.mean_ranks import compare_stores
 
         _print(compare_stores(ResultsStore(one), ResultsStore(two)))
 
@@ -159,7 +159,7 @@ def compare(one: Path, two: Path) -> None:
 
 
 def _print(grid: Grid) -> None:
-    from fedvlr_plugin.benchmark.grids import print_grid, terminal
+    from fedvlr_plugin.reporting.grid import print_grid, terminal
 
     print_grid(grid, terminal())
 

@@ -139,10 +139,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "run_privacy_audit.py") 
 def _run_audit(options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from fedvlr_plugin.audit.audit_table import member_grid, sight_grid
-    from fedvlr_plugin.audit.findings import Audit, member_line, sight_lines, write_audit
     from fedvlr_plugin.audit.privacy_audit import trace
-    from fedvlr_plugin.benchmark.grids import print_grid, write_grid
+    from fedvlr_plugin.audit.results import Audit, member_line, sight_lines, write_audit
     from fedvlr_plugin.config import ExecutionConfig
     from fedvlr_plugin.data.recbole import loader as datasets
     from fedvlr_plugin.experiment.environment import environment
@@ -152,6 +150,8 @@ def _run_audit(options: argparse.Namespace) -> None:
     from fedvlr_plugin.experiment.variants import levels
     from fedvlr_plugin.files import check_writable
     from fedvlr_plugin.privacy.guarantee import default_delta
+    from fedvlr_plugin.reporting.audit_tables import member_grid, sight_grid
+    from fedvlr_plugin.reporting.grid import print_grid, write_grid
 
     for name in ("rounds", "seeds"):
         if getattr(options, name) < 1:

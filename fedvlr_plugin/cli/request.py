@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedvlr_plugin.benchmark.products import get_product
 from fedvlr_plugin.cli.options import Options, check_search, searches
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
@@ -21,6 +20,7 @@ from fedvlr_plugin.experiment.run import check_spec
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import with_faults
 from fedvlr_plugin.paper.tables import display_name, published
+from fedvlr_plugin.reporting.outputs import get_output
 from fedvlr_plugin.search.tuner import Cell, cells_for
 
 
@@ -67,7 +67,7 @@ class TableRequest:
 def prepare(options: Options, sources: Sources, product: str, say: Callable[[str], None]) -> TableRequest:
     """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
     profile = get_profile(options.profile)
-    wanted = get_product(product, options)
+    wanted = get_output(product, options.noise)
     rows = check_rows(options.rows or wanted.rows())
     wanted.check(rows)
     names = options.datasets or profile.datasets or wanted.datasets or tuple(sources.default(options.data_root))

@@ -19,10 +19,10 @@ from fedvlr_plugin.cli.options import Options, parse_options
 from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError, unknown_name
 
 if TYPE_CHECKING:
-    from fedvlr_plugin.benchmark.table3 import Cell
     from fedvlr_plugin.cli.request import Sources, TableRequest
     from fedvlr_plugin.experiment.execution import Failure, Plan, Runner
     from fedvlr_plugin.experiment.store import ResultsStore
+    from fedvlr_plugin.reporting.table3 import Cell
     from fedvlr_plugin.search.tuner import Tuner
 
 TITLES = {
@@ -77,17 +77,18 @@ def say(line: str) -> None:
 
 
 def _work(options: Options, product: str, sources: Sources | None, runner: Runner | None) -> int:
-    from fedvlr_plugin.benchmark.grids import terminal
-    from fedvlr_plugin.benchmark.products import Finished, get_product
     from fedvlr_plugin.cli.request import default_sources, prepare
     from fedvlr_plugin.experiment.execution import execute, make_plan
     from fedvlr_plugin.experiment.progress import make_progress
     from fedvlr_plugin.experiment.run import run
     from fedvlr_plugin.experiment.variants import fault_suffix
+    from fedvlr_plugin.reporting.grid import terminal
+    from fedvlr_plugin.reporting.output import FinishedRuns
+    from fedvlr_plugin.reporting.outputs import get_output
 
     job = prepare(options, sources or default_sources(), product, say)
     searched = _open_tuner(options, job, runner or run) if job.cells else None
-    wanted = get_product(product, options)
+    wanted = get_output(product, options.noise)
     specs = [*job.specs, *([] if searched else wanted.more(job.specs, job.data))]
     plan = make_plan(specs, job.store, job.data, options.overwrite, job.execution)
     store = _sink(options, job)
@@ -112,7 +113,7 @@ def _work(options: Options, product: str, sources: Sources | None, runner: Runne
     fingerprints = {name: data.fingerprint for name, data in job.data.items()}
     modalities = {name: list(data.features) for name, data in job.data.items()}
     wanted.finish(
-        Finished(
+        FinishedRuns(
             table, job.rows, job.datasets, fingerprints, modalities, job.store, options.profile, suffix, console, say
         )
     )
@@ -183,9 +184,9 @@ def report(argv: Sequence[str], prog: str = "report.py") -> int:
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: RESULTS/report.html")
     options = parser.parse_args(list(argv))
     output = options.output or options.results / "report.html"
-    from fedvlr_plugin.benchmark.report import build_report
     from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.files import write_atomic
+    from fedvlr_plugin.reporting.html_report import build_report
 
     try:
         write_atomic(output, build_report(ResultsStore(options.results)).encode())
@@ -203,15 +204,16 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
         ResultsError: nothing of what was asked for is stored, or a file is damaged.
         ConfigError: rows that the product cannot show, or unknown ones.
     """
-    from fedvlr_plugin.benchmark.grids import terminal
-    from fedvlr_plugin.benchmark.products import Finished, get_product
-    from fedvlr_plugin.benchmark.rebuild import in_order, stored_specs
-    from fedvlr_plugin.benchmark.table import count_others, left_out, main_versions
     from fedvlr_plugin.experiment.rows import check_rows
     from fedvlr_plugin.experiment.store import ResultsStore
+    from fedvlr_plugin.reporting.grid import terminal
+    from fedvlr_plugin.reporting.output import FinishedRuns
+    from fedvlr_plugin.reporting.outputs import get_output
+    from fedvlr_plugin.reporting.results_table import count_others, left_out, main_versions
+    from fedvlr_plugin.reporting.stored_runs import in_order, stored_specs
 
     _refuse_work(options)
-    store, wanted = ResultsStore(options.results), get_product(product, options)
+    store, wanted = ResultsStore(options.results), get_output(product, options.noise)
     rows = set(check_rows(options.rows or wanted.rows()))
     specs = [
         spec
@@ -232,7 +234,7 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
     shown = in_order({spec.row for spec in specs})
     wanted.check(shown)
     wanted.finish(
-        Finished(
+        FinishedRuns(
             specs=specs,
             rows=shown,
             datasets=list(options.datasets or sorted(fingerprints)),
@@ -285,9 +287,9 @@ def table3(argv: Sequence[str], prog: str = "run_table3.py") -> int:
     options = parser.parse_args(list(argv))
     from tabulate import tabulate
 
-    from fedvlr_plugin.benchmark.table3 import table3
     from fedvlr_plugin.files import write_atomic
     from fedvlr_plugin.paper.tables import DATASETS
+    from fedvlr_plugin.reporting.table3 import table3
 
     try:
         chosen = [name.lower() for name in options.datasets or DATASETS]

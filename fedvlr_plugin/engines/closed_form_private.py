@@ -41,6 +41,9 @@ from fedvlr_plugin.engines.private_items import PrivateItems, PrivateItemsBlock
 from fedvlr_plugin.engines.sampling import BlockSampler, Step
 from fedvlr_plugin.fusion.router import RouterTrace
 
+if TYPE_CHECKING:
+    from fedvlr_plugin.engines.compiled.private_items import Private, Samples
+
 SCORED_AT_ONCE = 64
 
 
@@ -233,10 +236,6 @@ def _cells(step: Step, n_items: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     distinct, samples = torch.unique(keys, return_counts=True)
     of = torch.bincount(torch.searchsorted(distinct, positive), minlength=len(distinct))
     return distinct, samples, of
-
-
-if TYPE_CHECKING:
-    from fedvlr_plugin.engines.compiled.private_items import Private, Samples
 
 
 class CompiledPrivateProgram(ClosedFormPrivateProgram):

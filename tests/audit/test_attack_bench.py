@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.audit.attack_summary import attack_grid
 from fedvlr_plugin.errors import ResultsError
+from fedvlr_plugin.reporting.audit_tables import attack_grid
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "run_attacks.py"
 FIXED = ("--profile", "smoke", "--dataset", "planted", "--row", "FCF")

@@ -9,12 +9,11 @@ from toy import make_toy
 from typer.testing import CliRunner
 
 from fedvlr_plugin.aggregation.rule import WeightedSum
-from fedvlr_plugin.audit import sights
-from fedvlr_plugin.audit.bounds import auc_bound, gaussian_auc
-from fedvlr_plugin.audit.findings import auc_estimate, member_line, read_audit, sight_lines
+from fedvlr_plugin.audit import observations as sights
+from fedvlr_plugin.audit.inference import cosine, recover
+from fedvlr_plugin.audit.membership import RecordingRule, auc_bound, gaussian_auc
 from fedvlr_plugin.audit.privacy_audit import KNOWS_ALL, trace
-from fedvlr_plugin.audit.recovery import cosine, recover
-from fedvlr_plugin.audit.watch import Watch
+from fedvlr_plugin.audit.results import auc_estimate, member_line, read_audit, sight_lines
 from fedvlr_plugin.cli.main import app
 from fedvlr_plugin.cli.privacy import main
 from fedvlr_plugin.config import ExecutionConfig, Privacy
@@ -37,7 +36,7 @@ def look(spec, data=None):
     row = parse_row(spec.row)
     federation = Federation(spec, row.backbone, row.fusion, data, ExecutionConfig())
     everyone = torch.ones(data.interactions.n_users, dtype=torch.bool)
-    watch = Watch(WeightedSum(), everyone, everyone, None)
+    watch = RecordingRule(WeightedSum(), everyone, everyone, None)
     federation.rule = watch
     return federation, watch
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedvlr_plugin.audit.probes import auc, history_scores, hit_at
-from fedvlr_plugin.audit.recovery import correlation, cosine, recover
+from fedvlr_plugin.audit.inference import auc, correlation, cosine, history_scores, hit_at, recover
 
 W = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
 THETA = torch.tensor([1.0, -2.0, 0.5, 0.0], dtype=torch.float64)

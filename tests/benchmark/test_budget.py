@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fedvlr_plugin.benchmark.budget import budget_grid, stored_budget
-from fedvlr_plugin.benchmark.readme_tables import END, refresh
 from fedvlr_plugin.experiment.profiles import PROFILES, spec_for
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.readme import END, refresh
+from fedvlr_plugin.reporting.stored_runs import budget_grid, stored_budget
 from fedvlr_plugin.search.selection import SelectedConfiguration, save_tuned
 
 

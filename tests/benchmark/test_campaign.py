@@ -8,7 +8,6 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.config import RunSpec
@@ -16,6 +15,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError, ResultsError
 from fedvlr_plugin.experiment.profiles import PROFILES
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.results_table import build_table
 from fedvlr_plugin.search.selection import all_tuned
 from fedvlr_plugin.search.storage import open_storage
 from fedvlr_plugin.search.tuner import cells_for

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
-from fedvlr_plugin.benchmark.claims import Finding, claims_grid, findings
-from fedvlr_plugin.benchmark.readme_tables import END, refresh
-from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.errors import UnknownNameError
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
+from fedvlr_plugin.reporting.readme import END, refresh
+from fedvlr_plugin.reporting.results_table import build_table
 
 ROWS = ["cold-first", "VBPR", "BM3", "FedAvg", "FedAvg+MLP", "FedAvg+ours", "FCF", "FCF+ours"]
 

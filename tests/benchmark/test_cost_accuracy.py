@@ -10,17 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark.cost_accuracy import Level, Point, cost_accuracy_grid, cost_points, levels
-from fedvlr_plugin.benchmark.cost_accuracy_picture import cost_accuracy_picture
-from fedvlr_plugin.benchmark.plots import apart
-from fedvlr_plugin.benchmark.table import Figure, build_table
-from fedvlr_plugin.benchmark.table3 import held_by
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import OK, main
 from fedvlr_plugin.config import Conditions, ModelConfig, Privacy, RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.significance import Interval
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.cost_accuracy import (
+    Level,
+    Point,
+    cost_accuracy_grid,
+    cost_accuracy_picture,
+    cost_points,
+    levels,
+)
+from fedvlr_plugin.reporting.plots import apart
+from fedvlr_plugin.reporting.results_table import Figure, build_table
+from fedvlr_plugin.reporting.table3 import held_by
 
 N_ITEMS, N_USERS, DIM = 120, 30, 64
 

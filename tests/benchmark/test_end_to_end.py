@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.latex import escape, latex
-from fedvlr_plugin.benchmark.table import build_table
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.reporting.table_formats import escape, latex
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "run_table2.py"
 ROWS = ["chance", "popularity", "FedAvg", "FedAvg+MLP", "FedAvg+ours"]

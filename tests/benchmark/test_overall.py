@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedvlr_plugin.benchmark.overall import compare_stores, critical_difference, rank_grid
-from fedvlr_plugin.benchmark.rebuild import stored_table
 from fedvlr_plugin.cli.main import app
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.mean_ranks import compare_stores, critical_difference, rank_grid
+from fedvlr_plugin.reporting.stored_runs import stored_table
 
 ROWS = ["FedAvg", "FCF", "FedNCF"]
 

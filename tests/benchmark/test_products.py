@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark.rebuild import stored_profiles, stored_table
-from fedvlr_plugin.benchmark.router_figure import router_groups
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import OK, USAGE, main
 from fedvlr_plugin.cli.tables import report as write_report
@@ -23,6 +21,8 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import leave_one_out
+from fedvlr_plugin.reporting.figure2 import router_groups
+from fedvlr_plugin.reporting.stored_runs import stored_profiles, stored_table
 
 pytest.importorskip("matplotlib", reason="figures need the extra [report]")
 

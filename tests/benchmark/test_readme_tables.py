@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.readme_privacy import BLOCK as PRIVACY
-from fedvlr_plugin.benchmark.readme_tables import BLOCK, END, refresh
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.readme import BLOCK, END, refresh
+from fedvlr_plugin.reporting.readme import BLOCK as PRIVACY
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.rebuild import stored_table
-from fedvlr_plugin.benchmark.table import Table
 from fedvlr_plugin.cli.tables import report
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS
+from fedvlr_plugin.reporting.results_table import Table
+from fedvlr_plugin.reporting.stored_runs import stored_table
 
 pytest.importorskip("matplotlib", reason="the report needs the extra [report]")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")

@@ -10,16 +10,14 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="the report needs the extra [report]")
 
-from fedvlr_plugin.benchmark.claims import Finding
-from fedvlr_plugin.benchmark.grids import Grid
-from fedvlr_plugin.benchmark.html_parts import grid_table
-from fedvlr_plugin.benchmark.rebuild import stored_table
-from fedvlr_plugin.benchmark.report import _weight, build_report
-from fedvlr_plugin.benchmark.report_claims import NOTHING, counted
-from fedvlr_plugin.benchmark.report_tables import full_parts
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.claims import Finding
+from fedvlr_plugin.reporting.grid import Grid
+from fedvlr_plugin.reporting.html_elements import grid_table
+from fedvlr_plugin.reporting.html_report import NOTHING, _weight, build_report, counted, full_parts
+from fedvlr_plugin.reporting.stored_runs import stored_table
 
 ROWS = {
     "ku": ["popularity", "cold-first", "VBPR", "FedAvg", "FedAvg+MLP", "FedAvg+ours"],

@@ -8,8 +8,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="figures need the extra [report]")
 
-from fedvlr_plugin.benchmark.router_figure import RouterGroup, router_grid
-from fedvlr_plugin.benchmark.router_picture import router_picture, spelled, title, weight_bars
+from fedvlr_plugin.reporting.figure2 import RouterGroup, router_grid, router_picture, spelled, title, weight_bars
 
 FEW = RouterGroup(
     "ku", "FedAvg+ours", "corrected", (0, 1, 2), 3, 3, 100,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.rebuild import best_searches, stored_table
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import OK, USAGE, main
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.stored_runs import best_searches, stored_table
 from fedvlr_plugin.search.selection import all_tuned
 
 

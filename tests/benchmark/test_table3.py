@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fedvlr_plugin.benchmark.table3 import closed_form, held, table3, verdict
 from fedvlr_plugin.cli.main import app
+from fedvlr_plugin.reporting.table3 import closed_form, held, table3, verdict
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.table4 import published4
-from fedvlr_plugin.benchmark.table4_stored import named_levels, stored_lines
 from fedvlr_plugin.cli.options import parse_options
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import OK, USAGE, main, report
@@ -24,6 +21,9 @@ from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import at_level, levels
 from fedvlr_plugin.privacy.guarantee import guarantee_of
+from fedvlr_plugin.reporting.captions import caption
+from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.reporting.table4 import named_levels, published4, stored_lines
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.grids import Grid, shown
-from fedvlr_plugin.benchmark.layouts import blocks
-from fedvlr_plugin.benchmark.plots import bars, save_picture
-from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.table_picture import grid_picture, table_picture, wrap
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.rows import known_rows
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.captions import caption
+from fedvlr_plugin.reporting.grid import Grid, shown
+from fedvlr_plugin.reporting.plots import bars, save_picture
+from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.reporting.table_formats import blocks
+from fedvlr_plugin.reporting.table_image import grid_picture, table_picture, wrap
 
 
 @pytest.fixture

@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from fedvlr_plugin.benchmark.layouts import csv_text, group_ends, markdown, print_table
-from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.verdict import Verdict
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import FAILED, INTERRUPTED, OK, USAGE, main
 from fedvlr_plugin.config import RunSpec
@@ -25,6 +22,10 @@ from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.result import RunResult
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS
+from fedvlr_plugin.reporting.captions import caption
+from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.reporting.table_formats import csv_text, group_ends, markdown, print_table
+from fedvlr_plugin.reporting.verdict import Verdict
 
 Fake = Callable[..., RunResult]
 ROWS = ["popularity", "VBPR", "FedAvg", "FedAvg+ours"]

@@ -7,16 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fedvlr_plugin.benchmark.layouts import marks, verdicts
-from fedvlr_plugin.benchmark.statistics import compare_rows, per_user
-from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import ndcg
 from fedvlr_plugin.evaluation.significance import Interval
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.record import DataPart
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.captions import caption
+from fedvlr_plugin.reporting.comparisons import compare_rows, per_user
+from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.reporting.table_formats import marks, verdicts
+from fedvlr_plugin.reporting.verdict import RELEASED_FEATURES, judge
 
 KU = DataPart(
     name="ku", fingerprint=next(iter(RELEASED_FEATURES)), interactions_fingerprint="", users=204, items=560,

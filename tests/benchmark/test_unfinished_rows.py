@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fedvlr_plugin.benchmark.rebuild import stored_table
-from fedvlr_plugin.benchmark.table import caption
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.captions import caption
+from fedvlr_plugin.reporting.stored_runs import stored_table
 
 
 @pytest.mark.parametrize(

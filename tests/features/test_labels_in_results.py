@@ -12,8 +12,6 @@ import pytest
 if find_spec("open_clip") is None:
     pytest.skip("the extra clip (open_clip_torch) is not installed", allow_module_level=True)
 
-from fedvlr_plugin.benchmark.table import build_table, caption
-from fedvlr_plugin.benchmark.verdict import RELEASED_FEATURES, judge_value
 from fedvlr_plugin.cli.tables import main
 from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.recbole.loader import prepare
@@ -24,6 +22,9 @@ from fedvlr_plugin.experiment.run import run
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.features.clip import OpenClipEncoder
 from fedvlr_plugin.features.extraction import extract_texts
+from fedvlr_plugin.reporting.captions import caption
+from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.reporting.verdict import RELEASED_FEATURES, judge_value
 
 TINY = str(Path(__file__).with_name("tiny_clip.json"))
 

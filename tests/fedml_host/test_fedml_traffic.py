@@ -3,10 +3,10 @@
 import pytest
 from test_fedml_pair import start
 
-from fedvlr_plugin.benchmark.table3 import held
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.experiment.rows import federated_rows
 from fedvlr_plugin.integrations.fedml.messages import on_the_wire, tensor_bytes
+from fedvlr_plugin.reporting.table3 import held
 
 ITEMS = 60
 

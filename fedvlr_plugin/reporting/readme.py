@@ -1,0 +1,155 @@
+"""Tables inside a Markdown text, made from the results store and from nothing else.
+
+A table stands between two comments; what is between them is replaced as a whole:
+
+    <!-- table2 profile=paper protocol=corrected datasets=ku,ml rows=FedAvg,FedAvg+ours -->
+    <!-- end of table -->
+
+`profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
+is the table of faults, with `show=claims` what the runs say of the paper's claims, with `show=budget` what was spent on
+the searches. The privacy tables:
+
+    <!-- table4 profile=quick datasets=ku,ml folder=table4 -->     Table 4, compact; its runs lie in a store of their own
+    <!-- audit dataset=ku row=FedAvg+ours profile=quick show=seen -->       the audit: `seen` or `members`
+    <!-- attacks dataset=ku row=FedAvg profile=quick -->                   the attack bench, means over seeds
+    <!-- end of table -->
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from tabulate import tabulate
+
+from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
+from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.claims import claims_grid, findings
+from fedvlr_plugin.reporting.faults_table import fault_table
+from fedvlr_plugin.reporting.grid import Grid, markdown_grid, shown
+from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.reporting.stored_runs import in_order, stored_budget, stored_specs
+from fedvlr_plugin.reporting.table4 import stored_lines
+from fedvlr_plugin.reporting.table4_formats import compact_grid
+from fedvlr_plugin.reporting.table_formats import table_and_caption
+
+END = "<!-- end of table -->"
+KEYS: Mapping[str, Sequence[str]] = {
+    "table2": ("profile", "datasets", "protocol", "rows", "seeds", "show"),
+    "table4": ("profile", "datasets", "folder"),
+    "audit": ("dataset", "row", "profile", "show"),
+    "attacks": ("dataset", "row", "profile"),
+}
+OPTIONAL = {"table2": ("protocol", "rows", "seeds", "show")}
+BLOCK = re.compile(
+    rf"<!-- (?P<kind>{'|'.join(KEYS)}) (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL
+)
+SHOW = ("table", "claims", "budget")
+
+
+def refresh(text: str, store: ResultsStore) -> str:
+    """Make every table of the text anew.
+
+    Raises:
+        ConfigError: an option is unknown or missing, a block does not end, or nothing is stored for it.
+        ResultsError: a damaged audit.
+    """
+    begun = sum(text.count(f"<!-- {kind} ") for kind in KEYS)
+    if begun != len(BLOCK.findall(text)):
+        raise ConfigError(f"a line '<!-- table2 ... -->' has no '{END}' after it")
+
+    def block(found: re.Match[str]) -> str:
+        kind, options = found["kind"], found["options"]
+        return f"<!-- {kind} {options} -->\n{MAKERS[kind](_parse(kind, options), store)}{END}"
+
+    return BLOCK.sub(block, text)
+
+
+def _parse(kind: str, options: str) -> dict[str, str]:
+    """The options of a block by name, checked against `KEYS`."""
+    known = KEYS[kind]
+    given: dict[str, str] = {}
+    for part in options.split():
+        key, _, value = part.partition("=")
+        if key not in known or not value:
+            raise ConfigError(f"unknown table option '{part}'.{did_you_mean(key, known)} Known: {', '.join(known)}=...")
+        given[key] = value
+    for key in known:
+        if key not in given and key not in OPTIONAL.get(kind, ()):
+            raise ConfigError(f"a table of kind {kind} needs {key}=..., got '{options}'")
+    return given
+
+
+def _table2(given: Mapping[str, str], store: ResultsStore) -> str:
+    """Table 2, or with `show` or `seeds` what belongs to it: claims, budget, faults."""
+    if given.get("show", "table") not in SHOW:
+        raise unknown_name("show", given["show"], SHOW)
+    datasets = given["datasets"].split(",")
+    protocol = given.get("protocol", "corrected")
+    if given.get("show") == "budget":
+        return f"\n{markdown_grid(stored_budget(store, given['profile'], protocol, datasets))}\n"
+    wanted = given["rows"].split(",") if "rows" in given else None
+    if "seeds" in given:
+        return f"\n{fault_table(store, given['profile'], datasets[0], wanted or [], int(given['seeds']))}\n"
+    specs = [
+        spec
+        for spec in stored_specs(store, given["profile"], protocol)
+        if spec.dataset in datasets and (wanted is None or spec.row in wanted)
+    ]
+    if not specs:
+        options = " ".join(f"{key}={value}" for key, value in given.items())
+        raise ConfigError(f"no runs are stored in '{store.root}' for the table '{options}'")
+    rows = in_order({spec.row for spec in specs})
+    table = build_table(store, specs, None, given["profile"], rows, datasets)
+    if given.get("show") == "claims":
+        return f"\n{markdown_grid(claims_grid(findings(store, table)))}\n"
+    return table_and_caption(table)
+
+
+def _table4(given: Mapping[str, str], store: ResultsStore) -> Grid:
+    datasets = given["datasets"].split(",")
+    lines = stored_lines(ResultsStore(store.root / given["folder"]), given["profile"], "corrected")
+    lines = [line for line in lines if line.dataset in datasets]
+    if not lines:
+        raise ConfigError(f"no noisy runs of {given['datasets']} are stored in '{store.root / given['folder']}'")
+    return compact_grid(lines)
+
+
+def _audit(given: Mapping[str, str], store: ResultsStore) -> Grid:
+    from fedvlr_plugin.audit.results import read_audit
+    from fedvlr_plugin.reporting.audit_tables import member_grid, sight_grid
+
+    grids = {"seen": sight_grid, "members": member_grid}
+    if given["show"] not in grids:
+        raise ConfigError(f"show={given['show']} is not a table of the audit; allowed: {', '.join(grids)}")
+    name = f"{given['dataset']}-{given['row']}-{given['profile']}.json"
+    return grids[given["show"]](read_audit(store.root / "audit" / name))
+
+
+def _attacks(given: Mapping[str, str], store: ResultsStore) -> Grid:
+    from fedvlr_plugin.reporting.audit_tables import attack_grid, read_outcomes
+
+    name = f"attacks-{given['dataset']}-{given['row']}-{given['profile']}.csv"
+    return attack_grid(read_outcomes(store.root / "tables" / name))
+
+
+def _markdown(grid: Grid) -> str:
+    body = [[shown(value) for value in line] for line in grid.lines]
+    align = ["left" if heading in LEFT else "right" for heading in grid.headings]
+    drawn = tabulate(body, grid.headings, tablefmt="pipe", colalign=align, disable_numparse=True)
+    return drawn + "\n\n" + "\n".join(grid.notes) + "\n"
+
+
+LEFT = ("data set", "row", "noise", "what is seen", "defence")
+
+
+def _drawn(make: Callable[[Mapping[str, str], ResultsStore], Grid]) -> Callable[[Mapping[str, str], ResultsStore], str]:
+    return lambda given, store: f"\n{_markdown(make(given, store))}\n"
+
+
+MAKERS: Mapping[str, Callable[[Mapping[str, str], ResultsStore], str]] = {
+    "table2": _table2,
+    "table4": _drawn(_table4),
+    "audit": _drawn(_audit),
+    "attacks": _drawn(_attacks),
+}
