@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from fedvlr_plugin.centralized.model_registry import OURS
-from fedvlr_plugin.centralized.speed import EVALUATION_LIMIT, HEADER, line, measure
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.profiling.centralized import EVALUATION_LIMIT, HEADER, line, measure
 
 
 def main() -> int:

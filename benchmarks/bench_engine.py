@@ -16,11 +16,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from fedvlr_plugin.benchmark.speed import PHASES, Speed, measure
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.synthetic import SIZES, generated
 from fedvlr_plugin.errors import ConfigError, FedVLRError
 from fedvlr_plugin.federation.distributed import announced_rank
+from fedvlr_plugin.profiling.engine import PHASES, Speed, measure
 
 SCALE = ["100x1000x10000", "1000x1000x20000", "10000x1000x100000", "100000x1000x700000",
          "1000x10000x20000", "1000x100000x20000"]  # fmt: skip

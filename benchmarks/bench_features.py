@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.features.encode import make_encoder
-from fedvlr_plugin.features.speed import images_in, made_up_images, measure_images, measure_texts
+from fedvlr_plugin.profiling.encoder import images_in, made_up_images, measure_images, measure_texts
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import torch  # noqa: E402
 
 from fedvlr_plugin.errors import DataError  # noqa: E402
 from fedvlr_plugin.features.encoder import TEXT, VISION, Encoder  # noqa: E402
-from fedvlr_plugin.features.speed import images_in, made_up_images, measure_images, measure_texts  # noqa: E402
+from fedvlr_plugin.profiling.encoder import images_in, made_up_images, measure_images, measure_texts  # noqa: E402
 
 
 class Counting(Encoder):
