@@ -14,7 +14,7 @@ from fedvlr_plugin.reporting.readme import refresh
 def main(arguments: list[str]) -> int:
     """Returns 0, or 2 after one line on stderr."""
     file = Path(arguments[0] if arguments else "README.md")
-    results = Path(arguments[1] if len(arguments) > 1 else "results")
+    results = Path(arguments[1] if len(arguments) > 1 else "results/published")
     try:
         text = file.read_text(encoding="utf-8")
         write_atomic(file, refresh(text, ResultsStore(results)).encode())
