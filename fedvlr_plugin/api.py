@@ -1,7 +1,7 @@
 """`fedvlr_plugin.run(...)`: one call for one experiment, by row name or with a RecBole model class of your own.
 
 It needs neither `register()` nor RecBole's quick start, so it also works where that cannot be imported (numpy 2, newer
-scipy and pandas). Imports the benchmark room.
+scipy and pandas).
 """
 
 from __future__ import annotations

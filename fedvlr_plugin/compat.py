@@ -1,7 +1,7 @@
 """Every shim for the hosts' decay, each with its reason and the version that makes it unnecessary.
 
 A shim is applied where it is needed, once, by the module that imports the host; nothing here runs at import.
-`applied()` lists what was done in this process, for `fedvlr doctor`. Imports nothing of ours.
+`applied()` lists what was done in this process, for `fedvlr doctor`.
 """
 
 from __future__ import annotations

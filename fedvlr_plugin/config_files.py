@@ -1,6 +1,6 @@
 """Finds the shipped configuration files by name, in a checkout and in an installed package alike.
 
-`recbole_configs/` lies at the top of the repository and inside the package of a wheel. Imports `errors` only.
+`recbole_configs/` lies at the top of the repository and inside the package of a wheel.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every error of this package says what was wrong, what was got, what is allowed and what to do next.
 `FedVLRError` is the one type that scripts catch to print a single line instead of a traceback;
-anything else that escapes is a defect of ours. Imports nothing of ours.
+anything else that escapes is a defect of ours.
 """
 
 from __future__ import annotations

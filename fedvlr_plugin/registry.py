@@ -2,7 +2,6 @@
 
 A registry refuses a name that is taken, answers an unknown name with the nearest known one, and can
 look into an entry-point group so that packages outside this one add to it without touching our files.
-Imports only `errors`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ Nothing is consumed in sequence, so the draws do not depend on the order in whic
 block size, the number of threads or processes, the device, or on where a run was resumed. The mixing function is
 the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), computed on int64 tensors, whose products wrap as
 unsigned ones do. A uniform integer below m is `(x * m) >> 32` for 32 random bits x; its bias is below m / 2**32.
-Imports nothing of ours.
 """
 
 from __future__ import annotations

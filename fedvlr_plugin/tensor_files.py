@@ -1,7 +1,6 @@
 """Tensors and a few facts in one file that is either whole or refused: safetensors, no pickle.
 
-The facts are JSON text in the file's header, with a sha256 over them and over every tensor. Imports `errors` and
-`files` (atomic writes).
+The facts are JSON text in the file's header, with a sha256 over them and over every tensor.
 """
 
 from __future__ import annotations

@@ -43,7 +43,9 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
                 longer = f"{module}.{alias.name}".lstrip(".")
                 yield longer if longer in known else module
         elif isinstance(node, ast.Import):
-            yield from (a.name.removeprefix("fedvlr_plugin.") for a in node.names if a.name.startswith("fedvlr_plugin."))
+            yield from (
+                a.name.removeprefix("fedvlr_plugin.") for a in node.names if a.name.startswith("fedvlr_plugin.")
+            )
 
 
 def graph() -> dict[str, set[str]]:

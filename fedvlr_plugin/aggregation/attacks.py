@@ -10,7 +10,7 @@ majority, so the sum of the rows' directions, each as long as every other, point
 forged row moves the target's views to +Q_u and raises its score for the liar; heads start from one model and
 stay alike, so it rises for others too. That is a black-box form: a liar needs its own upload only, no other client,
 no server weights, no word with other liars. In a catalogue so small that a client's positives outnumber its distinct
-negatives the direction comes out wrong. Imports `conditions`, `federation`, `rng`.
+negatives the direction comes out wrong.
 """
 
 from __future__ import annotations

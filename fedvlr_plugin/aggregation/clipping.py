@@ -5,8 +5,6 @@ An upload whose norm is not a finite number contributes nothing. The bound may f
 Thakkar, McMahan & Ramaswamy, "Differentially private learning with adaptive clipping", NeurIPS 2021):
 
     b = 1/2 + (sum over the cohort of ([norm <= C] - 1/2) + N(0, s^2)) / (q U),    C <- C exp(-0.2 (b - quantile))
-
-Imports `federation.uploads`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ The noise is drawn by counter from the run's seed, so that a resumed round is th
 simulation and wrong for a deployment, where whoever knows the seed can take the noise away: draw it there from a
 secret source. Two runs with one seed share their noise: to publish both, use two seeds and add their epsilons.
 
-Imports `accounting`, `clipping`, `config`, `federation`; `secure` when it is asked for.
-
 The noise itself, the rule of the paper's noise, and what a checkpoint must agree on.
 """
 

@@ -8,8 +8,7 @@
     geometric_median    the point with the least sum of distances to all uploads (see `geometric`)
 
 With equal uploads each gives what the plain weighted sum gives. A round's uploads are held until it ends, as touched
-rows. Imports `coordinate`, `geometric`, `krum`, `conditions`, `federation`.
-
+rows.
 Coordinate-wise rules over sparse uploads: median (Yin et al., ICML 2018) and trimmed mean.
 
 An item row is touched by few clients and is zero in all other uploads, so a median over all clients would be zero

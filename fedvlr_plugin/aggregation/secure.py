@@ -10,7 +10,6 @@ round is given up. The masks are really made and taken away again with recovered
 size, all secrets come from the run's seed, and nothing here protects a deployment.
 
 Each client masks its whole dense upload: U^2 / 2 masks of its size, made in pieces of `PIECE` numbers.
-Imports `shamir`, `conditions`, `federation`, `rng`.
 
 Shamir's secret sharing over the prime field of 2**127 - 1, written plainly.
 """

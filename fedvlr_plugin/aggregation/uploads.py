@@ -7,7 +7,7 @@ item tables of the broadcast side by side, and the shared layers as one dense ve
     keys [T] = position * n_items + item (ascending, distinct),  rows [T, R],  layers [B, L]
     R = G * width (views) + sum of d over item tables
 
-`UploadShape` translates between this form and the broadcast's tensors. Imports nothing of ours.
+`UploadShape` translates between this form and the broadcast's tensors.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@ along one direction, on two sides of zero. `history_scores` finds that direction
 item by -row . v. Which end of v is which, it tells from the count: a client touches more negatives than it has
 history. It needs neither the client's head nor its router, and nothing of the history.
 
-Rows that say nothing give chance. Imports nothing of ours.
-
+Rows that say nothing give chance.
 Reads sights with the probes, round after round, and scores what it read against the truth.
 
 `Evidence` is what one sight gave away, client by client; `GroundTruth` is what clients keep to themselves, for the comparison

@@ -13,8 +13,7 @@ are added up over rounds, numerator and denominator. The second is the likelihoo
 strongest there is; its expected value is 1 for members and 0 for others. The size of N is measured on the sum that was
 really released; N itself is drawn anew for each client. With the noise of the run, which all clients share, a test that
 knows all others would be run on clients side by side, each time knowing the bits it is asked for elsewhere: where uploads
-resemble each other (FedNCF's layers do) that tells members at any epsilon. Imports `federation`, `privacy.clipping`, `rng`.
-
+resemble each other (FedNCF's layers do) that tells members at any epsilon.
 What a promise allows any membership test: upper bounds on its AUC.
 
 (epsilon, delta)-privacy bounds the power of every test at false positive rate x by (Kairouz, Oh & Viswanath, ICML 2015)

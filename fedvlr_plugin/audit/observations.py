@@ -1,13 +1,11 @@
 """What an adversary gets to see, as item rows `[n_items, R]` for the probes. Draws come from the run's seed by counter.
 
-    upload          a client's upload, as it is without any protection
-    noisy upload    the same with N(0, s^2) on every entry: the paper's noise, which each client adds at home
-    masked upload   the words of secure aggregation, read as signed numbers (`secure.aggregation`, its real masks)
-    sum             what the server learns under secure aggregation, or what is released under differential privacy
-    others known    sum less all other clients' parts: the client's clipped upload with the noise of the whole sum,
-                    N(0, (z C)^2) on every entry; the worst case that differential privacy is promised for
-
-Imports `secure`, `federation`, `rng`.
+upload          a client's upload, as it is without any protection
+noisy upload    the same with N(0, s^2) on every entry: the paper's noise, which each client adds at home
+masked upload   the words of secure aggregation, read as signed numbers (`secure.aggregation`, its real masks)
+sum             what the server learns under secure aggregation, or what is released under differential privacy
+others known    sum less all other clients' parts: the client's clipped upload with the noise of the whole sum,
+                N(0, (z C)^2) on every entry; the worst case that differential privacy is promised for
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ client in every round, and three questions are asked of what `sights` says it se
 
 Under differential privacy the sum is what is protected. Who adds the noise must be trusted, or the sum must be secure:
 a server that collects plain uploads and adds the noise itself sees plain uploads. Better probes may find more than these;
-only epsilon bounds what any of them can find. Imports the room, `benchmark`, `federation`, `privacy`.
+only epsilon bounds what any of them can find.
 """
 
 from __future__ import annotations

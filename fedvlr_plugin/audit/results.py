@@ -2,7 +2,7 @@
 
 Nothing of a single client is in here: no history, head, router weights, user id. With several seeds a client's figures are
 averaged over the seeds it was in before clients are resampled; membership scores are resampled within seed, members
-and others apart. Imports `privacy_audit`, `bounds`, `benchmark`, `evaluation`.
+and others apart.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 For each setting (honest; attacked; attacked under each rule; and what each rule costs where nobody lies) the row
 is trained with the same seed, the round selected by validation NDCG@50 of all clients, and the test split read once.
 Exposure is the share of honest clients, not trained on the target, in whose top 50 of untrained items it is; at equal
-scores the target comes first. Imports `benchmark`, `robust`, `federation`, `evaluation`.
+scores the target comes first.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 A backbone declares its private dense parameters, its private item rows, its shared item tables and layers, and
 writes its score once, against a `ClientView`. The same object runs under the sequential engine (one client,
 B = 1), the batched engine (B clients as one tensor program), evaluation (S = all items) and the FedML pair.
-May import `fusion` and `config`.
 """
 
 from __future__ import annotations

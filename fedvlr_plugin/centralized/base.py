@@ -1,7 +1,7 @@
 """What the four centralized models share: typed parameters, features from the data set, scores, no stale cache.
 
 A model implements `embed()` -> (users, items) and `loss(users, positives, negatives)`, ids from 0. RecBole's ids begin
-at 1 (0 is padding) and are translated here; no table has a padding row. Imports `config`, `errors`, RecBole.
+at 1 (0 is padding) and are translated here; no table has a padding row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Batches of a RecBole model from training rows: pairs with negatives, labelled pairs, or users.
 
 Negatives: uniform over all items or over those that occur in training (`negative_pool`), never one of the user's own
-training items. Everything is drawn from a generator that is passed in. Imports the data room, RecBole.
+training items. Everything is drawn from a generator that is passed in.
 """
 
 from __future__ import annotations

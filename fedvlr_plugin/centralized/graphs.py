@@ -1,7 +1,7 @@
 """The graphs of the centralized models, each built by one function: user-item, item-item, sub-graph, truncated SVD.
 
 Spec: `baselines.md` sections 1, 4 and 5. A `Graph` is a list of weighted edges; `Propagation` is the module that
-multiplies dense rows by it, forward and backward, on any device. Ids are from 0, no padding. Imports torch, numpy.
+multiplies dense rows by it, forward and backward, on any device. Ids are from 0, no padding.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loss terms of the centralized models (`baselines.md` section 1). Imports torch only."""
+"""The loss terms of the centralized models (`baselines.md` section 1)."""
 
 from __future__ import annotations
 

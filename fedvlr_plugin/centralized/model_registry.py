@@ -1,4 +1,4 @@
-"""Which centralized models there are: ours, and every general model of the installed RecBole. Imports RecBole lazily."""
+"""Which centralized models there are: ours, and every general model of the installed RecBole."""
 
 from __future__ import annotations
 

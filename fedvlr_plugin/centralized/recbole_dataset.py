@@ -1,7 +1,7 @@
 """Hands a `PreparedData` to a RecBole model: a Config with checked keys and a training Dataset over our ids.
 
 RecBole's ids are ours plus one. The data set holds training rows only, so nothing that a model may read of it can
-leak a held-out item. Imports the RecBole adapters and the data room.
+leak a held-out item.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Its settings, for this comparison only: training rows with their duplicates, one negative per positive from items that
 occur in training, only training items masked at test, selection by validation Recall@50 (= HR@50), at most 1000 epochs,
-stopped at the 21st epoch without gain. Hyper-parameters are those of the shipped yaml files. Imports `runner`, the RecBole adapters.
+stopped at the 21st epoch without gain. Hyper-parameters are those of the shipped yaml files.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `run(spec)` sends the rows of kind `recbole` here. The best epoch is chosen by validation NDCG@50; test is read once.
 Of the specification's training part `rounds` (epochs), `patience` and `eval_every` apply; rates and sizes are
 the model's own parameters (`recbole_configs/model/<Name>.yaml`), and one negative per positive is drawn unless
-`negatives` is among them. Imports all modules of this room, `evaluation`, `benchmark.result`.
+`negatives` is among them.
 """
 
 from __future__ import annotations

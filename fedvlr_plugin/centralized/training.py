@@ -1,7 +1,7 @@
 """Trains one RecBole model to its best epoch: optimiser, schedule, validation, patience, best state in memory.
 
 Nothing is written to disk and no metric is rounded. The global random state, which RecBole's models draw from, is
-seeded for the run and put back afterwards. Imports `base`.
+seeded for the run and put back afterwards.
 """
 
 from __future__ import annotations

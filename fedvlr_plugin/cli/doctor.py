@@ -1,7 +1,7 @@
 """`fedvlr doctor`: what is installed, which shims are in force, which device is there, which data sets are found.
 
 It answers the first questions of every support thread, and exits with 1 when something the base installation
-needs is missing. Imports the benchmark room lazily.
+needs is missing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`run_table2.py`, `run_table4.py`, `run_figure2.py`, `run_figure3.py`: options in, runs done, product out. Returns the exit status.
 
 Heavy modules are imported after the options are parsed, behind the first line of output. What is checked before any
-work is in `request`. Imports its neighbours.
+work is in `request`.
 """
 
 from __future__ import annotations

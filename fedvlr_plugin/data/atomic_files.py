@@ -4,7 +4,7 @@
     DIR/<name>/<modality>_features.npy + <modality>_features.tokens    one raw item token a line, in row order
 
 ml-100k lies in RecBole's package; its modalities are made here: `text` (TF-IDF + SVD of the title) and `genres` (one
-column a genre). Imports `source`, `released` (the matrix reader) and, when called, `features.tfidf` and RecBole.
+column a genre).
 """
 
 from __future__ import annotations

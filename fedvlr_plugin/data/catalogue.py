@@ -1,7 +1,7 @@
 """Which data sets there are and where: the packaged ml-100k, `planted`, and every folder under the data root.
 
 The data root is the option, else the environment's `FEDVLR_DATA`, else `data/` in the working directory if it is
-there. Imports the data room.
+there.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Everything downstream (engines, evaluation, floors) reads this one frozen object. Ids are 0-based and
 dense; the hosts' own ids (RecBole's begin at 1, with 0 for padding) are translated at the border.
-Spec: `algorithm.md` section 6 (leave-one-out in time, duplicates counted once). Imports only `errors`.
+Spec: `algorithm.md` section 6 (leave-one-out in time, duplicates counted once).
 """
 
 from __future__ import annotations

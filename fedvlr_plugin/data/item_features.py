@@ -2,7 +2,7 @@
 
 `TokenFeatures` is what a file holds (some tokens, in any order); `align` turns it into a `Modality`
 whose rows follow a data set's items, with missing rows imputed by the modality's mean (the paper's rule
-for missing images). Imports only `errors`.
+for missing images).
 """
 
 from __future__ import annotations

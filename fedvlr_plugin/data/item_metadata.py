@@ -1,4 +1,4 @@
-"""Titles and images of a data set's items, wherever its layout keeps them. Imports the data room."""
+"""Titles and images of a data set's items, wherever its layout keeps them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A data set ready to run: split interactions plus aligned item features, with its fingerprint.
 
-This is the border between the data room and everything else. Imports the data room only.
+This is the border between the data room and everything else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A look at a data set: one HTML page with a few users' histories, one PNG with its distributions.
 
-Posters are shrunk and put into the page itself; everything that comes from data is escaped. Imports the data room,
-`images` (Pillow only where posters are asked for).
+Posters are shrunk and put into the page itself; everything that comes from data is escaped.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     inter.csv: userID,itemID,rating,timestamp,split_label   (0 train, 1 valid, 2 test; comma or tab separated)
 
 `image_features.npy` becomes the modality `vision`, `text_features.npy` is `text`, any other keeps its name. Without
-a `split_label` column the split is made here. Imports `source` and `item_features`.
+a `split_label` column the split is made here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 RecBole's Dataset is the host that filters, maps tokens to ids and hands parts to its models; a source only says
 where the rows come from. A source whose rows lie in RecBole's atomic files leaves the reading to RecBole.
-Imports `item_features` and `errors`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The row of the paper's Table 1 for a data set, what else should be known before training, and what differs.
 
 Counts are of distinct pairs after the filter. Spec: algorithm.md sections 6 and 7 (cold items and positives).
-Imports the data room; the paper's figures are a csv file of the package.
 """
 
 from __future__ import annotations

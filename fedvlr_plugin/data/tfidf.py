@@ -1,8 +1,7 @@
 """Text features without a neural network: TF-IDF of words, reduced by a truncated SVD, rows of unit length.
 
 Deterministic on one machine (exact SVD by ARPACK with a fixed start vector; signs fixed by the largest entry); another
-processor may round otherwise. Whoever changes the numbers changes the version in `tfidf_recipe`. Imports the data room;
-scikit-learn is imported when called.
+processor may round otherwise. Whoever changes the numbers changes the version in `tfidf_recipe`.
 """
 
 from __future__ import annotations

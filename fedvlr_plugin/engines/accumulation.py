@@ -1,8 +1,7 @@
 """Where a block's upload goes as it comes into being: into one running sum, or client by client into rows of its own.
 
 Both take sum_k weight_k q_{owner(k)} at item(k). `SummedUpload` adds over clients at once, `UploadPerClient` keeps one row for
-each touched (client, item) pair, which privacy, secure aggregation and robust rules need. Imports `ragged`, `samples`.
-
+each touched (client, item) pair, which privacy, secure aggregation and robust rules need.
 What a block of clients computes with: the broadcast as leaves whose gradients are the upload.
 
 `SharedLeaves`: all clients of a block share one leaf per tensor, so that the gradient is the (weighted) sum that is

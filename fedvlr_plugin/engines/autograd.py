@@ -4,8 +4,7 @@ The samples of a block are padded to `[B, S]`; clients stand in order of size, s
 pass serves all clients: with L = sum_u a_u L_u, the gradient of what was broadcast is the weighted sum that is
 uploaded, and a client's private gradient comes out a_u times too large and is divided by a_u again. Under equal
 weights a_u = 1 and the sum is scaled once per round. The pooled history is constant within a round, so its
-gradient is collected over the steps and sent through the history once. Imports `clients`, `private_items`, `padded`,
-`samples`, `setup`.
+gradient is collected over the steps and sent through the history once.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 All local epochs of a block run before the next block starts, so that its private state stays in cache. Blocks are slices
 of the slot order (largest clients first); their size follows from the bytes of private state and the number of samples,
-never from the number of threads. Several blocks run side by side, see `workers`. Imports the federation's parts.
+never from the number of threads. Several blocks run side by side, see `workers`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 Groups are `head` (the backbone's dense private parameters, one after the other) and `router`. A block of clients
 is *checked out* as tensors `[B, P]` to be changed in place and *checked in* again; where its slots are
-neighbours both are free, the tensors being views. Nothing in here is ever uploaded. Imports `backbones`,
-`fusion.router`, `federation.optimizers`.
+neighbours both are free, the tensors being views. Nothing in here is ever uploaded.
 """
 
 from __future__ import annotations

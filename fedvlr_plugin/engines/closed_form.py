@@ -9,9 +9,7 @@ F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the 
     dL/dtheta = sum_j w_j dL/dQ_j,   dL/dw_j = theta . dL/dQ_j,  then the router's own backward
     uplink += (alpha R)^T Q          each step, and once per round  (alpha H)^T sum_steps dL/dp
 
-since the pooled history p_u = H_u F is constant within a round. The products are in `products`. Imports it, `clients`,
-`samples`, `setup`.
-
+since the pooled history p_u = H_u F is constant within a round. The products are in `products`.
 The products of a local step of linear heads: from Q and biases to losses, dL/dQ, dL/db and the uplink (see `closed_form`).
 
 Three ways, chosen for speed only: the residual matrix R is built and multiplied whole (`_whole`), products are sampled

@@ -7,8 +7,7 @@ cells of a batch (algorithm.md section 11)
     dL/dtheta += sum_i R_i P_ui,  dL/dP_ui = R_i theta_u
 
 A penalty's derivatives by e_i and P_ui (`Backbone.penalty_slopes`), a mean over the distinct items of the batch, are
-added; that by e_i = sum_j w_j F_ji goes on to F_ji times w_j, and to w_j. Imports `closed_form`, `cells`, `private_items`.
-
+added; that by e_i = sum_j w_j F_ji goes on to F_ji times w_j, and to w_j.
 The distinct (client, item) cells of a block's local steps, for rows that belong to one client alone.
 
 A step's samples may name an item of a client twice (negatives are drawn with replacement). Summed up by cell they

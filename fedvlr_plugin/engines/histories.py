@@ -1,8 +1,7 @@
 """Training histories as the engines hold them: by slot, ragged, on the engine's device.
 
 Clients stand in *slots*, ordered by the size of their history, largest first (ties by user id). So clients with
-several mini-batches are a prefix of any block, and blocks waste little padding. Imports `data` and `ragged`.
-
+several mini-batches are a prefix of any block, and blocks waste little padding.
 Sparse products over ragged samples: the three kernels that a folded local step needs (algorithm.md section 11).
 
 A block's samples are pairs (owner c, item i) with weights r, sorted by owner. They are the non-zeros of a

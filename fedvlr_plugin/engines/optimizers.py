@@ -4,7 +4,7 @@
     p = p - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)          b1 = 0.9, b2 = 0.999, eps = 1e-8
 
 t is the client's own count of local steps, so a block mixes clients of different age. Runs of neighbours with the
-same t go through torch's fused kernel in one pass over memory; many short runs go row-wise. Imports nothing of ours.
+same t go through torch's fused kernel in one pass over memory; many short runs go row-wise.
 """
 
 from __future__ import annotations

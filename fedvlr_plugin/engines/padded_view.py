@@ -1,7 +1,7 @@
 """A block of clients as a backbone sees it: padded samples `[B, S]`, or all items. See `backbones.contract`.
 
 What is broadcast stays as it is for a whole round, so a layer that is applied to item rows may be taken through the
-tables once (`through.*`), and samples then gather rows of the product. Imports nothing of ours.
+tables once (`through.*`), and samples then gather rows of the product.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A client whose loss, upload or private state is no longer finite is left out of the round: nothing of it reaches the
 server, and it keeps the private state with which it entered (its private item rows, which are not copied, start
-anew). Imports the parts of the batched engine.
+anew).
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ A dense users x items x d table is 10.3 GB on Movie, so none is ever built. Rows
 touched (client, item) pair, in the arena of values and, where Adam's moments outlive a round, in one for each; each
 client keeps two small arrays, its touched items (ascending) and their rows. An arena is anonymous memory, mapped
 lazily, until the budget is used up; further rows go to a memory-mapped scratch file, whose pages are dropped from the
-process after every block. Rows that a batch does not touch are frozen (SparseAdam). Imports `arena`, `optimizers`, `setup`.
-
+process after every block. Rows that a batch does not touch are frozen (SparseAdam).
 Growing storage of rows of numbers: memory up to a budget, a memory-mapped scratch file beyond.
 
 Both parts are mapped lazily at their largest possible size, so that rows never move; the scratch file's pages are

@@ -6,8 +6,7 @@ uniform over the pool minus the client's history (algorithm.md section 6). A dra
 `r + #{k : h_k - k <= r}`, found without rejection by one ragged binary search, or looked up where the sampler of a
 block is kept from round to round and the lists of all outside items are small.
 
-How the samples fall into mini-batches is in `batches`. Imports it, `histories`, `rng`, `config`.
-
+How the samples fall into mini-batches is in `batches`.
 How the samples of a block's clients fall into local steps: mini-batches of a shuffled epoch.
 
 The samples of client c are those of the k-th step whose place in the client's shuffled epoch is in

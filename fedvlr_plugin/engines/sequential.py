@@ -1,7 +1,7 @@
 """The sequential engine: one client at a time, plain autograd, torch's own optimisers. Slow and obviously right.
 
 Every client holds leaf tensors of its own and a leaf copy of the broadcast; `plain_training` takes its steps. The batched
-engine is held against this one (float64, 1e-9). Imports the federation's parts, not `batched`.
+engine is held against this one (float64, 1e-9).
 """
 
 from __future__ import annotations

@@ -1,7 +1,5 @@
 """One client of the sequential engine: leaf tensors and torch optimisers of its own, and how a backbone sees it.
 
-Imports nothing of ours.
-
 One client's local training in the sequential engine: plain autograd over the loss as the paper writes it.
 
     loss = cross-entropy of the batch (or BPR over pairs) + the backbone's penalty

@@ -1,8 +1,7 @@
 """The batched engine's workers: a local program each, their shares of a round's blocks, and the sum of their uplinks.
 
 Backbones with a linear head run in closed form (`closed_form`, with private item rows `closed_form_private`); all others run through
-autograd over padded gathers (`autograd`). Imports these, `apart`, `clients`, `crew`, `private_items`, `samples`, `setup`.
-
+autograd over padded gathers (`autograd`).
 Threads that share the blocks of a round: one thread per core, each with tensor operations of one thread.
 
 Small blocks leave little for the threads of one tensor operation to share, and much to do between operations; whole

@@ -2,7 +2,6 @@
 
 A floor is given as `Ranks`, so that metrics, tests and tables treat it like a model. For `chance` this is the closed
 form: with C candidates, all tied, the positive is at each of C ranks with equal probability, hence HR@k = k / C.
-Imports the data room and `evaluation.ranks`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 With g candidates above the positive and t tied with it, each of the ranks g ... g + t (counted from 0) is equally
 likely, and a metric is the mean over them; without ties this equals RecBole's evaluator. Nothing is rounded.
-Imports `evaluation.ranks` only.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 A rank is kept as two counts, `above` (candidates with a strictly higher score) and `tied` (candidates with an equal
 score), so that every metric can average over ties instead of depending on a sort. Scores are asked for in blocks of
 users sized by memory; masks are written into the block by index, never held for the whole data set.
-Imports the data room and `errors`.
 """
 
 from __future__ import annotations

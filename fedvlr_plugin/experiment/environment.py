@@ -1,7 +1,4 @@
-"""Under what a number was computed: code version, package versions, machine. No host name, no path, no user name.
-
-Imports torch for what it knows about threads and devices, `versions`, and `federation.loops` for whether they run compiled.
-"""
+"""Under what a number was computed: code version, package versions, machine. No host name, no path, no user name."""
 
 from __future__ import annotations
 

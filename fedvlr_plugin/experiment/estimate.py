@@ -2,7 +2,7 @@
 
     seconds = rounds * (samples per round * seconds per sample + users * items * seconds per score)
 
-An estimate, to choose a profile by and to draw an ETA from; no result depends on it. Imports `config`, `rows`, `data`.
+An estimate, to choose a profile by and to draw an ETA from; no result depends on it.
 """
 
 from __future__ import annotations

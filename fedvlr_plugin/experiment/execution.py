@@ -1,6 +1,6 @@
 """From specifications to stored runs: what is missing is computed, each run stored as soon as it is finished.
 
-Every run goes through one function (`benchmark.run.run` unless a test passes another). Imports its neighbours.
+Every run goes through one function (`benchmark.run.run` unless a test passes another).
 """
 
 from __future__ import annotations

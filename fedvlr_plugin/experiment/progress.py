@@ -1,7 +1,6 @@
 """One live view of a piece of work: cells, trials and runs, rounds, time left. Plain lines where the output is not a terminal.
 
-The time left is weighted by what each run was estimated to cost, so slow rows do not mislead. Imports `estimate`,
-`result` and rich.
+The time left is weighted by what each run was estimated to cost, so slow rows do not mislead.
 """
 
 from __future__ import annotations

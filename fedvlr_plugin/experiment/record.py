@@ -1,8 +1,7 @@
 """The form of one stored run: what its JSON file must hold, key by key. Version 1.
 
 A record is built from a `RunResult` and refuses unknown keys, missing keys and numbers that are not finite, both
-when it is written and when it is read. Imports `config`, `evaluation`, `privacy.guarantee`
-and its neighbours.
+when it is written and when it is read.
 """
 
 from __future__ import annotations

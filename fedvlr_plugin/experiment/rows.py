@@ -1,5 +1,4 @@
-"""Rows of the tables: how a name such as `FedRAP+ours` is taken apart. Imports `backbones` and `errors` only.
-
+"""Rows of the tables: how a name such as `FedRAP+ours` is taken apart.
 A row is a floor (`chance`, `popularity`, `cold-first`), a federated backbone with a fusion variant
 (algorithm.md section 5), or any general model that RecBole knows, ours included, by its name.
 

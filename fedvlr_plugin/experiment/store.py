@@ -5,7 +5,7 @@
     <results>/runs/<the same>.npz           arrays asked for by name, where there are any (router weights)
 
 The JSON is written last, so a run exists only when it is complete. A run's key is the hash of its specification and
-of its data; how it was executed (engine, device) is recorded but is not part of the key. Imports its neighbours.
+of its data; how it was executed (engine, device) is recorded but is not part of the key.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The paper uses ViT-B-32 with OpenAI's weights. Those were trained with the QuickGELU activation, which open_clip's
 plain `ViT-B-32` does not have: the tag says so and it is set here, else every vector would be off. A weights file may
 be a state dict, safetensors, or OpenAI's own TorchScript archive; `pretrained` then says whose weights they are.
-Random weights are made only on request and are labelled. Imports `encoder`, `hub`; open_clip when called (extra `clip`).
+Random weights are made only on request and are labelled.
 """
 
 from __future__ import annotations

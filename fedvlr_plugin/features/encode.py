@@ -1,7 +1,4 @@
-"""Encodes a data set by name: finds its items, titles and images, runs the encoder with one progress bar.
-
-Imports the features room and the data room; the encoders when asked for.
-"""
+"""Encodes a data set by name: finds its items, titles and images, runs the encoder with one progress bar."""
 
 from __future__ import annotations
 

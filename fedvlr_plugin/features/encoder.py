@@ -1,7 +1,7 @@
 """What an encoder is: texts or images in, one unit vector each out, and a full account of where they come from.
 
 Encoders are chosen by name from a registry (`clip`, `tfidf`, `sentence-transformers`, `timm`, and whatever the
-entry-point group `fedvlr_plugin.encoders` adds). Imports `registry`, `errors`; torch and the models only when used.
+entry-point group `fedvlr_plugin.encoders` adds).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
 Rows that are done lie in `<stem>_features.part`, with a key of everything they depend on in `.part.json`: the same
 command goes on after an interruption, another encoder or other inputs start anew. Missing titles are encoded as "The
 title is missing." and missing images get the mean (algorithm.md section 6 of the paper: mean at load, or here where
-row = itemID). Imports `encoder`, the data room.
+row = itemID).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Getting weights from the Hugging Face hub without its noise: what is cached is used, no way to the hub is said at once.
 
 The hub's own client tries again for most of a minute, a long line each time, before it gives up. Here the cache is
-looked at first, then whether the hub answers at all. Imports nothing of ours; huggingface_hub when called.
+looked at first, then whether the hub answers at all.
 """
 
 from __future__ import annotations

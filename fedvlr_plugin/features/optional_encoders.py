@@ -1,7 +1,4 @@
-"""Further encoders behind the same interface: TF-IDF + SVD (built in), sentence-transformers, timm (when installed).
-
-Imports `encoder`, `hub`, `tfidf`; the packages when an encoder is made.
-"""
+"""Further encoders behind the same interface: TF-IDF + SVD (built in), sentence-transformers, timm (when installed)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A checkpoint is one file (`tensor_file`) with everything that the next round dep
 server's optimiser, every client's private parameters, moments and step counts, the rule's state (the accountant's
 history among it), the best round so far, and the reports of the rounds done. Random streams need no state: each draw
 is a function of (seed, round, epoch, client). The file holds private state of all clients. It is written only where
-the user asked for checkpoints, and is removed when the run is finished. Imports `simulation` and `tensor_file`.
+the user asked for checkpoints, and is removed when the run is finished.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 Drawn by counter from (seed, round, client), so that nothing depends on blocks, processes or a resume. A straggler's
 update belongs to a round that is over when it arrives: it is stale and refused, as `intake` would refuse it.
-Imports `conditions` and `rng`.
 """
 
 from __future__ import annotations

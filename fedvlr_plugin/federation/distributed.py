@@ -4,7 +4,7 @@
 
 Every rank holds the private state of its own clients only, trains those of the cohort, and takes the same server
 step on the same summed uplink. Without torchrun there is one process and every call here is a no-op. The backend is
-gloo on CPU and nccl on GPU. Imports nothing of ours.
+gloo on CPU and nccl on GPU.
 """
 
 from __future__ import annotations

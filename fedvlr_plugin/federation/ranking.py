@@ -1,4 +1,4 @@
-"""Ranks of a federation's held-out items, over all of its processes. Imports `evaluation` and `federation`."""
+"""Ranks of a federation's held-out items, over all of its processes."""
 
 from __future__ import annotations
 

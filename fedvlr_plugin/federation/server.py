@@ -3,7 +3,7 @@
 By the chain rule sum_u alpha_u J^T g_u = J^T sum_u alpha_u g_u, so clients need neither the fusion weights nor
 the content matrices: the server sums what they upload, pulls the sum back through the fusion once, and takes one
 optimiser step. Names of what is broadcast: `views` [G, n_items, width], `table.<name>` [n_items, d],
-`layer.<name>.weight` [n_out, n_in], `layer.<name>.bias` [n_out]. Imports `fusion`, `backbones`, `config`.
+`layer.<name>.weight` [n_out, n_in], `layer.<name>.bias` [n_out].
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     broadcast -> local epochs of the cohort -> weighted sum of uploads -> one pull-back -> one server step
 
-With conditions that must see uploads one by one the sum is made by a rule, see `aggregation`. Knows nothing of tables, files or hosts. Imports the federation's parts.
+With conditions that must see uploads one by one the sum is made by a rule, see `aggregation`. Knows nothing of tables, files or hosts.
 """
 
 from __future__ import annotations

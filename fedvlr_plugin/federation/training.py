@@ -2,7 +2,7 @@
 
 The best round is the one with the highest validation NDCG@50, compared unrounded and strictly; its parameters,
 shared and private, are what the test is read with, once (algorithm.md section 6). This module never sees a test
-item: it is given a function that validates. Imports `simulation` and `checkpoint`.
+item: it is given a function that validates.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 One weight vector per user. Parameters live flat, `[P]` per client with P = Gd*H + H + H*G + G (12,547 at G = 3,
 d = H = 64), so that a block of clients is one matrix `[B, P]`. `forward` is plain torch and differentiable;
-`backward` is its closed-form gradient, which the batched engine uses. Imports nothing of ours.
+`backward` is its closed-form gradient, which the batched engine uses.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@
 
 Any number of content modalities, none included; `id_embedding=False` really removes D (Figure 3), it is not
 replaced by noise. The naive adaptation "+VBPR" is one view [D ; W [M_1; ...] + b] of width 2d without LayerNorm.
-May import `fusion.operators` and the data room's item features.
 """
 
 from __future__ import annotations

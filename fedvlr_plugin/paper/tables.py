@@ -1,7 +1,7 @@
 """What the paper printed, as data: its Tables 1 to 4, shipped as csv files beside this module.
 
 An empty cell of Table 2 is one of the paper's failed runs. Names are translated to ours here and nowhere else:
-data sets are lower case, a row is `backbone+variant`. Imports nothing of ours.
+data sets are lower case, a row is `backbone+variant`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@
 
 Any two of (epsilon, z, T) give the third, for a given delta and q. All figures are upper bounds: the package
 dp-accounting rounds the privacy loss up, and a calibrated z is rounded up. U, q and T count as public.
-
-Imports `errors`; dp-accounting (the extra [dp]) when something is computed.
 """
 
 from __future__ import annotations

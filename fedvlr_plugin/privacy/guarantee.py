@@ -13,8 +13,6 @@ Covered are clients that drop out, as long as who does has nothing to do with an
 the denominator and the noise stay as they are, and the round is paid for. Covered is whoever sees the sum; a server that
 collects uploads in the open and adds the noise itself sees uploads (`audit` shows what these tell), so pair the noise
 with `secure`, or trust the server.
-
-Imports `accounting`, `config`, `frozen`.
 """
 
 from __future__ import annotations

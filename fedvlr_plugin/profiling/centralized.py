@@ -1,4 +1,4 @@
-"""Seconds per epoch of the centralized models, beside MMRec's on KU (`baselines.md` section 6). Imports `runner`."""
+"""Seconds per epoch of the centralized models, beside MMRec's on KU (`baselines.md` section 6)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Measures an encoder: images and titles a second, and what part is decoding and what part the model.
 
 Decoding runs in threads beside the model, so it costs time only where the model waits for it: `waiting` is the figure
-that must stay small. Imports `encoder`, `extract`, `data.images`.
+that must stay small.
 """
 
 from __future__ import annotations

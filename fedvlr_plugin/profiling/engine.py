@@ -7,8 +7,7 @@ The floor of a round (algorithm.md section 11) is what its arithmetic and its me
     state      private parameters and moments: read p twice, m, v and g once, write p, m, v and g: 36 bytes each a step
     samples    some twenty passes over 8-byte numbers per drawn sample
 
-The floor takes all threads of all processes (torchrun) together, and all clients. Imports `federation`,
-`benchmark.ranking`, `benchmark.resources`.
+The floor takes all threads of all processes (torchrun) together, and all clients.
 """
 
 from __future__ import annotations

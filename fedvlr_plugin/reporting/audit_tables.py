@@ -1,5 +1,4 @@
-"""The audit as two tables: what is read out of what is seen, and whether a client is in the sum. Imports `findings`.
-
+"""The audit as two tables: what is read out of what is seen, and whether a client is in the sum.
 The attack bench in short: means over seeds, defences by attacks, from the bench's CSV file.
 """
 

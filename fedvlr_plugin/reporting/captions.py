@@ -1,7 +1,5 @@
 """What stands beside a number that was computed under noise: epsilon, delta, the mechanism.
 
-Imports `record`, `config` and `privacy.guarantee`.
-
 Drop-outs and stragglers on the way from a command line into runs, and into the names and captions of tables.
 
 Where item features come from, for captions: what a manifest names, random weights above all.

@@ -7,8 +7,6 @@ undecided. The same claim is read off the paper's own figures, which have no tes
     +ours beats the vanilla row, +ours beats +MLP            for every backbone (the table's own comparisons)
     the best +ours row beats the best centralized row        each chosen by validation NDCG@50, never by test
     the best federated row beats the floor `cold-first`      likewise; not a claim of the paper's, but what it needs
-
-Imports `table`, `statistics`, `paper`, `grids`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 A cell's value for a user is the mean over its seeds. Compared are, within each backbone, +MLP, +VBPR and +ours with
 the vanilla form and +ours with +MLP; all comparisons on one data set, both metrics, are one family for Holm's
 correction, so that a data set's marks do not depend on which others stand beside it. The generators are seeded by the names of what is compared, so a table is the same each time it is made.
-Imports `evaluation`, `store` and `rows`.
 """
 
 from __future__ import annotations

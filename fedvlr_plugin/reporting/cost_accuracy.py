@@ -4,13 +4,11 @@
 
 The bytes of one upload are counted from the tensors of a live client (`table3.held_by`), the updates were counted
 while the run was made, and rounds after the selected one do not count. Centralized rows and floors send no model:
-they are levels to compare with. Imports `table3`, `table`, `grids`.
-
+they are levels to compare with.
 The cost-accuracy picture: megabytes sent per client (log scale) against NDCG@50, a panel per data set.
 
 Colour is the backbone, shape the fusion. Names stand in a column beside each panel, moved apart until none touches
-another, with a line to their point; floors and the best centralized row are levels, named on the left. Imports
-`cost_accuracy`, `plots`; matplotlib (the extra [report]) when it is drawn.
+another, with a line to their point; floors and the best centralized row are levels, named on the left.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What failing clients cost: rows by shares of drop-outs and stragglers, from the results store.
-
-Imports `fault_labels`, `rebuild`, `table`.
-"""
+"""What failing clients cost: rows by shares of drop-outs and stragglers, from the results store."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Figure 3: every backbone with a content modality or the ID table left out: really removed, not replaced by noise.
 
-The other settings are those of the full run. Imports `profiles`, `table`, `grids`.
+The other settings are those of the full run.
 """
 
 from __future__ import annotations

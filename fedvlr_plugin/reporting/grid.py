@@ -1,5 +1,4 @@
-"""A plain table of strings and numbers in all forms: terminal, Markdown, CSV, LaTeX. Imports `files` and packages.
-
+"""A plain table of strings and numbers in all forms: terminal, Markdown, CSV, LaTeX.
 Tables of the bench and the audit, as Markdown and CSV files.
 """
 

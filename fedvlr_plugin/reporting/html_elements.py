@@ -1,7 +1,4 @@
-"""The pieces of the HTML report: sortable tables, sections that open, names for places on the page. Strings in and out.
-
-Imports `grids` and `layouts`.
-"""
+"""The pieces of the HTML report: sortable tables, sections that open, names for places on the page. Strings in and out."""
 
 from __future__ import annotations
 

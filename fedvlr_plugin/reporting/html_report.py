@@ -2,7 +2,6 @@
 
 It opens with the paper's claims (`report_claims`). Then by profile and protocol: tables (`report_tables`), learning
 curves, bytes sent, router weights, cost per cell, and the manifest of every run.
-Imports its neighbours; the pictures need the extra [report].
 
 The first section of the report: which of the paper's claims hold in the stored runs, which do not.
 

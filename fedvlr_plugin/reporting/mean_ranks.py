@@ -2,7 +2,7 @@
 
 Ranks: on each data set the rows are ranked by test NDCG@50 (1 = best, ties shared) and averaged; two rows differ
 by more than chance when their mean ranks are further apart than Nemenyi's critical difference
-`q(alpha; k, inf) / sqrt(2) * sqrt(k (k + 1) / (6 N))` for k rows on N data sets. Imports `table`, `statistics`, scipy.
+`q(alpha; k, inf) / sqrt(2) * sqrt(k (k + 1) / (6 N))` for k rows on N data sets.
 """
 
 from __future__ import annotations

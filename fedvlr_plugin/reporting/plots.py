@@ -1,7 +1,4 @@
-"""Pictures from stored results, as PNG, SVG, or SVG to put into a page. Needs the extra [report] (matplotlib).
-
-Imports `table`, `files`; matplotlib when a picture is drawn.
-"""
+"""Pictures from stored results, as PNG, SVG, or SVG to put into a page. Needs the extra [report] (matplotlib)."""
 
 from __future__ import annotations
 

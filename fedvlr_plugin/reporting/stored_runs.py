@@ -2,7 +2,6 @@
 
 A profile that searched left its selections; for another one the present settings of the profile say which stored
 runs belong to it. Where a cell was searched more than once the best by validation counts: a table never mixes two.
-Imports `selection`, `profiles`, `store`.
 
 What was spent on a searched table: how each cell was searched, with how many trials, seeds and rounds.
 

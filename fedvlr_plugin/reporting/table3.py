@@ -10,7 +10,7 @@ The closed forms are those of algorithm.md section 9, written in the width w (64
 Thousands are cut, not rounded. A cell that does not follow its form at w = 64 is looked up at other widths, cut or
 rounded, and named. The last columns come
 from live tensors of this implementation, no formula: a client's private parameters, and the numbers and bytes of one
-broadcast and one upload. No training happens. Imports `paper`, `rows`, `run`, `federation`.
+broadcast and one upload. No training happens.
 """
 
 from __future__ import annotations

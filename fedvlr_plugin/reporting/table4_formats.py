@@ -1,7 +1,6 @@
 """Table 4 spelled out: all lines with their epsilon, the paper's ten lines beside ours, and the curve's numbers.
 
-Only spelling happens here. Imports `table4`, `grids` and its neighbours.
-
+Only spelling happens here.
 Table 4 for a page of text: one line per data set and row, one column per amount of noise.
 
 The picture of utility over epsilon.

@@ -1,8 +1,7 @@
 """Table 2 laid out: for the terminal, as Markdown, as CSV. Only spelling happens here, no arithmetic.
 
 A data set has the columns HR@50 and NDCG@50, each followed by the paper's value and the difference where the paper
-has the data set. Imports `table`, `paper` and the packages that draw (rich, tabulate, pandas).
-
+has the data set.
 Table 2 for LaTeX, with booktabs. Spelling only; imports `grids`, `layouts` and `table`.
 """
 

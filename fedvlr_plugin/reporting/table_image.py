@@ -1,7 +1,7 @@
 """A table as a picture, for places that take no LaTeX: rules as booktabs has them, best numbers in bold, notes below.
 
 Columns are as wide as their widest text, so nothing is cut or overlaps; Table 2 puts two data sets side by side and the
-next two below. Imports `layouts`, `grids`, `plots`; matplotlib (the extra [report]) when it is drawn.
+next two below.
 """
 
 from __future__ import annotations

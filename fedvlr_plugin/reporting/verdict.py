@@ -4,7 +4,7 @@
 Not comparable are the paper's failed runs, figures that its number of users cannot give, data that differ from its
 Table 1, and rows with item features that are not the paper's (algorithm.md section 8). Only two things prove that they
 are: the hash of what the authors released (KU), or a manifest beside each file that names open_clip's ViT-B-32 with
-OpenAI's own weights. Files of unknown origin prove nothing. Imports `paper`, `data.released` (labels).
+OpenAI's own weights. Files of unknown origin prove nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a search chose, as a file: `<results>/studies/<study>.json`, from which the cell's runs follow.
 
 With these files a table can be rebuilt from the results folder alone, without the study's database and without the
-data. Imports its neighbours.
+data.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The paper's grid is the learning rates 10^-4 ... 10^-1 for client and server and the method's own parameters. One
 server rate stands for both of ours: it sets the ID tables' rate, and the fusion's at a tenth of it where there is a
 fusion (algorithm.md section 2: one rate for both costs validation NDCG). A centralized row has one rate, RecBole's
-`learning_rate`, and the parameter that its authors search. Imports `rows`, `config`, `errors`.
+`learning_rate`, and the parameter that its authors search.
 """
 
 from __future__ import annotations

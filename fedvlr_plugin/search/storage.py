@@ -1,8 +1,7 @@
 """Opens the database that studies live in: SQLite in a file, or any other by URL, with heartbeats and real locks.
 
 A claim is a read followed by a write, which must be one step. PostgreSQL and MySQL lock the row (Optuna asks them to
-with `SELECT ... FOR UPDATE`); SQLite ignores that, so here each of its transactions begins IMMEDIATE. Imports optuna,
-sqlalchemy and `errors`.
+with `SELECT ... FOR UPDATE`); SQLite ignores that, so here each of its transactions begins IMMEDIATE.
 """
 
 from __future__ import annotations

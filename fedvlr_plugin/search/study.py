@@ -2,7 +2,7 @@
 
 The search is blind: it runs on data in which every test item has been replaced by the validation item, so no code
 it calls could look at a test item if it tried. The study's name carries a hash of all that defines it: the base
-specification, the data, the space, the method and the number of trials. Imports its neighbours and optuna.
+specification, the data, the space, the method and the number of trials.
 """
 
 from __future__ import annotations

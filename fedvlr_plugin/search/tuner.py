@@ -2,7 +2,7 @@
 
 A cell is done in two parts: its study is worked off and the selection written; then the chosen point is run with
 each seed and stored, test split included, once. Cells come in order of priority. A worker that finds nothing to do
-in a cell because others are at it goes on with the next and comes back. Imports its neighbours.
+in a cell because others are at it goes on with the next and comes back.
 """
 
 from __future__ import annotations

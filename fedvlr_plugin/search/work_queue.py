@@ -4,7 +4,7 @@ A study holds numbered slots. A slot is one WAITING trial to begin with; a worke
 which the database does for one of them only (see `storage`). Several trials may come to stand for one slot, when
 two workers fill the list at the same moment or when a lost trial is put up again; the lowest-numbered one that has
 not failed owns the slot, and the others are dropped when they are claimed. A worker that dies stops its heartbeat;
-after the grace period whoever asks next fails its trial and puts the slot up again. Imports optuna and `storage`.
+after the grace period whoever asks next fails its trial and puts the slot up again.
 """
 
 from __future__ import annotations

@@ -20,7 +20,11 @@ def test_the_readme_shows_what_the_store_holds():
 
 
 def test_a_number_changed_by_hand_is_found():
-    blocks = [found[0] for found in BLOCK.finditer(README) if found["kind"] == "table2" and not re.search("seeds=|show=", found["options"])]
+    blocks = [
+        found[0]
+        for found in BLOCK.finditer(README)
+        if found["kind"] == "table2" and not re.search("seeds=|show=", found["options"])
+    ]
     block = min(blocks, key=len)
     line = next(text for text in block.splitlines() if text.startswith("| FedAvg "))
     changed = block.replace(line, line.replace("2", "3", 1), 1)

@@ -3,7 +3,7 @@
 Import: raw tokens are the itemIDs and userIDs, split labels become the column `split_label`, feature files and their
 manifests are copied byte for byte and get their tokens beside them. Export: tokens that are whole numbers from 0 on
 stay the ids, others are numbered by first appearance and named in `items.csv`; the split is the data set's own; the
-manifest of features whose rows had to move tells the new rows. Imports the data room.
+manifest of features whose rows had to move tells the new rows.
 """
 
 from __future__ import annotations

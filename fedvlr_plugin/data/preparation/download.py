@@ -1,7 +1,7 @@
 """Fetches a file over HTTP: resumed after a cut, checked against length and sha256, in place only when whole.
 
 What has come so far lies beside the target as `<name>.part`, with the server's mark of the version (`ETag` or
-`Last-Modified`) in `<name>.part.mark`: another version on the server starts anew. Imports `errors`, `files`.
+`Last-Modified`) in `<name>.part.mark`: another version on the server starts anew.
 """
 
 from __future__ import annotations

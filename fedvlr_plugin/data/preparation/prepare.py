@@ -6,7 +6,7 @@
     OUT/<name>/manifest.json   sources with size and sha256, recipe, filters, counts before and after
 
 Feature files that lie there already stay: they are keyed by raw token. Everything is computed before the first file
-is written, and the manifest is written last. Imports this room and `data`.
+is written, and the manifest is written last.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Finds and reads the files that publishers ship: csv, jsonl or tsv, plain, gzipped or inside a zip.
 
-A raw folder may hold the files anywhere below it, zipped or not. Imports `errors`.
+A raw folder may hold the files anywhere below it, zipped or not.
 """
 
 from __future__ import annotations

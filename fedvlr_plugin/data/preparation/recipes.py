@@ -1,6 +1,6 @@
 """The seven recipes of Table 1 by name: which publisher's files, and where to fetch them.
 
-A source without an address must be fetched by hand (its host hands it out through a page only). Imports `publishers`.
+A source without an address must be fetched by hand (its host hands it out through a page only).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 RecBole's Config reads the host process's `sys.argv` with top precedence, takes any key in silence, sets
 `CUDA_VISIBLE_DEVICES`, and rounds metrics before early stopping. `FedVLRConfig` is that class with those four
-mended, and with defaults for leave-one-out evaluation (algorithm.md section 6). Imports `compat`, `config`, RecBole.
+mended, and with defaults for leave-one-out evaluation (algorithm.md section 6).
 """
 
 from __future__ import annotations

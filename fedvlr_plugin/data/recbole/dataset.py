@@ -3,7 +3,7 @@
 RecBole filters, remaps tokens to ids (from 1, 0 is padding) and hands parts to its samplers, loaders and models.
 What is ours: rows may come from a `Source`; duplicates are counted once, the first, before filter and split; ties
 in time keep file order; labels that a source ships are used; features are aligned to the ids. `prepared` is the same
-data for our engines, ids from 0. Imports the data room, RecBole.
+data for our engines, ids from 0.
 """
 
 from __future__ import annotations

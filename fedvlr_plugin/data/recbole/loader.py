@@ -1,4 +1,4 @@
-"""Opens a data set through RecBole. Imports the RecBole adapters."""
+"""Opens a data set through RecBole."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Whether the inner loops of sampling and of local steps run compiled: where numba is installed (extra `speed`), on CPUs.
 
 Samples are the same either way, bit by bit; steps agree to rounding (1e-9 in float64). `FEDVLR_COMPILED=0` switches all
-of it off. Imports nothing of ours until asked.
+of it off.
 """
 
 from __future__ import annotations

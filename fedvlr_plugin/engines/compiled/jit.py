@@ -1,5 +1,4 @@
-"""How the loops are compiled: on first call, kept on disk, without Python's lock. Imports nothing of ours.
-
+"""How the loops are compiled: on first call, kept on disk, without Python's lock.
 Loops over floating-point numbers may be regrouped (`fast`), so that sums run in vector registers. Numbers that are not
 finite stay what they are, and one processor always gives the same bits.
 

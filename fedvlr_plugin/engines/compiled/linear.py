@@ -5,7 +5,7 @@
 `sampled` goes over a client's samples; `residuals` leaves the three products to a library and does what lies between
 them, for clients whose samples fill much of the catalogue. The cross-entropy of a sample is max(s, 0) - y s +
 log(1 + exp(-|s|)); of some samples at once the logarithm is taken of the product. Clients are ragged, c's samples being
-`indptr[c]:indptr[c + 1]`. Imports `jit`.
+`indptr[c]:indptr[c + 1]`.
 """
 
 from __future__ import annotations

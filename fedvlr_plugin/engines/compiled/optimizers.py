@@ -1,4 +1,4 @@
-"""One local step of Adam, or of SGD, on one row of numbers; the equations are in `optimizers`. Imports `jit`."""
+"""One local step of Adam, or of SGD, on one row of numbers; the equations are in `optimizers`."""
 
 from __future__ import annotations
 

@@ -4,9 +4,7 @@
     dL/dQ = sum R F_i,   dL/dtheta += sum R P_i,   dL/dP_i = R theta,   uplink_i += alpha R Q
 
 and, with e_i = sum_j w_j F_ji, a penalty of the form mu |e| - lambda min((P - e)^2, edge^2), a mean over items and width.
-Each private row is read and stepped once. `own_round` calls this for all clients and steps. Imports `cells`, `jit`,
-`linear`, `descent`.
-
+Each private row is read and stepped once. `own_round` calls this for all clients and steps.
 All local epochs of a block of linear heads over private item rows, client after client.
 
 A client's rows stay in cache from its first step to its last. Each step: the router's weights (where there is one), the

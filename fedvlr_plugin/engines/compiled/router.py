@@ -1,5 +1,4 @@
-"""The router of one client, forward and backward, on flat parameters (the equations are in `fusion.router`). Imports `jit`.
-
+"""The router of one client, forward and backward, on flat parameters (the equations are in `fusion.router`).
 Parameters of client c are `params[c]`: W1 `[H, Gd]`, b1 `[H]`, W2 `[G, H]`, b2 `[G]`, one after the other.
 """
 

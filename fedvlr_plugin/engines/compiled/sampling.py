@@ -3,7 +3,7 @@
 Per client: draw the negatives, join them to the positives, shuffle where there are several batches, and put each
 sample to its place in the order of the steps; all of it in the first cache. The draws are whole numbers, so what comes
 out is what the tensor operations in `samples` and `batches` give, bit by bit, in a fifth of the time. Clients are
-ragged, c's numbers being `indptr[c]:indptr[c + 1]`. Imports `jit`, `rng`.
+ragged, c's numbers being `indptr[c]:indptr[c + 1]`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which private item rows a block's samples name, and what these rows add to scores. Imports `jit`."""
+"""Which private item rows a block's samples name, and what these rows add to scores."""
 
 from __future__ import annotations
 

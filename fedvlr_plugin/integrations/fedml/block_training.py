@@ -2,7 +2,7 @@
 
 The batched engine trains the user that is asked for together with those that will be asked for next in the same
 round, and keeps their uploads apart until their turn comes. Who comes next is announced (`expect`); a user who was
-not announced, or is asked for again, is trained alone. Imports `federation`.
+not announced, or is asked for again, is trained alone.
 """
 
 from __future__ import annotations

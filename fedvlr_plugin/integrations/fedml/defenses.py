@@ -8,7 +8,7 @@
                       What FedML computes then, tensor by tensor, is no geometric median: its iteration multiplies
                       each weight on every pass and ends at the one client, or batch, that is nearest to the middle.
 
-`fedvlr_robust` runs a rule of `fedvlr_plugin.robust` in place of FedML's. Imports `options`, `conditions`, `robust`.
+`fedvlr_robust` runs a rule of `fedvlr_plugin.robust` in place of FedML's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All users in one process behind FedML's public runner: `FedMLRunner(..., algorithm_flow=Driver(...))`.
 
 FedML's own simulator drops a custom pair, so this one calls every hook in the order of FedML's cross-silo mode. Users
-are drawn with counters, never with the global random state. Imports the pair's parts, not FedML.
+are drawn with counters, never with the global random state.
 """
 
 from __future__ import annotations

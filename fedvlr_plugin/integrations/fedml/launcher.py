@@ -1,8 +1,7 @@
 """`fedvlr fedml up`: a GRPC server and its clients on this machine, started, watched and ended as one.
 
 The server goes first and is waited for at its port. All files, FedML's own included (HOME and TMPDIR are set), stay in the run's
-folder. The messages are pickles over an open channel, so everything listens on 127.0.0.1 only. Imports `children`, no
-FedML.
+folder. The messages are pickles over an open channel, so everything listens on 127.0.0.1 only.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 Down: the broadcast and the round. Up: the mean of the client's uploads by the broadcast's names, the round it is for,
 the client, its weight (samples, or users where alpha is equal), and how many of its users' updates were not finite.
 With `fedvlr_upload: touched` only rows with a gradient go up, with their item numbers: smaller, but it tells the
-server which items the client met. Imports `federation`.
-
+server which items the client met.
 The server's door: which uploads of a round may count, and why the others may not.
 
 An upload that names a tensor that was not broadcast, has a wrong shape or kind of number, holds NaN or infinity,

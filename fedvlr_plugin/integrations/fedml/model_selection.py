@@ -2,7 +2,7 @@
 
 All users are in this process, so their scores can be: across silos no process could compute them. After a round that
 is due the validation items are ranked; the best round's broadcast and private state are kept in memory, and only means
-over users are ever told. Give it to `Driver` as `on_round`. Imports `evaluation`, not FedML.
+over users are ever told. Give it to `Driver` as `on_round`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`mpirun -n 3 python -m fedvlr_plugin.integrations.fedml.mpi --cf FILE`: rank 0 is the server, the others clients.
 
 FedML takes ranks from the command line; under mpirun they are MPI's. What FedML writes goes into `fedml_run` of the
-working folder. Imports `process`.
+working folder.
 """
 
 from __future__ import annotations

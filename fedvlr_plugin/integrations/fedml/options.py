@@ -1,6 +1,6 @@
 """Options of FedML: which ones reach us, and which are refused because FedML would ignore them in silence.
 
-FedML flattens its YAML sections into attributes of one object. Imports `errors` only.
+FedML flattens its YAML sections into attributes of one object.
 """
 
 from __future__ import annotations

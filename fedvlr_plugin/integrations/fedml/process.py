@@ -1,6 +1,6 @@
 """One process of a cross-silo run, as a FedML user's own main.py would be: `python -m ...process --cf F --rank K --role R`.
 
-The rank is FedML's: 0 is the server. FedML runs the whole training inside `FedMLRunner(...)`. Imports the pair.
+The rank is FedML's: 0 is the server. FedML runs the whole training inside `FedMLRunner(...)`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """FedML itself: imported late, and initialised without a network, without touching stdout, logging or random state.
 
 `fedml.init()` sends an HTTPS request in all its settings; the one way out is to replace `fedml.core.mlops.fetch_config`
-while it runs. Imports `compat`, `errors`.
+while it runs.
 """
 
 from __future__ import annotations

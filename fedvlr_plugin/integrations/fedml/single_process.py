@@ -1,4 +1,4 @@
-"""`fedvlr fedml run`: the one-process way from a configuration file. Imports the pair late."""
+"""`fedvlr fedml run`: the one-process way from a configuration file."""
 
 from __future__ import annotations
 

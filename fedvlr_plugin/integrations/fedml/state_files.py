@@ -2,8 +2,7 @@
 
 A file holds a user's parameters, moments and counts of steps before and after the last round that it trained in. So
 a round that the server asks for again (it was restarted from its checkpoint) starts from the state before it, and
-gives the same upload. safetensors (no pickle), written in one step. Imports `federation`.
-
+gives the same upload. safetensors (no pickle), written in one step.
 The server's checkpoint: shared weights, optimiser, round, counts, as safetensors.
 """
 

@@ -1,7 +1,7 @@
 """The processes of `fedvlr fedml up`: started with their logs, waited for, stopped; none of them outlives it.
 
 A child looks at its parent's id and ends when that changes (`follow_parent`), so even a killed `up` leaves nobody
-behind; a terminating signal to `up` itself becomes an exception, so that it stops them in order. Imports `errors`.
+behind; a terminating signal to `up` itself becomes an exception, so that it stops them in order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a FedML configuration asks for: a specification, the data, and which users each FedML client holds.
 
 In one process each FedML client is one user. Across silos a client process holds several users and sends their
-weighted mean. Imports `options`, `config` and the parts of `federation`.
+weighted mean.
 """
 
 from __future__ import annotations

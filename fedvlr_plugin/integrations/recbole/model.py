@@ -2,7 +2,7 @@
 
 `row` names the backbone and the fusion (`FedAvg+ours`, `FedRAP+MLP`, ...); the keys of `TrainingConfig`,
 `ModelConfig`, `Protocol` and `ExecutionConfig` may be set under their own names; `seed` is RecBole's. RecBole's
-ids count from 1 (0 is padding), ours from 0: translated here. Imports the federation and RecBole.
+ids count from 1 (0 is padding), ours from 0: translated here.
 """
 
 from __future__ import annotations

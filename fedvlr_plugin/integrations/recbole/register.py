@@ -2,7 +2,6 @@
 
 RecBole has no registry: it looks a model up as a module under `recbole.model.general_recommender`, its Dataset and
 Trainer as attributes `<Model>Dataset` and `<Model>Trainer` (`recbole.md` section 2). Nothing happens at import.
-Imports the RecBole adapters and the centralized models, inside the functions.
 """
 
 from __future__ import annotations
