@@ -23,7 +23,7 @@ from fedvlr_plugin.features.extraction import STEMS, Extraction, extract_images,
 
 def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
     """The encoder of that name; raises `UnknownNameError`, or `ConfigError` for a setting that it does not have."""
-    for module in ("clip", "other_encoders"):
+    for module in ("clip", "optional_encoders"):
         import_module(f"fedvlr_plugin.features.{module}")
     factory = ENCODERS.get(name)
     allowed = list(inspect.signature(factory).parameters)
