@@ -14,6 +14,7 @@ from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.data.source import Source
 from fedvlr_plugin.data.synthetic import PlantedSource
 from fedvlr_plugin.errors import DataError, unknown_name
+from fedvlr_plugin.files import UNFINISHED
 
 ROOT_VARIABLE = "FEDVLR_DATA"
 DEFAULT_ROOT = Path("data")
@@ -63,11 +64,21 @@ def canonical_name(name: str, data_root: Path | None = None) -> str:
 
 
 def find_source(name: str, data_root: Path | None = None) -> Source:
-    """The source called `name`; raises `UnknownNameError` with the nearest name."""
+    """Find the source of a data set.
+
+    Raises:
+        UnknownNameError: there is none of that name; the message has the nearest one.
+        DataError: the data set's files were being replaced, and that was stopped.
+    """
     name = canonical_name(name, data_root)
     if name == "ml-100k":
         return PackagedMovieLens()
     if name == "planted":
         return PlantedSource()
     folder = folders(data_root)[name]
+    if (folder / UNFINISHED).is_file():
+        raise DataError(
+            f"the data set '{name}' is unfinished: its files were being replaced when that was stopped; run the same "
+            "`fedvlr data` command again"
+        )
     return ReleasedSource(name, folder) if ReleasedSource.found_in(folder) else AtomicSource(name, folder)

@@ -101,6 +101,7 @@ def execute(
     others; an interrupt or a defect does, and what is finished stays stored.
     """
     failures = []
+    remove_finished_checkpoints(store)
     progress.start(list(plan.seconds))
     try:
         for spec in plan.todo:
@@ -118,6 +119,13 @@ def execute(
     finally:
         progress.stop()
     return failures
+
+
+def remove_finished_checkpoints(store: ResultsStore) -> None:
+    """Remove checkpoints of runs that are stored: a run killed between the two steps leaves one, with private state."""
+    for path in (store.root / "checkpoints").glob("*.safetensors"):
+        if any(store.runs.glob(f"*--{path.stem}.json")):
+            path.unlink(missing_ok=True)
 
 
 def run_and_store(

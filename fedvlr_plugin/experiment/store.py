@@ -32,7 +32,7 @@ from fedvlr_plugin.evaluation.ranks import Phase, Ranks
 from fedvlr_plugin.experiment.environment import environment
 from fedvlr_plugin.experiment.record import SCHEMA_VERSION, FilePart, RunRecord, make_record, run_key
 from fedvlr_plugin.experiment.result import RunResult
-from fedvlr_plugin.files import check_writable, read_bytes, write_atomic
+from fedvlr_plugin.files import check_writable, read_bytes, remove_leftovers, write_atomic
 
 
 class ResultsStore:
@@ -43,8 +43,12 @@ class ResultsStore:
         self.runs = root / "runs"
 
     def check_writable(self) -> None:
-        """Raises `ResultsError` unless runs can be written here (asked before any work is done)."""
+        """Raise `ResultsError` unless runs can be written here; remove what killed processes left anywhere below.
+
+        Asked before any work is done.
+        """
         check_writable(self.runs)
+        remove_leftovers(self.root)
 
     def has(self, spec: RunSpec, data_fingerprint: str) -> bool:
         """Whether the run is stored, complete."""
