@@ -6,8 +6,8 @@ float64 to 1e-9 for all that is federated; the same run twice on the GPU to the 
 import numpy as np
 import pytest
 import torch
-from federation_toy import cases
-from toy import make_toy
+from helpers.federation_toy import cases
+from helpers.toy import make_toy
 
 from fedvlr_plugin.centralized.model_registry import find_model
 from fedvlr_plugin.centralized.trainable import Trainable

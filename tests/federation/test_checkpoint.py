@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from federation_toy import ALL, build, cases
+from helpers.federation_toy import ALL, build, cases
+from helpers.paths import HELPERS
 
 from fedvlr_plugin.config import Conditions, Faults, Privacy
 from fedvlr_plugin.errors import ConfigError, ResultsError
@@ -21,7 +22,7 @@ from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.training import fit
 from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 
-WORKER = Path(__file__).with_name("checkpoint_worker.py")
+WORKER = HELPERS / "checkpoint_worker.py"
 
 
 def valid_of(federation):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from toy import make_toy
+from helpers.toy import make_toy
 
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, Protocol, TrainingConfig, build_config
 from fedvlr_plugin.devices import check_device
