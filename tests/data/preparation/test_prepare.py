@@ -263,9 +263,13 @@ def test_a_damaged_table_of_titles_is_one_line(tmp_path):
 
 def test_nothing_is_overwritten_unasked_and_features_stay(tmp_path):
     write_ninerec(tmp_path / "raw")
-    prepare_raw("ku", tmp_path / "raw", tmp_path / "out")
+    first = prepare_raw("ku", tmp_path / "raw", tmp_path / "out")
     (tmp_path / "out/ku/text_features.npy").write_bytes(b"kept")
-    with pytest.raises(DataError, match="is there already and not empty; replace it with --overwrite"):
+    assert prepare_raw("ku", tmp_path / "raw", tmp_path / "out") == first  # its own work, finished: nothing is done
+    lines = (tmp_path / "raw").rglob("*_pair.csv")
+    pairs = next(iter(lines))
+    pairs.write_text(pairs.read_text() + pairs.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match="is there already, made of other files .*replace it with --overwrite"):
         prepare_raw("ku", tmp_path / "raw", tmp_path / "out")
     prepare_raw("ku", tmp_path / "raw", tmp_path / "out", overwrite=True)
     assert (tmp_path / "out/ku/text_features.npy").read_bytes() == b"kept"
