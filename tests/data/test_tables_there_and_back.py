@@ -174,7 +174,7 @@ def test_features_belong_to_the_items_that_were_encoded(shop):
 @given(
     st.lists(
         st.lists(
-            st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\ufeff")), min_size=3, max_size=3
+            st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0\r\ufeff")), min_size=3, max_size=3
         ),
         min_size=1,
         max_size=6,

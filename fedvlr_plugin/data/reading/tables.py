@@ -256,8 +256,17 @@ def _quoted_fields(lines: list[str], place: int, separator: str, where: str) -> 
 
 
 def _check_swallowed(lines: list[str], first: int, last: int, separator: str, width: int, where: str) -> None:
-    """Refuse a field over several lines each of which is a row of its own: two lone quotes, not one long text."""
-    if width > 1 and all(len(line.split(separator)) == width for line in lines[first : last + 1]):
+    """Refuse a field over several lines each of which is a row of its own: two lone quotes, not one long text.
+
+    A line is taken for a row when it has the right number of fields and begins as the first one does (a number, or
+    none). A field with doubled quotes was written by a program that knows csv, and is left alone.
+    """
+    swallowed = lines[first : last + 1]
+    rows = [line.split(separator) for line in swallowed]
+    like_rows = all(
+        len(row) == width and row[0].strip('"').isdigit() == rows[0][0].strip('"').isdigit() for row in rows
+    )
+    if width > 1 and like_rows and not any('""' in line for line in swallowed):
         raise DataError(
             f"{where}, line {first + 1}: a quote that is closed only in line {last + 1} would make one field of whole lines; "
             'a lone quote in a field must be doubled and the field put into quotes: "2"" pipe"'
