@@ -19,7 +19,7 @@ import pandas as pd
 from fedvlr_plugin.data.item_features import TokenFeatures
 from fedvlr_plugin.data.reading import columns
 from fedvlr_plugin.data.reading.arrays import SUFFIX, feature_files, read_tokens
-from fedvlr_plugin.data.reading.atomic import AtomicTable, read_atomic
+from fedvlr_plugin.data.reading.atomic import ADVICE, AtomicTable, read_atomic
 from fedvlr_plugin.data.reading.names import file_in
 from fedvlr_plugin.data.released_layout import feature_label, load_matrix, modality_of
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
@@ -48,14 +48,21 @@ class AtomicSource(Source):
         file = f"{self.name}.inter"
         return file_in(self.folder, file) or self.folder / file
 
-    def read(self, needed: tuple[str, ...] = NEEDED, *, separator: str = "\t", encoding: str = "utf-8") -> AtomicTable:
+    def read(
+        self,
+        needed: tuple[str, ...] = NEEDED,
+        *,
+        separator: str = "\t",
+        encoding: str = "utf-8",
+        advice: str = ADVICE,
+    ) -> AtomicTable:
         """The interactions as text, whole and checked; see `read_atomic`."""
         where = f"{self.name}/{self.inter_file.name}"
-        return read_atomic(self.inter_file, where, needed, separator=separator, encoding=encoding)
+        return read_atomic(self.inter_file, where, needed, separator=separator, encoding=encoding, advice=advice)
 
     def interactions(self) -> pd.DataFrame:
         """See `Source`; `rating` and `split_label` only where the file has them. Raises `DataError`, see `read_atomic`."""
-        table = self.read().table
+        table = self.read(advice="export and features need these very names; rename the columns").table
         frame = pd.DataFrame(
             {USER: columns.tokens(table, "user_id"), ITEM: columns.tokens(table, "item_id")}, dtype=object
         )

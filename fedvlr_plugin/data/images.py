@@ -47,6 +47,7 @@ OTHERS = (
     (b"\xd7\xcd\xc6\x9a", "WMF"),
     *((b"P%d" % k, "PNM") for k in range(1, 8)),
 )
+MOVING = ("GIF", "PNG", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -84,7 +85,9 @@ def decode(path: Path | None, max_pixels: int = MAX_PIXELS) -> Decoded:
                 return Decoded(None, f"mode {mode} cannot be turned into RGB here ({_reason(error)})")
             if rgb.size != size and rgb.size != size[::-1]:
                 return Decoded(None, f"mode {mode} cannot be turned into RGB here")
-            return Decoded(rgb, None, "animated" if several else note)
+            if several:
+                note = "animated" if image.format in MOVING else "several pictures, the first one is used"
+            return Decoded(rgb, None, note)
     except UnidentifiedImageError:
         return Decoded(None, _unidentified(path))
     except Image.DecompressionBombError:

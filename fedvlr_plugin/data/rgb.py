@@ -38,15 +38,28 @@ def to_rgb(image: Image) -> tuple[Image, str | None]:
     """
     mode, turn = image.mode, _orientation(image)
     key = image.info.get("transparency")
+    bits, unsigned, white_is_zero = _tiff_facts(image)
+    grey: npt.NDArray[np.float64]
+    note: str | None
     if mode.startswith("I;16"):
-        rgb, note = _deep(image, np.asarray(image).astype(np.int64), key, 256), "16 bits a pixel"
+        grey = _grey_of(np.asarray(image).astype(np.int64), 2 ** (bits - 8) if 8 < bits < 16 else 256)
+        note = "16 bits a pixel"
     elif mode == "I":
-        rgb, note = _deep(image, np.asarray(image).astype(np.int64), key, None), _NAMES[mode]
+        values = np.asarray(image).astype(np.int64)
+        values = values % 2**32 if unsigned else values  # Pillow keeps 32 bits with a sign
+        # older releases of Pillow give 16-bit PNG in this mode
+        grey = _grey_of(values, 256 if image.format == "PNG" else None)
+        note = _NAMES[mode]
     elif mode == "F":
-        rgb, note = _from_grey(_scaled(np.asarray(image).astype(np.float64))), _NAMES[mode]
+        grey, note = _scaled(np.asarray(image).astype(np.float64)), _NAMES[mode]
+    if mode[0] in "IF":
+        grey = 255 - grey if white_is_zero else grey
+        if isinstance(key, int) and mode != "F":  # one grey is declared transparent
+            grey = np.where(np.asarray(image).astype(np.int64) == key, 255.0, grey)
+        rgb: Image = _from_grey(grey)
     elif mode == "RGB" and key is None:
         rgb, note = image.copy(), None
-    elif key is not None or mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+    elif key is not None or mode in ("RGBA", "LA", "PA", "La", "RGBa") or _palette_with_alpha(image):
         rgb, note = _on_white(image), _NAMES.get(mode, f"mode {mode}")
     else:
         rgb, note = image.convert("RGB"), _NAMES.get(mode, f"mode {mode}")
@@ -85,20 +98,35 @@ def _on_white(image: Image) -> Image:
     return Pillow.alpha_composite(white, layered).convert("RGB")
 
 
-def _deep(image: Image, values: npt.NDArray[np.int64], key: object, step: int | None) -> Image:
-    """Integer greys to RGB; `step` values make one of 256 greys, None: by the range, unless 8 bits hold it."""
-    low, high = int(values.min()), int(values.max())
-    if step is None and image.format == "PNG":
-        step = 256  # older releases of Pillow give 16-bit PNG in mode I
+def _palette_with_alpha(image: Image) -> bool:
+    return image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
+
+
+def _tiff_facts(image: Image) -> tuple[int, bool, bool]:
+    """Of a TIFF: bits of a sample (0 if unknown), whether it has no sign, whether 0 means white.
+
+    Pillow undoes the last one up to 8 bits only.
+    """
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return 0, False, False
+    bits, form = (_first(tags.get(tag)) for tag in (258, 339))
+    return bits or 0, bits == 32 and form in (None, 1), tags.get(262) == 0
+
+
+def _first(value: object) -> int | None:
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    return value if isinstance(value, int) else None
+
+
+def _grey_of(values: npt.NDArray[np.int64], step: int | None) -> npt.NDArray[np.float64]:
+    """Integers to 0..255; `step` of them make one grey, None: by their own range, unless 8 bits hold them."""
     if step is not None:
-        grey = np.clip(values // step, 0, 255)
-    elif 0 <= low and high <= 255:
-        grey = values
-    else:
-        grey = _scaled(values.astype(np.float64))
-    if isinstance(key, int):  # one grey is declared transparent
-        grey = np.where(values == key, 255, grey)
-    return _from_grey(grey)
+        return np.clip(values // step, 0, 255).astype(np.float64)
+    if 0 <= int(values.min()) and int(values.max()) <= 255:
+        return values.astype(np.float64)
+    return _scaled(values.astype(np.float64))
 
 
 def _scaled(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -115,8 +143,8 @@ def _scaled(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.clip(np.nan_to_num(share, nan=0.0, posinf=0.0, neginf=0.0), 0, 1) * 255.0)
 
 
-def _from_grey(grey: npt.NDArray[np.generic]) -> Image:
+def _from_grey(grey: npt.NDArray[np.float64]) -> Image:
     from PIL import Image as Pillow
 
-    levels = np.rint(grey.astype(np.float64)).astype(np.uint8)
+    levels = np.rint(grey).astype(np.uint8)
     return Pillow.fromarray(np.ascontiguousarray(np.repeat(levels[..., None], 3, axis=2)))

@@ -14,11 +14,19 @@ from fedvlr_plugin.errors import DataError  # noqa: E402
 RAMP = np.tile(np.arange(256, dtype=np.uint8), (8, 1))
 
 
-def tiff(path, array, kind=1, order="<"):
-    """An uncompressed grey TIFF by hand; `kind` 1 unsigned, 2 signed, 3 float."""
+def tiff(path, array, kind=1, order="<", bits=None, white=0):
+    """An uncompressed grey TIFF by hand; `kind` 1 unsigned, 2 signed, 3 float; `white` 1: 0 means white."""
     array = array.astype(array.dtype.newbyteorder(order))
     height, width = array.shape
-    entries = [(256, width), (257, height), (258, 8 * array.itemsize), (259, 1), (262, 1), (273, None), (277, 1)]
+    entries = [
+        (256, width),
+        (257, height),
+        (258, bits or 8 * array.itemsize),
+        (259, 1),
+        (262, 1 - white),
+        (273, None),
+        (277, 1),
+    ]
     entries += [(278, height), (279, array.nbytes), (339, kind)]
     start = 8 + 2 + 12 * len(entries) + 4
     body = struct.pack(order + "H", len(entries))
@@ -66,6 +74,33 @@ def test_floats_of_one_value_and_values_that_are_not_finite(tmp_path, values, le
     array[0, 0] = np.nan
     shown = grey(decode(tiff(tmp_path / "b.tif", array, 3)))
     assert shown[0, 0] == 0 and shown[-1, -1] == 255 and len(set(shown.ravel().tolist())) == 15
+
+
+def test_12_bits_and_a_scale_from_white_to_black(tmp_path):
+    """12-bit greys, two in three bytes, use 12 of 16 bits; in a scale from white to black 0 is white."""
+    packed = np.zeros((8, 256 * 3 // 2), dtype=np.uint8)
+    values = RAMP.astype(np.int64) * 16 + 15
+    packed[:, 0::3] = values[:, 0::2] >> 4
+    packed[:, 1::3] = (values[:, 0::2] & 15) << 4 | values[:, 1::2] >> 8
+    packed[:, 2::3] = values[:, 1::2] & 255
+    file = tiff(tmp_path / "a.tif", packed, bits=12)
+    content = file.read_bytes()
+    file.write_bytes(content.replace(struct.pack("<HHII", 256, 4, 1, 384), struct.pack("<HHII", 256, 4, 1, 256)))
+    assert (grey(decode(file)) == RAMP).all()
+    for array, kind in ((RAMP, 1), (RAMP.astype(np.uint16) * 256, 1), (RAMP.astype(np.float32), 3)):
+        assert (grey(decode(tiff(tmp_path / "b.tif", array, kind, white=1))) == 255 - RAMP).all()
+
+
+def test_32_bits_without_a_sign(tmp_path):
+    found = decode(tiff(tmp_path / "a.tif", RAMP.astype(np.uint32) * 16_843_009))  # up to 2^32 - 1
+    assert (grey(found) == RAMP).all()
+
+
+def test_several_pictures_in_one_file_are_said(tmp_path):
+    frames = [Image.fromarray(RAMP), Image.fromarray(RAMP[:, ::-1].copy())]
+    for suffix, said in (("tif", "several pictures, the first one is used"), ("gif", "animated")):
+        frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+        assert decode(tmp_path / f"a.{suffix}").note == said
 
 
 def test_small_integers_of_32_bits_are_not_black(tmp_path):

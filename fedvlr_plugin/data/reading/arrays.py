@@ -43,7 +43,8 @@ def load_array(file: Path, where: str) -> npt.NDArray[np.generic]:
         with file.open("rb") as stream:
             start = stream.read(512)
         if not start.startswith(b"\x93NUMPY"):
-            meaning = what_it_is(start) or ("empty" if not start else "no file of numpy's (.npy)")
+            packed = "a zip archive (.npz?); save one matrix with numpy.save" if start.startswith(b"PK") else None
+            meaning = packed or what_it_is(start) or ("empty" if not start else "no file of numpy's (.npy)")
             raise DataError(f"{where} cannot be read as a numpy array: it is {meaning}")
         array: npt.NDArray[np.generic] = np.load(file, allow_pickle=False)
     except (ValueError, OSError, EOFError, SyntaxError, TokenError, MemoryError) as error:  # a damaged header
