@@ -171,7 +171,7 @@ def read_json(path: Path) -> dict[str, object]:
     """A manifest that `write_json` wrote; raises `DataError` when it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"'{path.name}' of '{path.parent.name}' cannot be read: {error}. Make it again") from None
     if not isinstance(content, dict):
         raise DataError(f"'{path.name}' of '{path.parent.name}' is no manifest. Make it again")

@@ -86,6 +86,7 @@ def info(
 
         data = prepare(name, data_root)
         typer.echo(description(statistics(data)))
+        typer.echo(f"times: {data.facts.get('times', 'unknown')}")
         for modality in data.features.values():
             typer.echo(f"modality {modality.name} comes from: {modality.source}")
         if png is None:
@@ -133,7 +134,7 @@ def prepare_command(
                 + (", or fetch them with --download" if recipe.downloads else "")
             )
         manifest = prepare_raw(name, folder, out, overwrite=overwrite)
-        typer.echo(f"{recipe.name}: {_counts(manifest['before'])} in the raw files")
+        typer.echo(f"{recipe.name}: {_counts(manifest['before'])} in the raw files; times: {manifest['times']}")
         steps = manifest["filters"]
         for step in steps if isinstance(steps, list) else []:
             typer.echo(f"  after '{step['step']}': {_counts(step)}")

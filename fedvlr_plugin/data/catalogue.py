@@ -1,7 +1,7 @@
 """Which data sets there are and where: the packaged ml-100k, `planted`, and every folder under the data root.
 
-The data root is the option, else the environment's `FEDVLR_DATA`, else `data/` in the working directory if it is
-there.
+A folder of the data root comes before a built-in set of its name. The data root is the option, else the environment's
+`FEDVLR_DATA`, else `data/` in the working directory if it is there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from fedvlr_plugin.data.atomic_files import AtomicSource, PackagedMovieLens
+from fedvlr_plugin.data.reading.names import same_name
 from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.data.source import Source
 from fedvlr_plugin.data.synthetic import PlantedSource
@@ -38,29 +39,37 @@ def folders(data_root: Path | None = None) -> dict[str, Path]:
     if root is None:
         return {}
     found = sorted(f for f in root.iterdir() if f.is_dir() and (ReleasedSource.found_in(f) or AtomicSource.found_in(f)))
-    return {folder.name: folder for folder in found if folder.name not in BUILT_IN}
+    return {folder.name: folder for folder in found}
 
 
 def available(data_root: Path | None = None) -> list[str]:
     """Every name that can be used, those of the data root first."""
-    return [*folders(data_root), *BUILT_IN]
+    return list(dict.fromkeys([*folders(data_root), *BUILT_IN]))
 
 
 def default_datasets(data_root: Path | None = None) -> list[str]:
     """What a table runs on when nothing is named: all of the data root, and ml-100k."""
-    return [*folders(data_root), "ml-100k"]
+    return list(dict.fromkeys([*folders(data_root), "ml-100k"]))
 
 
 def canonical_name(name: str, data_root: Path | None = None) -> str:
-    """The name as it is known, in any capitalisation; raises `UnknownNameError` with the nearest one."""
-    known = {known.casefold(): known for known in available(data_root)}
-    if name.casefold() not in known:
-        root = resolve_data_root(data_root)
-        hint = "Data sets beyond the built-in ones are looked for under --data-root or FEDVLR_DATA"
-        raise unknown_name(
-            "data set", name, list(known.values()), hint + (f" (now '{root}')." if root else " (none is set).")
-        )
-    return known[name.casefold()]
+    """The name as it is known: the exact one, else the only one that differs in capitals or Unicode form alone.
+
+    Raises:
+        UnknownNameError: no such data set, with the nearest name, or several that differ in capitals only.
+    """
+    known = available(data_root)
+    if name in known:
+        return name
+    alike = [one for one in known if same_name(one, name)]
+    if len(alike) == 1:
+        return alike[0]
+    root = resolve_data_root(data_root)
+    hint = "Data sets beyond the built-in ones are looked for under --data-root or FEDVLR_DATA"
+    hint += f" (now '{root}')." if root else " (none is set)."
+    if alike:
+        hint = f"Several differ in capitals only: {', '.join(alike)}; write the one that you mean. {hint}"
+    raise unknown_name("data set", name, known, hint)
 
 
 def find_source(name: str, data_root: Path | None = None) -> Source:
@@ -68,17 +77,19 @@ def find_source(name: str, data_root: Path | None = None) -> Source:
 
     Raises:
         UnknownNameError: there is none of that name; the message has the nearest one.
-        DataError: the data set's files were being replaced, and that was stopped.
+        DataError: its files were being replaced, and that was stopped; or it has files of two layouts.
     """
     name = canonical_name(name, data_root)
-    if name == "ml-100k":
-        return PackagedMovieLens()
-    if name == "planted":
-        return PlantedSource()
-    folder = folders(data_root)[name]
-    if (folder / UNFINISHED).is_file():
-        raise DataError(
-            f"the data set '{name}' is unfinished: its files were being replaced when that was stopped; run the same "
-            "`fedvlr data` command again"
-        )
-    return ReleasedSource(name, folder) if ReleasedSource.found_in(folder) else AtomicSource(name, folder)
+    folder = folders(data_root).get(name)
+    if folder is not None:
+        if (folder / UNFINISHED).is_file():
+            raise DataError(
+                f"the data set '{name}' is unfinished: its files were being replaced when that was stopped; run the same "
+                "`fedvlr data` command again"
+            )
+        if ReleasedSource.found_in(folder) and AtomicSource.found_in(folder):
+            raise DataError(
+                f"'{name}' has both inter.csv and {name}.inter; which of them is the data set? Move one of them away"
+            )
+        return ReleasedSource(name, folder) if ReleasedSource.found_in(folder) else AtomicSource(name, folder)
+    return PackagedMovieLens() if name == "ml-100k" else PlantedSource()

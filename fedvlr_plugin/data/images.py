@@ -1,7 +1,7 @@
 """Reads images that may be anything: a problem is counted and named, never fatal.
 
-Readable but unusual images are converted: CMYK, palette and transparent ones to RGB (transparency on white), animated
-ones by their first frame. Missing, corrupt, truncated and huge ones (more than `MAX_PIXELS`: a decompression bomb would
+Readable but unusual images are converted (see `rgb`), animated ones by their first frame. Missing, corrupt, truncated
+and huge ones (more than `MAX_PIXELS`: a decompression bomb would
 fill the memory) give no image. Pillow is imported when called (extra `clip`).
 """
 
@@ -14,6 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedvlr_plugin.data.reading.encodings import what_it_is
+from fedvlr_plugin.data.reading.names import composed, visible
+from fedvlr_plugin.data.rgb import NoPixels, to_rgb
+from fedvlr_plugin.errors import DataError
+
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
@@ -21,6 +26,28 @@ if TYPE_CHECKING:
 MAX_PIXELS = 60_000_000
 MAX_RATIO = 100
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+NOT_SUPPORTED = (
+    "not available",
+    "unsupported",
+    "not supported",
+    "not implemented",
+    "unknown pixel mode",
+    "too large",
+    "unrecognized",
+)
+OTHERS = (
+    (b"8BPS", "PSD"),
+    (b"\0\0\1\0", "ICO"),
+    (b"\0\0\0\x0cjP", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"%PDF", "PDF"),
+    (b"%!PS", "PostScript"),
+    (b"\xd7\xcd\xc6\x9a", "WMF"),
+    *((b"P%d" % k, "PNM") for k in range(1, 8)),
+)
+MOVING = ("GIF", "PNG", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
@@ -47,43 +74,79 @@ def decode(path: Path | None, max_pixels: int = MAX_PIXELS) -> Decoded:
                 return Decoded(None, f"huge ({image.width} x {image.height} pixels, {max_pixels:,} are allowed)")
             if max(image.size) > MAX_RATIO * min(image.size):  # resizing its short side would blow up the long one
                 return Decoded(None, f"too long and thin ({image.width} x {image.height} pixels)")
-            note = "animated" if getattr(image, "n_frames", 1) > 1 else None
+            several = getattr(image, "n_frames", 1) > 1
             image.load()
-            if image.mode != "RGB":
-                note = note or {"P": "palette", "CMYK": "CMYK"}.get(image.mode, f"mode {image.mode}")
-            return Decoded(_rgb(image), None, note)
+            mode, size = image.mode, image.size
+            try:
+                rgb, note = to_rgb(image)
+            except NoPixels as error:
+                return Decoded(None, f"nothing to see ({error})")
+            except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
+                return Decoded(None, f"mode {mode} cannot be turned into RGB here ({_reason(error)})")
+            if rgb.size != size and rgb.size != size[::-1]:
+                return Decoded(None, f"mode {mode} cannot be turned into RGB here")
+            if several:
+                note = "animated" if image.format in MOVING else "several pictures, the first one is used"
+            return Decoded(rgb, None, note)
     except UnidentifiedImageError:
-        return Decoded(None, "corrupt (no known image format)")
+        return Decoded(None, _unidentified(path))
     except Image.DecompressionBombError:
         return Decoded(None, f"huge ({max_pixels:,} pixels are allowed)")
     except Exception as error:  # noqa: BLE001 (a damaged GIF gives IndexError, a TIFF TypeError, and so on)
-        truncated = "truncated" in str(error)
-        return Decoded(
-            None, "truncated" if truncated else f"corrupt ({' '.join(str(error).split())[:80] or type(error).__name__})"
-        )
+        reason = _reason(error)
+        if "truncated" in reason:
+            return Decoded(None, "truncated")
+        if any(sign in reason.lower() for sign in NOT_SUPPORTED):
+            return Decoded(None, f"not supported ({reason})")
+        return Decoded(None, f"corrupt ({reason})")
 
 
-def _rgb(image: Image) -> Image:
-    from PIL import Image as Pillow
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:80] or type(error).__name__
 
-    if image.mode == "RGB":
-        return image.copy()
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-        layered = image.convert("RGBA")
-        white = Pillow.new("RGBA", layered.size, (255, 255, 255, 255))
-        return Pillow.alpha_composite(white, layered).convert("RGB")
-    if image.mode.startswith("I"):  # 16 bits: convert() would clip everything above 255
-        return image.point(lambda value: value / 256).convert("L").convert("RGB")
-    return image.convert("RGB")
+
+def _unidentified(path: Path) -> str:
+    """Why Pillow does not know a file: another format, an unusual form of a known one, or no image at all."""
+    with path.open("rb") as stream:
+        start = stream.read(512)
+    if meaning := what_it_is(start):
+        return f"corrupt ({meaning.partition(';')[0]})"
+    if start[4:8] == b"ftyp":
+        return f"not supported (format {start[8:12].decode('latin-1').strip().upper()}; save it as JPEG or PNG)"
+    for magic, name in OTHERS:
+        if start.startswith(magic):
+            return f"not supported (format {name}; save it as JPEG or PNG)"
+    if b"<svg" in start:
+        return "not supported (format SVG; save it as JPEG or PNG)"
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "not supported (a kind of TIFF that Pillow cannot read, or a damaged one)"
+    return "corrupt (no known image format)"
 
 
 def find_images(folder: Path, tokens: Sequence[str]) -> list[Path | None]:
-    """The image of each token, `<token>.jpg` or another suffix, in the order of the tokens; None where there is none."""
-    found = {path.name: path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES}
-    by_stem: dict[str, Path] = {}
-    for name in sorted(found):
-        by_stem.setdefault(found[name].stem, found[name])
-    return [by_stem.get(token) for token in tokens]
+    """The image of each token, `<token>.jpg` or another suffix, in the order of the tokens; None where there is none.
+
+    The exact name comes first, then the same name in another Unicode form. Hidden files (`._name`) are passed over.
+
+    Raises:
+        DataError: two files for one token.
+    """
+    exact: dict[str, list[Path]] = {}
+    alike: dict[str, list[Path]] = {}
+    for path in visible(folder.iterdir()):
+        if path.suffix.casefold() in SUFFIXES:
+            exact.setdefault(path.stem, []).append(path)
+            alike.setdefault(composed(path.stem), []).append(path)
+    out: list[Path | None] = []
+    for token in tokens:
+        found = exact.get(token) or alike.get(composed(token), [])
+        if len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            raise DataError(
+                f"the folder of images '{folder.name}' has {names}, all for item '{token}'; keep one of them"
+            )
+        out.append(found[0] if found else None)
+    return out
 
 
 def tensors(

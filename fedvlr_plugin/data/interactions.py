@@ -132,14 +132,14 @@ class Interactions:
         )  # fmt: skip
 
 
-def leave_one_out(users: IntArray, timestamps: npt.NDArray[np.float64]) -> IntArray:
+def leave_one_out(users: IntArray, timestamps: IntArray | npt.NDArray[np.float64]) -> IntArray:
     """Labels rows by leave-one-out in time: each user's last row is test, the second last validation.
 
     Ties in time keep the order of the rows. A user with one row keeps it in training; one with two rows
     gets a training and a test row and no validation row.
 
     Args:
-        users: `[n_rows]` user ids. timestamps: `[n_rows]`, any unit.
+        users: `[n_rows]` user ids. timestamps: `[n_rows]`, whole or not, any unit.
 
     Returns:
         `[n_rows]` labels, 0 train, 1 valid, 2 test.

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from fedvlr_plugin.data.atomic_files import AtomicSource
 from fedvlr_plugin.data.catalogue import find_source
 from fedvlr_plugin.data.images import find_images
-from fedvlr_plugin.data.preparation.convert import read_titles
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.reading.items import publishers_ids, read_titles
 from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.errors import DataError
 
@@ -46,11 +44,5 @@ def image_paths(name: str, tokens: tuple[str, ...], images: Path, data_root: Pat
     if not images.is_dir():
         raise DataError(f"the folder of images '{images}' is not there; name it with --images")
     folder = dataset_folder(name, data_root)
-    described = None if folder is None else folder / "items.csv"
-    if described is not None and described.is_file():
-        frame = pd.read_csv(described, dtype=str, keep_default_na=False)
-        own = next((c for c in ("movieId", "parent_asin", "item") if c in frame), None)
-        if own is not None and "itemID" in frame:
-            named = dict(zip(frame["itemID"], frame[own], strict=True))
-            return find_images(images, [named.get(token, token) for token in tokens])
-    return find_images(images, tokens)
+    named = {} if folder is None else publishers_ids(folder)
+    return find_images(images, [named.get(token, token) for token in tokens])

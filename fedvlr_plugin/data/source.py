@@ -1,7 +1,7 @@
 """What a source of data gives before any filter or split: rows of interactions and features keyed by raw token.
 
 RecBole's Dataset is the host that filters, maps tokens to ids and hands parts to its models; a source only says
-where the rows come from. A source whose rows lie in RecBole's atomic files leaves the reading to RecBole.
+where the rows come from.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Source(ABC):
 
     @abstractmethod
     def interactions(self) -> pd.DataFrame:
-        """Columns `user`, `item` (str), `timestamp` (float), `rating` (float) and, if labelled, `split_label`."""
+        """Columns `user`, `item` (str), `timestamp` (int64 or float64), `rating` (float) and, if labelled, `split_label`."""
 
     @abstractmethod
     def features(self) -> list[TokenFeatures]:

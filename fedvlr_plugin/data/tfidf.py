@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedvlr_plugin.data.item_features import FloatMatrix
+from fedvlr_plugin.data.reading.titles import undo_entities
 from fedvlr_plugin.errors import DataError
 
 
@@ -23,6 +24,7 @@ def tfidf_svd(texts: Sequence[str], width: int = 64) -> FloatMatrix:
     from scipy.sparse.linalg import svds
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    texts = [undo_entities(text) for text in texts]
     try:
         matrix = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True).fit_transform(texts)
     except ValueError:
@@ -43,5 +45,5 @@ def tfidf_svd(texts: Sequence[str], width: int = 64) -> FloatMatrix:
 
 def tfidf_recipe(texts: Sequence[str], width: int = 64) -> str:
     """What `tfidf_svd(texts, width)` depends on, one line: its version, the width, and sha256 of the texts."""
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    digest = hashlib.sha256("\0".join(map(undo_entities, texts)).encode()).hexdigest()
     return f"tfidf_svd/1 width {width} of {len(texts)} texts {digest}"

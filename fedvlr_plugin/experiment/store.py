@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.reading.names import visible
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks
 from fedvlr_plugin.experiment.environment import environment
@@ -97,7 +98,7 @@ class ResultsStore:
             return {name: arrays[name].astype(np.float64) for name in arrays.files}
 
     def _paths(self, spec_hashes: Collection[str] | None) -> Iterator[Path]:
-        for path in sorted(self.runs.glob("*.json")) if self.runs.is_dir() else ():
+        for path in visible(self.runs.glob("*.json")) if self.runs.is_dir() else ():
             spec_hash = path.stem.rpartition("--")[2].partition("-")[0]
             if spec_hashes is None or spec_hash in spec_hashes:
                 yield path

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
-import pandas as pd
-
 from fedvlr_plugin.data.atomic_files import AtomicSource
 from fedvlr_plugin.data.catalogue import find_source
 from fedvlr_plugin.data.item_metadata import image_paths, item_titles
 from fedvlr_plugin.data.released_layout import ReleasedSource
+from fedvlr_plugin.data.source import ITEM
 from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
 from fedvlr_plugin.features.extraction import (
@@ -29,6 +28,8 @@ from fedvlr_plugin.features.extraction import (
     remove_parts,
     request_of,
 )
+
+MOST_ROWS, GAPS = 200_000, 20  # more rows than both allow are taken for a mistake in the numbering
 
 
 def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
@@ -48,18 +49,17 @@ def items_of(name: str, data_root: Path | None) -> tuple[Path, tuple[str, ...], 
     """Folder, item tokens and whether features are by row (released layout), of every item that the files name."""
     source = find_source(name, data_root)
     if isinstance(source, ReleasedSource):
-        source.interactions()
+        rows = source.interactions()
+        items = rows[ITEM].nunique()
+        if source.n_rows > max(MOST_ROWS, GAPS * items):
+            raise DataError(
+                f"{source.name}/inter.csv has {items:,} items, but their itemIDs reach {source.n_rows - 1:,}, and features need "
+                f"a row for each number below (row = itemID). Number the items from 0 on, or turn the folder into atomic "
+                f"files, whose features are by token: fedvlr data import {source.folder.name}"
+            )
         return source.folder, tuple(str(i) for i in range(source.n_rows)), True
     if type(source) is AtomicSource:
-        source.check(("user_id", "item_id", "timestamp"))
-        frame = pd.read_csv(
-            source.folder / f"{source.name}.inter",
-            sep="\t",
-            usecols=["item_id:token"],
-            dtype=str,
-            keep_default_na=False,
-        )
-        return source.folder, tuple(dict.fromkeys(frame["item_id:token"].tolist())), False
+        return source.folder, tuple(dict.fromkeys(source.interactions()[ITEM])), False
     raise DataError(
         f"'{source.name}' brings its own features and has no folder of yours to write into; prepare a data set first"
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fedvlr_plugin.data.images import SUFFIXES, tensors
+from fedvlr_plugin.data.reading.names import visible
 from fedvlr_plugin.errors import DataError
 from fedvlr_plugin.features.encoder import Encoder
 from fedvlr_plugin.features.extraction import extract_images, extract_texts
@@ -64,7 +65,7 @@ def made_up_images(folder: Path, count: int, size: tuple[int, int] = (500, 750),
 
 def images_in(folder: Path, most: int) -> list[Path]:
     """The first images of a folder by name; raises `DataError` when there is none."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES) if folder.is_dir() else []
+    found = visible(path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES) if folder.is_dir() else []
     if not found:
         raise DataError(f"no images in '{folder}'")
     return found[:most]

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedvlr_plugin.config import ParamValue, RunSpec
+from fedvlr_plugin.data.reading.names import visible
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.profiles import spec_with
 from fedvlr_plugin.files import read_bytes, write_atomic
@@ -89,7 +90,7 @@ def load_tuned(results: Path, study: str) -> SelectedConfiguration | None:
 
 def all_tuned(results: Path, profile: str, protocol: str) -> list[SelectedConfiguration]:
     """The stored selections of a profile under a protocol, in the order of their file names."""
-    found = [_read(path) for path in sorted((results / "studies").glob("*.json"))]
+    found = [_read(path) for path in visible((results / "studies").glob("*.json"))]
     return [t for t in found if t.profile == profile and t.base.protocol.name == protocol]
 
 

@@ -8,6 +8,7 @@ manifest of features whose rows had to move tells the new rows.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,12 @@ import pandas as pd
 
 from fedvlr_plugin.data.atomic_files import AtomicSource
 from fedvlr_plugin.data.interactions import IntArray, leave_one_out
-from fedvlr_plugin.data.preparation.prepare import NO_TITLE, write_table
-from fedvlr_plugin.data.released_layout import INTER_FILE, SUFFIX, ReleasedSource, manifest_of, values_hash
+from fedvlr_plugin.data.preparation.prepare import write_table
+from fedvlr_plugin.data.reading import columns
+from fedvlr_plugin.data.reading.arrays import feature_files, load_array
+from fedvlr_plugin.data.reading.items import ITEMS_FILE, TITLES, items_table, read_titles
+from fedvlr_plugin.data.reading.titles import NO_TITLE
+from fedvlr_plugin.data.released_layout import INTER_FILE, ReleasedSource, manifest_of, modality_of, values_hash
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER
 from fedvlr_plugin.errors import DataError
 from fedvlr_plugin.files import write_data_file, write_json, write_lines, write_matrix
@@ -32,6 +37,9 @@ ATOMIC = {
 RELEASED = {USER: "userID", ITEM: "itemID", RATING: "rating", TIME: "timestamp", LABEL: "split_label"}
 
 
+_PLAIN = re.compile("0|[1-9][0-9]{0,17}")
+
+
 def import_released(folder: Path, out: Path, name: str | None = None) -> Path:
     """Writes `out/<name>` as atomic files; returns it. Raises `DataError` for what is odd or already there."""
     name = name or folder.resolve().name
@@ -43,20 +51,23 @@ def import_released(folder: Path, out: Path, name: str | None = None) -> Path:
     rows = source.interactions()
     features = source.features()  # checks them
     target = _fresh(out / name)
-    matrices = sorted(folder.glob(f"*{SUFFIX}"))
+    matrices = feature_files(folder, modality_of)
+    table = items_table(folder)
     write_data_file(target / f"{name}.inter", write_table(rows.rename(columns=ATOMIC)))
     for file, checked in zip(matrices, features, strict=True):
         write_data_file(target / file.name, file.read_bytes())
         write_lines(target / file.with_suffix(".tokens").name, checked.tokens)
         _copy_manifest(file, target)
-    described = folder / "items.csv"
-    if described.is_file():
-        write_data_file(target / "items.csv", described.read_bytes())
-        items = pd.read_csv(described, dtype=str, keep_default_na=False)
-        if {"itemID", "title"} <= set(items.columns):
-            titles = items["title"].map(lambda text: " ".join(text.split()) or NO_TITLE)
-            frame = pd.DataFrame({"item_id:token": items["itemID"], "title:token_seq": titles})
-            write_data_file(target / f"{name}.item", write_table(frame))
+    if table is not None:
+        titles = read_titles(folder)
+        write_data_file(target / ITEMS_FILE, (folder / ITEMS_FILE).read_bytes())
+        if titles or any(name in table for name in TITLES):
+            named = columns.whole_ids(table, "itemID")
+            frame = pd.DataFrame(
+                {"item_id:token": named, "title:token_seq": [titles.get(token, NO_TITLE) for token in named]},
+                dtype=object,
+            )
+            write_data_file(target / f"{name}.item", write_table(frame.drop_duplicates("item_id:token")))
     return target
 
 
@@ -67,27 +78,23 @@ def export_released(folder: Path, out: Path) -> Path:
     """
     name = folder.name
     source = AtomicSource(name, folder)
-    source.check(("user_id", "item_id", "timestamp"))
-    frame = pd.read_csv(
-        folder / f"{name}.inter", sep="\t", dtype={"user_id:token": str, "item_id:token": str}, keep_default_na=False
-    )
-    frame = frame.rename(columns={there: here for here, there in ATOMIC.items()})
+    frame = source.interactions()
+    features = source.features()
     users, user_ids = _numbered(frame[USER])
     items, item_ids = _numbered(frame[ITEM])
     if LABEL not in frame:
         first = ~frame.duplicated([USER, ITEM])
         frame = frame[first].reset_index(drop=True)
         users, items = users[first.to_numpy()], items[first.to_numpy()]
-        frame[LABEL] = leave_one_out(users, frame[TIME].to_numpy(dtype=np.float64))
+        frame[LABEL] = leave_one_out(users, frame[TIME].to_numpy())
     frame = frame.assign(**{USER: users, ITEM: items})
     if RATING not in frame:
         frame[RATING] = 1.0
-    frame[RATING] = frame[RATING].astype(np.float64)
     target = _fresh(out / name)
     kept = [column for column in RELEASED if column in frame]
     text = frame[kept].rename(columns=RELEASED).to_csv(index=False, lineterminator="\n")
-    for feature, file in zip(source.features(), sorted(folder.glob(f"*{SUFFIX}")), strict=True):
-        original = np.load(file, allow_pickle=False)
+    for feature, file in zip(features, feature_files(folder, modality_of), strict=True):
+        original = load_array(file, f"{name}/{file.name}")
         if list(feature.tokens) == list(item_ids):
             write_matrix(target / file.name, original)
             _copy_manifest(file, target)
@@ -126,36 +133,12 @@ def _copy_manifest(
     write_json(target / name, {**kept, **changed, "rows_moved_from": before})
 
 
-def read_titles(folder: Path) -> dict[str, str]:
-    """Item token to title from `<name>.item` or `items.csv`; missing titles are left out; empty without a file.
-
-    Raises `DataError` for one that is no table.
-    """
-    for file, key, separator in (
-        (folder / f"{folder.name}.item", "item_id", "\t"),
-        (folder / "items.csv", "itemID", ","),
-    ):
-        if file.is_file():
-            try:
-                frame = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False)
-            except (ValueError, pd.errors.ParserError) as error:
-                why = " ".join(str(error).split())[:160]
-                raise DataError(f"'{folder.name}/{file.name}' cannot be read as a table of titles: {why}") from None
-            frame.columns = [column.split(":")[0] for column in frame.columns]
-            title = next((c for c in ("title", "movie_title", "item_title", "name") if c in frame), None)
-            if title is not None and key in frame:
-                pairs = zip(frame[key], frame[title], strict=True)
-                return {token: text for token, text in pairs if text.strip() and text != NO_TITLE}
-    return {}
-
-
 def _numbered(tokens: pd.Series[str]) -> tuple[IntArray, tuple[str, ...]]:
     """Ids of tokens, and the tokens in order of their id; whole numbers stay what they are, gaps included."""
-    numbers = pd.to_numeric(tokens, errors="coerce")
-    if not numbers.isna().any() and (numbers % 1 == 0).all() and (numbers >= 0).all():
-        ids = numbers.to_numpy(dtype=np.int64)
-        if (pd.Series(ids).astype(str).to_numpy() == tokens.to_numpy()).all() and ids.max() < 4 * len(np.unique(ids)):
-            return ids, tuple(str(i) for i in range(int(ids.max()) + 1))
+    distinct = list(dict.fromkeys(tokens))
+    if all(_PLAIN.fullmatch(token) for token in distinct) and max(map(int, distinct)) < 4 * len(distinct):
+        ids = np.array([int(token) for token in tokens], dtype=np.int64)
+        return ids, tuple(str(i) for i in range(int(ids.max()) + 1))
     codes, known = pd.factorize(tokens)
     return codes.astype(np.int64), tuple(str(token) for token in known)
 

@@ -23,6 +23,8 @@ import pandas as pd
 import fedvlr_plugin
 from fedvlr_plugin.data.preparation.publishers import Raw, counts, keep_counts
 from fedvlr_plugin.data.preparation.recipes import VERSION, Recipe, find_recipe
+from fedvlr_plugin.data.reading.columns import EXACT, time_unit
+from fedvlr_plugin.data.reading.titles import NO_TITLE
 from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
 from fedvlr_plugin.data.statistics import table1
 from fedvlr_plugin.errors import DataError
@@ -30,7 +32,6 @@ from fedvlr_plugin.files import UNFINISHED, read_json, remove_leftovers, tempora
 from fedvlr_plugin.locks import only_writer
 
 MANIFEST = "manifest.json"
-NO_TITLE = "The title is missing."
 FIELDS = {USER: "user_id:token", ITEM: "item_id:token", RATING: "rating:float", TIME: "timestamp:float"}
 
 
@@ -118,6 +119,7 @@ def _manifest(recipe: Recipe, raw: Raw, steps: list[tuple[str, pd.DataFrame]], i
         "recipe_version": VERSION,
         "citation": recipe.publisher.citation,
         "sources": [file.facts() for file in raw.files],
+        "times": time_unit(raw.rows[TIME].to_numpy()),
         "before": counts(raw.rows),
         "filters": keep_counts(steps),
         "after": counts(steps[-1][1]),
@@ -139,10 +141,21 @@ def compare(name: str, found: dict[str, int]) -> list[str]:
 
 
 def write_table(frame: pd.DataFrame) -> bytes:
-    """Tab-separated text as RecBole reads it; whole numbers in float columns without a decimal point."""
+    """Tab-separated text as RecBole reads it; whole numbers in float columns without a decimal point.
+
+    Raises:
+        DataError: a value holds a tab or a line break, which this format cannot keep.
+    """
     frame = frame.copy()
     for column in frame.columns:
-        if column.endswith(":float") and (frame[column] % 1 == 0).all():
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            odd = next((text for text in frame[column] if any(sign in text for sign in "\t\n\r\0\ufeff")), None)
+            if odd is not None:
+                raise DataError(f"{column}: {odd!r} holds a character that atomic files cannot keep (tab, line break)")
+        elif (
+            pd.api.types.is_float_dtype(frame[column])
+            and ((frame[column] % 1 == 0) & (frame[column].abs() < EXACT)).all()
+        ):
             frame[column] = frame[column].astype("int64")
     return str(frame.to_csv(index=False, sep="\t", lineterminator="\n")).encode()
 

@@ -13,19 +13,25 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from fedvlr_plugin.data.preparation.raw_files import RawFile, find, numbers, table
+from fedvlr_plugin.data.preparation.raw_files import RawFile, find, read_entries, read_raw_table
+from fedvlr_plugin.data.reading import columns
+from fedvlr_plugin.data.reading.tables import Table
+from fedvlr_plugin.data.reading.titles import MISSING, clean_title
 from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
 from fedvlr_plugin.errors import DataError
 
 LEAST = 5
 IMAGE_COLUMNS = ("images", "image_url", "image")
-COLUMNS = [USER, ITEM, RATING, TIME]
+_ARRAY = re.compile(r"\barray\((\[[^\[\]]*\])(?:, dtype=[^()]+)?\)")
+_NO_COMMA = re.compile(r"\}\s*\{")
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Raw:
     """What a publisher's files hold.
 
     Attributes:
-        rows: user, item (str), rating, timestamp (float), in file order.
+        rows: user, item (str), rating, timestamp (int64 or float64), in file order.
         titles: item to title; missing titles are left out. image_urls: item to address.
         classes: item to genres or the like, separated by blanks. files: what was read.
     """
@@ -85,26 +91,17 @@ class Amazon(Publisher):
 
     def read(self, folder: Path) -> Raw:
         file = self.find(folder, (self.filenames[0],))
-        frame = table(file, ("user_id", "parent_asin", "rating", "timestamp"))
-        rows = pd.DataFrame(
-            {
-                USER: frame["user_id"],
-                ITEM: frame["parent_asin"],
-                RATING: numbers(frame, "rating", file.name),
-                TIME: numbers(frame, "timestamp", file.name),
-            }
-        )
+        rows = _rows(read_raw_table(file, ("user_id", "parent_asin", "rating", "timestamp")), "user_id", "parent_asin")
         described = find(folder, (self.filenames[1], f"meta_{self.category}.csv", "meta_items.csv"))
         if described is None:
             return Raw(rows, files=(file,))
-        meta = table(described, ("parent_asin", "title"), optional=IMAGE_COLUMNS)
-        meta = meta[meta["parent_asin"].isin(rows[ITEM].unique())].drop_duplicates("parent_asin")
-        titles = _texts(meta, "parent_asin", "title")
+        entries = read_entries(described, "parent_asin", ("title", *IMAGE_COLUMNS), set(rows[ITEM]))
+        titles = _first_titles((str(entry["parent_asin"]), entry.get("title")) for entry in entries)
         urls: dict[str, str] = {}
-        column = next((name for name in IMAGE_COLUMNS if name in meta), None)
-        if column is not None:
-            pairs = zip(meta["parent_asin"], meta[column], strict=True)
-            urls = {str(token): url for token, entry in pairs if (url := _image_url(entry))}
+        for entry in entries:
+            images = next((entry[name] for name in IMAGE_COLUMNS if name in entry), None)
+            if url := image_url(images):
+                urls.setdefault(str(entry["parent_asin"]), url)
         return Raw(rows, titles, urls, files=(file, described))
 
     def filter(self, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -122,19 +119,15 @@ class MovieLens(Publisher):
 
     def read(self, folder: Path) -> Raw:
         file, described = self.find(folder, ("ratings.csv",)), self.find(folder, ("movies.csv",))
-        frame = table(file, ("userId", "movieId", "rating", "timestamp"))
-        rows = pd.DataFrame(
-            {
-                USER: frame["userId"],
-                ITEM: frame["movieId"],
-                RATING: numbers(frame, "rating", file.name),
-                TIME: numbers(frame, "timestamp", file.name),
-            }
-        )
-        movies = table(described, ("movieId", "title", "genres"))
-        genres = movies["genres"].where(movies["genres"] != "(no genres listed)", "").str.replace("|", " ", regex=False)
-        classes = _texts(pd.DataFrame({"key": movies["movieId"], "genres": genres}), "key", "genres")
-        return Raw(rows, _texts(movies, "movieId", "title"), {}, classes, (file, described))
+        rows = _rows(read_raw_table(file, ("userId", "movieId", "rating", "timestamp")), "userId", "movieId")
+        movies = read_raw_table(described, ("movieId", "title", "genres"))
+        ids = columns.tokens(movies, "movieId")
+        genres = {
+            token: " ".join(text.replace("|", " ").split())
+            for token, text in zip(ids, movies["genres"], strict=True)
+            if text != "(no genres listed)" and text.strip("| ")
+        }
+        return Raw(rows, _first_titles(zip(ids, movies["title"], strict=True)), {}, genres, (file, described))
 
     def filter(self, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         distinct = first_of_pair(rows)
@@ -155,18 +148,19 @@ class NineRec(Publisher):
 
     def read(self, folder: Path) -> Raw:
         file = self.find(folder, (self.filenames[0],))
-        frame = table(file, (ITEM, USER, TIME), [ITEM, USER, TIME])
-        if pd.to_numeric(frame[TIME].iloc[:1], errors="coerce").isna().all():
-            frame = frame.iloc[1:]  # a heading that somebody put in
-        times = numbers(frame, TIME, file.name)
-        rows = pd.DataFrame({USER: frame[USER], ITEM: frame[ITEM], RATING: 1.0, TIME: times}).reset_index(drop=True)
+        pairs = read_raw_table(file, (ITEM, USER, TIME), [ITEM, USER, TIME])
+        if not any(sign.isdigit() for sign in pairs[TIME][0]):
+            pairs = pairs.from_row(1)  # a heading that somebody put in
+        pairs.require((ITEM, USER, TIME), "Is it the publisher's file of that name?")
+        rows = _rows(pairs, USER, ITEM)
         described = find(folder, (self.filenames[1],))
         if described is None:
             return Raw(rows, files=(file,))
-        names = table(described, (ITEM, "chinese", "english"), [ITEM, "chinese", "english"])
+        names = read_raw_table(described, (ITEM, "chinese", "english"), [ITEM, "chinese", "english"])
         known = set(rows[ITEM])
-        names = names[names[ITEM].isin(known)].drop_duplicates(ITEM)
-        titles = {**_texts(names, ITEM, "chinese"), **_texts(names, ITEM, "english")}
+        kept = [row for row in zip(names[ITEM], names["chinese"], names["english"], strict=True) if row[0] in known]
+        english = _first_titles((item, title) for item, _, title in kept)
+        titles = {**_first_titles((item, title) for item, title, _ in kept), **english}
         return Raw(rows, titles, {}, {}, (file, described))
 
     def filter(self, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -179,36 +173,69 @@ def keep_counts(steps: list[tuple[str, pd.DataFrame]]) -> list[dict[str, str | i
     return [{"step": name, **counts(rows)} for name, rows in steps]
 
 
-def _texts(frame: pd.DataFrame, key: str, column: str) -> dict[str, str]:
-    """Item to text, white space collapsed; empty and missing texts are left out."""
+def _rows(table: Table, user: str, item: str) -> pd.DataFrame:
+    """The interactions of a table whose columns of users and items have these names; no rating is 1."""
+    frame = pd.DataFrame({USER: columns.tokens(table, user), ITEM: columns.tokens(table, item)}, dtype=object)
+    frame[RATING] = columns.numbers(table, RATING) if RATING in table else 1.0
+    frame[TIME] = columns.times(table, TIME)
+    return frame
+
+
+def _first_titles(pairs: Iterable[tuple[str, object]]) -> dict[str, str]:
+    """Item to its first title that is not missing."""
     out: dict[str, str] = {}
-    for token, text in zip(frame[key].astype(str).tolist(), frame[column].tolist(), strict=True):
-        if isinstance(text, str) and text.split():
-            out[str(token)] = " ".join(text.split())
+    for token, text in pairs:
+        if isinstance(text, str) and (title := clean_title(text)):
+            out.setdefault(token, title)
     return out
 
 
-def _image_url(entry: object) -> str | None:
+def image_url(entry: object) -> str | None:
     """The address of the main image, the largest there is, from a metadata entry; None where there is none.
 
-    In jsonl an entry is a list of images. A csv holds that list as text, or the address itself.
+    In jsonl an entry is a list of images, each with addresses by size; in the publisher's data sets on Hugging Face a
+    mapping of lists (`{"large": [...], "variant": [...]}`). A csv holds either as text, or the address itself.
     """
     if isinstance(entry, str):
-        if not entry.lstrip().startswith("["):
-            return entry.strip() or None
         text = entry.strip()
-        try:
-            entry = json.loads(text)
-        except ValueError:
-            try:
-                entry = ast.literal_eval(text)  # as Python's csv writer puts a list
-            except (ValueError, SyntaxError):
-                return None
+        if not text.startswith(("[", "{")):
+            return None if text in MISSING or len(text.split()) > 1 else text
+        entry = _parsed(text)
+    if isinstance(entry, dict):
+        entry = _images_of_lists(entry)
     images = [image for image in entry if isinstance(image, dict)] if isinstance(entry, list) else []
     for image in sorted(images, key=lambda one: one.get("variant") != "MAIN"):
         for size in ("hi_res", "large", "thumb"):
-            if isinstance(image.get(size), str):
+            if isinstance(image.get(size), str) and image[size] not in MISSING:
                 return str(image[size])
+    return (
+        next((text for text in entry if isinstance(text, str) and "://" in text), None)
+        if isinstance(entry, list)
+        else None
+    )
+
+
+def _images_of_lists(entry: dict[str, object]) -> list[object]:
+    """A mapping of lists (a column each) as a list of mappings; a mapping of plain values is one image."""
+    lists = {name: list(values) for name, values in entry.items() if isinstance(values, (list, tuple))}
+    if not lists:
+        return [entry]
+    return [
+        {name: values[k] for name, values in lists.items() if k < len(values)}
+        for k in range(max(map(len, lists.values())))
+    ]
+
+
+def _parsed(text: str) -> object:
+    """A list or mapping from its text: JSON, Python's, or numpy's arrays as pandas writes them; None if it is none."""
+    plain = _ARRAY.sub(r"\1", text)
+    for spelled in (text, plain, _NO_COMMA.sub("}, {", plain)):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                found: object = parse(spelled)
+                return found
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
     return None
 
 

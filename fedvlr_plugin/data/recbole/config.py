@@ -37,7 +37,7 @@ DEFAULTS: Mapping[str, object] = {
     "keep_duplicates": False,
 }
 OWN_KEYS = frozenset(
-    {"data_root", "keep_duplicates", "row", "protocol"}
+    {"data_root", "keep_duplicates", "row", "protocol", "encoding"}
     | set(TrainingConfig.model_fields)
     | set(ModelConfig.model_fields)
     | set(Protocol.model_fields)

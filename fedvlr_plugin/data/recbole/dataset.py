@@ -1,7 +1,7 @@
 """RecBole's Dataset as host of our data: own sources, stable leave-one-out, dense item features by raw token.
 
 RecBole filters, remaps tokens to ids (from 1, 0 is padding) and hands parts to its samplers, loaders and models.
-What is ours: rows may come from a `Source`; duplicates are counted once, the first, before filter and split; ties
+What is ours: rows come from a `Source`, atomic files through the package's one reader; duplicates are counted once, the first, before filter and split; ties
 in time keep file order; labels that a source ships are used; features are aligned to the ids. `prepared` is the same
 data for our engines, ids from 0.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -19,6 +20,9 @@ from fedvlr_plugin.data.catalogue import find_source
 from fedvlr_plugin.data.interactions import IntArray, Interactions, leave_one_out
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.data.reading import columns
+from fedvlr_plugin.data.reading.atomic import read_atomic
+from fedvlr_plugin.data.reading.tables import Table
 from fedvlr_plugin.data.recbole import config as _config  # noqa: F401  (prepares the host)
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
 from fedvlr_plugin.errors import ConfigError, DataError
@@ -57,22 +61,7 @@ class FedVLRDataset(Dataset):
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         if isinstance(self.source, AtomicSource):
-            needed = (self.uid_field, self.iid_field, self.time_field)
-            self.source.check(needed, self.config["field_separator"])
-            path = self.source.data_path()
-            wanted = (self.config["load_col"] or {}).get("inter")
-            if wanted is not None and LABEL in self.source.columns(self.config["field_separator"]):
-                self.config["load_col"] = {**self.config["load_col"], "inter": [*dict.fromkeys([*wanted, LABEL])]}
-            try:
-                super()._load_data(token, dataset_path if path is None else str(Path(path) / token))
-            except (ValueError, pd.errors.ParserError) as error:
-                raise DataError(f"{token}/{token}.inter cannot be read: {' '.join(str(error).split())}") from None
-            loaded: pd.DataFrame = self.inter_feat
-            if missing := [field for field in needed if field not in loaded]:
-                raise DataError(f"data set '{token}': load_col leaves out {', '.join(missing)}, which the split needs")
-            gaps = np.flatnonzero(loaded[self.time_field].isna())
-            if len(gaps):
-                raise DataError(f"{token}/{token}.inter: the timestamp of row {int(gaps[0]) + 2} is missing")
+            self._load_atomic(self.source, token, dataset_path)
             return
         frame = self.source.interactions()
         names = {USER: self.uid_field, ITEM: self.iid_field, TIME: self.time_field, RATING: self.config["RATING_FIELD"]}
@@ -81,6 +70,94 @@ class FedVLRDataset(Dataset):
             kind = FeatureType.TOKEN if column in (USER, ITEM) else FeatureType.FLOAT
             self.set_field_property(field, kind, FeatureSource.INTERACTION, 1)
         self.user_feat = self.item_feat = None
+
+    def _load_atomic(self, source: AtomicSource, token: str, dataset_path: str) -> None:
+        """Atomic files by our reader (`_load_feat`), in the columns that RecBole's settings ask for."""
+        needed = (self.uid_field, self.iid_field, self.time_field)
+        separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
+        self._inter = source.read(needed, separator=separator, encoding=encoding)
+        wanted = (self.config["load_col"] or {}).get("inter")
+        if wanted is not None and LABEL in self._inter.table:
+            self.config["load_col"] = {**self.config["load_col"], "inter": [*dict.fromkeys([*wanted, LABEL])]}
+        path = source.data_path()
+        try:
+            super()._load_data(token, dataset_path if path is None else str(Path(path) / source.folder.name))
+        except DataError:
+            raise
+        except ValueError as error:  # what RecBole says of its own settings
+            raise DataError(f"{token}/{token}.inter cannot be read: {' '.join(str(error).split())}") from None
+        del self._inter
+        loaded: pd.DataFrame = self.inter_feat
+        if missing := [field for field in needed if field not in loaded]:
+            raise DataError(f"data set '{token}': load_col leaves out {', '.join(missing)}, which the split needs")
+
+    def _load_inter_feat(self, token: str, dataset_path: str) -> None:
+        self.inter_feat = self._load_feat(f"{dataset_path}/{token}.inter", FeatureSource.INTERACTION)
+
+    def _load_feat(self, filepath: str, source: FeatureSource | str) -> pd.DataFrame | None:
+        """One atomic file as RecBole's `_load_feat` gives it, read by this package's reader.
+
+        Ids, times, ratings and labels of interactions are checked; elsewhere an empty field is a missing value. No word
+        (`null`, `NA`) stands for a missing token.
+
+        Args:
+            filepath: the file.
+            source: interactions, users, items, or the suffix of a further file.
+        """
+        wanted, left_out = self._get_load_and_unload_col(source)
+        if wanted == set():
+            return None
+        path = Path(filepath)
+        of_interactions = source == FeatureSource.INTERACTION
+        if of_interactions:
+            atomic = self._inter
+        else:
+            separator, encoding = self.config["field_separator"], self.config["encoding"] or "utf-8"
+            where = f"{path.parent.name}/{path.name}"
+            atomic = read_atomic(path, where, separator=separator, encoding=encoding)
+        table, frame = atomic.table, pd.DataFrame(index=range(len(atomic.table)))
+        for field, spelled in atomic.types.items():
+            if (wanted is not None and field not in wanted) or (left_out is not None and field in left_out):
+                continue
+            kind = FeatureType(spelled)
+            if field in (self.uid_field, self.iid_field):
+                kind, values = FeatureType.TOKEN, np.array(columns.tokens(table, field), dtype=object)
+            elif of_interactions and field == self.time_field:
+                kind, values = FeatureType.FLOAT, columns.times(table, field)
+            elif of_interactions and field == LABEL:
+                kind, values = FeatureType.FLOAT, columns.labels(table, field)
+            elif of_interactions and field == self.config["RATING_FIELD"] and kind == FeatureType.FLOAT:
+                values = columns.numbers(table, field)
+            else:
+                values = self._values(table, field, kind)
+            frame[field] = values
+            length = max(map(len, values), default=0) if kind.value.endswith("seq") else 1
+            if source != "link":
+                self.field2source[field], self.field2type[field] = source, kind
+                self.field2seqlen[field] = length
+                if "float" in kind.value:
+                    self.field2bucketnum[field] = 2
+        return None if frame.columns.empty else frame
+
+    def _values(self, table: Table, field: str, kind: FeatureType) -> npt.NDArray[np.generic]:
+        """A column of a file by its type; empty fields are NaN, or an empty sequence."""
+        if kind == FeatureType.FLOAT:
+            return columns.numbers_or_missing(table, field)
+        out: npt.NDArray[np.generic] = np.empty(len(table), dtype=object)
+        if kind == FeatureType.TOKEN:
+            out[:] = [value or np.nan for value in table[field]]
+            return out
+        most = (self.config["seq_len"] or {}).get(field)
+        for row, value in enumerate(table[field]):
+            parts = [part for part in value.split(self.config["seq_separator"]) if part][:most]
+            if kind == FeatureType.TOKEN_SEQ:
+                out[row] = np.array(parts, dtype=object) if parts else np.array([])
+                continue
+            try:
+                out[row] = np.array([float(part) for part in parts])
+            except ValueError:
+                raise DataError(f"{table.at(row)}: the {field} is {value!r}; numbers are needed") from None
+        return out
 
     def _data_filtering(self) -> None:
         """RecBole's filters with ours in place of its de-duplication; then the labels of the split."""
@@ -105,6 +182,8 @@ class FedVLRDataset(Dataset):
         self._filter_by_inter_num()
         self._reset_index()
         self._labels = self._split(labelled)
+        self._unit = columns.time_unit(self.inter_feat[self.time_field].to_numpy())
+        self.inter_feat[self.time_field] = self.inter_feat[self.time_field].astype(np.float64)  # as RecBole keeps it
 
     def _split(self, labelled: bool) -> IntArray:
         """Labels 0, 1, 2 parallel to the rows, taken from the source or made by time."""
@@ -113,7 +192,7 @@ class FedVLRDataset(Dataset):
             labels: IntArray = frame.pop(LABEL).to_numpy(dtype=np.int64)
             return labels
         users = pd.factorize(frame[self.uid_field].to_numpy())[0].astype(np.int64)
-        return leave_one_out(users, frame[self.time_field].to_numpy(dtype=np.float64))
+        return leave_one_out(users, frame[self.time_field].to_numpy())
 
     def build(self) -> list[FedVLRDataset]:
         """Training, validation and test parts; may be called any number of times."""
@@ -146,6 +225,6 @@ class FedVLRDataset(Dataset):
             users = tuple(str(token) for token in self.field2id_token[self.uid_field][1:])
             interactions = Interactions.from_labels(rows_user, rows_item, self._labels, users, self.item_tokens)
             origin = {f"features_{name}": modality.source for name, modality in self.item_features.items()}
-            facts = self.source.facts() | {"duplicate_rows": self._dropped} | origin
+            facts = self.source.facts() | {"duplicate_rows": self._dropped, "times": self._unit} | origin
             self._prepared = PreparedData(self.dataset_name, interactions, self.item_features, facts)
         return self._prepared
