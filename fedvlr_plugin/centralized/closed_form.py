@@ -99,6 +99,17 @@ class GramMatrix:
         self._matrix[: columns.stop, columns] = values
         self.counts[columns] = values[columns.start : columns.stop].diagonal()
 
+    def put_column(self, column: int, rows: IntArray, values: FloatArray) -> None:
+        """Set some entries of one column of the upper triangle; those not named stay as they are.
+
+        Args:
+            column: which.
+            rows: ascending, the last of them the column itself.
+            values: parallel to `rows`.
+        """
+        self._matrix[rows, column] = values
+        self.counts[column] = values[-1]
+
     def invert(self, lam: float, side: FloatArray | None = None, weight: float = 0.0) -> None:
         """Compute P = (G + weight * side side^T + lam I)^-1, to be read by `rows` and `diagonal`.
 
