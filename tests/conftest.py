@@ -51,6 +51,13 @@ def make_spec() -> Callable[..., RunSpec]:
     return build
 
 
+@pytest.fixture(autouse=True)
+def only_the_rows_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the floors that every table has, for tests that count runs; `@pytest.mark.references` keeps them."""
+    if request.node.get_closest_marker("references") is None:
+        monkeypatch.setattr("fedvlr_plugin.cli.request.REFERENCES", ())
+
+
 @pytest.fixture
 def tiny() -> PreparedData:
     return make_data()

@@ -44,6 +44,7 @@ class Options:
     checkpoint_every: int | None
     dropout: float
     stragglers: float
+    control: str
     settings: dict[str, object]
     dry_run: bool
     stored: bool
@@ -122,6 +123,13 @@ def parse_options(
         metavar="R",
         help="share that trains but answers too late to count",
     )
+    add(
+        "--control",
+        choices=("none", "shuffled"),
+        default="none",
+        help="shuffled: run every row that uses item features a second time, each item with the features of another one "
+        "(Table 2; default: none)",
+    )
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings over the profile's, e.g. client_lr=0.01")
     add("--dry-run", action="store_true", help="say what would be done and what it would cost, and stop")
     add(
@@ -166,6 +174,7 @@ def parse_options(
         checkpoint_every=found.checkpoint_every,
         dropout=found.dropout,
         stragglers=found.stragglers,
+        control=found.control,
         settings=settings,
         dry_run=found.dry_run,
         stored=found.stored,

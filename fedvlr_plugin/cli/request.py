@@ -14,8 +14,9 @@ from fedvlr_plugin.cli.options import Options, check_search, searches
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import check_device
+from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.profiles import get_profile, specs_for
-from fedvlr_plugin.experiment.rows import FLOORS, check_rows
+from fedvlr_plugin.experiment.rows import CLOSED_FORMS, NEED_CONTENT, REFERENCES, check_rows
 from fedvlr_plugin.experiment.run import check_spec
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import with_faults
@@ -68,12 +69,14 @@ def prepare(options: Options, sources: Sources, product: str, say: Callable[[str
     """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
     profile = get_profile(options.profile)
     wanted = get_output(product, options.noise)
-    rows = check_rows(options.rows or wanted.rows())
+    rows = check_rows([*(REFERENCES if wanted.references else ()), *(options.rows or wanted.rows())])
     wanted.check(rows)
+    if options.control != "none" and not wanted.controls:
+        raise ConfigError(f"--control {options.control} is for Table 2, which shows controls; leave it out here")
     names = options.datasets or profile.datasets or wanted.datasets or tuple(sources.default(options.data_root))
     datasets = list(dict.fromkeys(sources.check(name, options.data_root) for name in names))
     check_search(options, profile)
-    searched = [r for r in rows if r not in FLOORS] if searches(options, profile) else []
+    searched = [r for r in rows if r not in CLOSED_FORMS] if searches(options, profile) else []
     plain = [row for row in rows if row not in searched]
     seeds = options.seeds or profile.seeds
     specs = specs_for(profile, datasets, plain, seeds, options.protocol, options.settings)
@@ -102,9 +105,24 @@ def prepare(options: Options, sources: Sources, product: str, say: Callable[[str
     for name in datasets:
         data[name] = sources.load(name, options.data_root)
         say(f"  {summary_line(data[name])}")
+    specs = _with_content(specs, data, say)
     for spec in specs:
         check_spec(spec, execution, data[spec.dataset].interactions.n_items)
     return TableRequest(tuple(rows), tuple(datasets), tuple(specs), tuple(cells), data, store, execution)
+
+
+def _with_content(specs: list[RunSpec], data: Mapping[str, PreparedData], say: Callable[[str], None]) -> list[RunSpec]:
+    """The runs without those that score by content on data without item features; says which were left out."""
+    left: dict[str, list[str]] = {}
+    kept = []
+    for spec in specs:
+        if spec.row in NEED_CONTENT and not len(data[spec.dataset].features):
+            left.setdefault(spec.dataset, []).append(spec.row)
+        else:
+            kept.append(spec)
+    for name, rows in left.items():
+        say(f"  {name} has no item features: without {', '.join(rows)}")
+    return kept
 
 
 def summary_line(data: PreparedData) -> str:

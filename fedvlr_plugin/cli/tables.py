@@ -20,6 +20,7 @@ from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError, unknown
 
 if TYPE_CHECKING:
     from fedvlr_plugin.cli.request import Sources, TableRequest
+    from fedvlr_plugin.config import RunSpec
     from fedvlr_plugin.experiment.execution import Failure, Plan, Runner
     from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.reporting.table3 import Cell
@@ -78,6 +79,7 @@ def say(line: str) -> None:
 
 def _work(options: Options, product: str, sources: Sources | None, runner: Runner | None) -> int:
     from fedvlr_plugin.cli.request import default_sources, prepare
+    from fedvlr_plugin.experiment.controls import controls_of
     from fedvlr_plugin.experiment.execution import execute, make_plan
     from fedvlr_plugin.experiment.progress import make_progress
     from fedvlr_plugin.experiment.run import run
@@ -89,7 +91,14 @@ def _work(options: Options, product: str, sources: Sources | None, runner: Runne
     job = prepare(options, sources or default_sources(), product, say)
     searched = _open_tuner(options, job, runner or run) if job.cells else None
     wanted = get_output(product, options.noise)
-    specs = [*job.specs, *([] if searched else wanted.more(job.specs, job.data))]
+
+    def more(runs: Sequence[RunSpec]) -> list[RunSpec]:
+        """What the output needs beyond the rows' own runs, their controls among it."""
+        featured = [spec for spec in runs if len(job.data[spec.dataset].features)]
+        controls = controls_of(featured) if options.control == "shuffled" else []
+        return [*wanted.more(runs, job.data), *controls]
+
+    specs = [*job.specs, *([] if searched else more(job.specs))]
     plan = make_plan(specs, job.store, job.data, options.overwrite, job.execution)
     store = _sink(options, job)
     _announce(options, len(specs), plan, searched)
@@ -108,7 +117,9 @@ def _work(options: Options, product: str, sources: Sources | None, runner: Runne
     if searched is not None:
         failures += searched.run(make_progress(console))
         table += [spec for tuned in searched.selections() for spec in tuned.specs()]
-        failures += do(make_plan(wanted.more(table, job.data), job.store, job.data, execution=job.execution))
+        failures += do(make_plan(more(table), job.store, job.data, execution=job.execution))
+    if options.control == "shuffled":
+        table += [spec for spec in more(table) if spec.control != "none"]
     suffix = f"{options.profile}-{options.protocol}" + fault_suffix(options.dropout, options.stragglers)
     fingerprints = {name: data.fingerprint for name, data in job.data.items()}
     modalities = {name: list(data.features) for name, data in job.data.items()}
@@ -204,7 +215,7 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
         ResultsError: nothing of what was asked for is stored, or a file is damaged.
         ConfigError: rows that the product cannot show, or unknown ones.
     """
-    from fedvlr_plugin.experiment.rows import check_rows
+    from fedvlr_plugin.experiment.rows import REFERENCES, check_rows
     from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.reporting.grid import terminal
     from fedvlr_plugin.reporting.output import FinishedRuns
@@ -214,7 +225,8 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
 
     _refuse_work(options)
     store, wanted = ResultsStore(options.results), get_output(product, options.noise)
-    rows = set(check_rows(options.rows or wanted.rows()))
+    references = REFERENCES if wanted.references else ()
+    rows = set(check_rows([*references, *(options.rows or wanted.rows())]))
     specs = [
         spec
         for spec in stored_specs(store, options.profile, options.protocol, options.settings)
@@ -263,6 +275,7 @@ def _refuse_work(options: Options) -> None:
         "--dropout": options.dropout > 0.0,
         "--stragglers": options.stragglers > 0.0,
         "--dry-run": options.dry_run,
+        "--control": options.control != "none",
     }
     for name, is_given in given.items():
         if is_given:

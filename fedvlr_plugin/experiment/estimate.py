@@ -15,6 +15,8 @@ from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.rows import parse_row
 
 FLOOR_SECONDS = 0.2
+INVERSIONS = 18
+PER_INVERSION = 2.0e-11  # seconds times n^3, the validation included
 OVERHEAD_SECONDS = 0.5
 PER_SCORE = 1.5e-9
 # Seconds per sample and local epoch on two cores, compiled, the first round's making included: (vanilla or +VBPR, +MLP, +ours).
@@ -39,6 +41,8 @@ def estimate_seconds(spec: RunSpec, interactions: Interactions, history: Iterabl
     row = parse_row(spec.row)
     if row.kind == "floor":
         return FLOOR_SECONDS
+    if row.kind in ("closed_form", "one_shot"):
+        return OVERHEAD_SECONDS + INVERSIONS * PER_INVERSION * float(interactions.n_items) ** 3
     rates = [
         record.cost.wall_s / (record.rounds * samples_per_round(record.spec, interactions))
         for record in history

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from fedvlr_plugin.config import PROTOCOLS, ModelConfig, RunSpec, TrainingConfig, build_config
 from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
-from fedvlr_plugin.experiment.rows import FLOORS, parse_row
+from fedvlr_plugin.experiment.rows import CLOSED_FORMS, parse_row
 
 Rule = tuple[str, str, Mapping[str, object]]
 
@@ -114,7 +114,7 @@ def spec_for(
 ) -> RunSpec:
     """The specification of one run.
 
-    A floor has no seed and no settings, so that one stored run serves every profile. `overrides` are settings that
+    A closed form has no seed and no settings, so that one stored run serves every profile. `overrides` are settings that
     the user gave, applied last.
 
     Raises:
@@ -125,8 +125,9 @@ def spec_for(
     parsed = parse_row(row)
     settings = merge(profile.rules, dataset, parsed.name) | dict(overrides or {})
     training, model = split_settings(settings)
-    if parsed.kind == "floor":
-        return RunSpec(dataset=dataset, row=parsed.name, seed=0, protocol=PROTOCOLS[protocol])
+    if parsed.name in CLOSED_FORMS:
+        one_round = {"training": TrainingConfig(rounds=1)} if parsed.kind == "one_shot" else {}
+        return RunSpec(dataset=dataset, row=parsed.name, seed=0, protocol=PROTOCOLS[protocol], **one_round)
     return RunSpec(
         dataset=dataset, row=parsed.name, seed=seed, protocol=PROTOCOLS[protocol], training=training, model=model
     )
@@ -149,7 +150,7 @@ def specs_for(
         for seed in range(seeds)
         for dataset in datasets
         for row in rows
-        if seed == 0 or parse_row(row).name not in FLOORS
+        if seed == 0 or parse_row(row).name not in CLOSED_FORMS
     ]
 
 

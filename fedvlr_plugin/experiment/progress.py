@@ -16,6 +16,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.experiment.controls import label_of
 from fedvlr_plugin.experiment.estimate import spell_seconds
 from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.result import RoundRecord
@@ -87,7 +88,7 @@ def describe(spec: RunSpec) -> str:
     """`ml-100k FedAvg+ours, seed 0`, with what was left out (Figure 3)."""
     parts = "" if spec.model.modalities is None else f" with {', '.join(spec.model.modalities) or 'no'} contents"
     without = "" if spec.model.id_embedding else " without id"
-    return f"{spec.dataset} {spec.row}{parts}{without}{describe_noise(spec)}, seed {spec.seed}"
+    return f"{spec.dataset} {label_of(spec)}{parts}{without}{describe_noise(spec)}, seed {spec.seed}"
 
 
 def outcome_of(record: RunRecord) -> str:

@@ -97,6 +97,7 @@ class RunRecord(_Part):
     curve: tuple[RoundPart, ...]
     ranks: FilePart
     outputs: FilePart | None
+    chosen: dict[str, float] = Field({}, description="numbers that the run itself chose by validation")
     privacy: PrivacyGuarantee | None = Field(None, description="what the run's noise promises; None without noise")
 
     @model_validator(mode="after")
@@ -179,6 +180,7 @@ def make_record(
         ),
         ranks=ranks,
         outputs=outputs,
+        chosen=dict(result.chosen),
         privacy=guarantee_of(spec, data.interactions.n_users),
     )
 

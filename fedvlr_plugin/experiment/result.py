@@ -57,7 +57,13 @@ class Resources:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One finished run. `outputs` holds arrays that the user asked for by name (e.g. `router_weights`)."""
+    """One finished run.
+
+    Attributes:
+        outputs: arrays that the user asked for by name (e.g. `router_weights`).
+        chosen: numbers that the run chose by validation NDCG@50 (a closed form's `lam`, the prior's `bonus`), and
+            `points`, how many points of its grid were tried.
+    """
 
     spec: RunSpec
     execution: ExecutionConfig
@@ -70,6 +76,7 @@ class RunResult:
     test: Ranks
     resources: Resources
     outputs: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 OnRound = Callable[[RoundRecord], None]

@@ -2,12 +2,14 @@
 
 Table runners, studies, the command line, the RecBole trainer's tests and the report all come through here. A run
 trains a row on a data set, selects the round by validation NDCG@50, and reads the test split once, at the end,
-with the selected parameters. Three ways stand side by side: a floor, a federated row, a RecBole model.
+with the selected parameters. Four ways stand side by side: a floor, a closed form (`closed_forms`), a federated row,
+a RecBole model. A run under a control sees other data (`controls`), and its result names the data it was given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,8 @@ import numpy.typing as npt
 import torch
 
 from fedvlr_plugin.backbones.base import make_backbone
-from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec
+from fedvlr_plugin.centralized.closed_form import check_memory
+from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import check_device, fixed_order
 from fedvlr_plugin.engines.base import DTYPES
@@ -24,11 +27,14 @@ from fedvlr_plugin.engines.private_items import check_budget
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.evaluation.ranks import Ranks
+from fedvlr_plugin.evaluation.ranks import Phase, Ranks, Scorer
+from fedvlr_plugin.experiment.closed_forms import Solved, rank_solved, run_closed_form, run_one_shot
+from fedvlr_plugin.experiment.controls import under_control
 from fedvlr_plugin.experiment.result import Meter, OnRound, RoundRecord, RunResult
 from fedvlr_plugin.experiment.rows import Row, parse_row
 from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
 from fedvlr_plugin.federation.distributed import Processes
+from fedvlr_plugin.federation.one_shot import OneShotParams, check_conditions
 from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
@@ -73,14 +79,23 @@ def run(
     for name in outputs:
         if name not in OUTPUTS:
             raise ConfigError(f"unknown output '{name}'; allowed: {', '.join(OUTPUTS)}")
-    if row.kind != "federated" and (checkpoint is not None or spec.conditions != Conditions()):
-        raise ConfigError(f"row '{row.name}' is not federated: it takes neither conditions nor a checkpoint")
-    if row.kind == "floor":
-        return _run_floor(row, spec, execution, data)
-    if row.kind == "recbole":
-        return run_recbole_model(spec, execution, data, on_round)
+    if row.kind not in ("federated", "one_shot") and spec.conditions != Conditions():
+        raise ConfigError(f"row '{row.name}' is not federated: it takes no conditions (privacy, faults, ...)")
+    if row.kind != "federated" and checkpoint is not None:
+        raise ConfigError(f"row '{row.name}' is not trained in federated rounds: it takes no checkpoint")
+    seen = under_control(spec, data)
     checkpoints = None if checkpoint is None else Checkpoints(checkpoint, execution.checkpoint_every or 10)
-    return _run_federated(row, spec, execution, data, on_round, outputs, checkpoints)
+    if row.kind == "floor":
+        result = _run_floor(row, spec, execution, seen)
+    elif row.kind == "closed_form":
+        result = run_closed_form(row, spec, execution, seen)
+    elif row.kind == "one_shot":
+        result = run_one_shot(row, spec, execution, seen, on_round)
+    elif row.kind == "recbole":
+        result = run_recbole_model(spec, execution, seen, on_round)
+    else:
+        result = _run_federated(row, spec, execution, seen, on_round, outputs, checkpoints)
+    return replace(result, data_fingerprint=data.fingerprint)
 
 
 def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
@@ -91,6 +106,14 @@ def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
             views, a width that does not divide, wrong parameters, a memory budget too small for one client.
     """
     row = parse_row(spec.row)
+    if row.kind == "one_shot":
+        params: dict[str, object] = dict(spec.model.params)
+        build_config(OneShotParams, params)
+        check_conditions(spec)
+    if row.base == "EASE" or row.kind == "one_shot":
+        check_memory(row.name, n_items, execution.memory_budget)
+    if row.kind == "one_shot":
+        return
     if row.backbone is None or row.fusion is None:
         if spec.conditions != Conditions():
             raise ConfigError(f"row '{row.name}' is not federated: it takes no conditions (privacy, faults, ...)")
@@ -108,8 +131,8 @@ def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
 def _run_floor(row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData) -> RunResult:
     meter = Meter(torch.device(execution.device))
     mask = spec.protocol.mask_validation_at_test
-    valid = rank_floor(row.name, data.interactions, "valid", mask_validation=mask)
-    test = rank_floor(row.name, data.interactions, "test", mask_validation=mask)
+    valid = rank_floor(row.name, data.interactions, "valid", mask_validation=mask, features=data.features)
+    test = rank_floor(row.name, data.interactions, "test", mask_validation=mask, features=data.features)
     return _result(spec, execution, data, 0, (), valid, test, meter, {})
 
 
@@ -133,9 +156,11 @@ def _run_federated(
         if on_round is not None:
             on_round(_record(done))
 
+    def rank(scorer: Scorer, phase: Phase) -> Ranks:
+        return rank_federation(federation, phase, spec.protocol.mask_validation_at_test, scorer)
+
     fitted = fit(federation, validate, report, checkpoints)
-    valid = rank_federation(federation, "valid")
-    test = rank_federation(federation, "test", spec.protocol.mask_validation_at_test)
+    valid, test, chosen = rank_solved(row, Solved(federation.score, {}), data.interactions, rank)
     kept: dict[str, npt.NDArray[np.float64]] = {}
     if "router_weights" in outputs:
         weights = federation.router_weights()
@@ -143,9 +168,10 @@ def _run_federated(
             raise ConfigError(f"row '{row.name}' has no router, so there are no router weights; use a +ours row")
         kept["router_weights"] = weights
     curve = tuple(_record(done) for done in fitted.reports)
-    return _result(
+    result = _result(
         spec, execution, data, fitted.best_round, curve, valid, test, meter, kept, fitted.client_updates, fitted.samples
     )
+    return replace(result, chosen=chosen)
 
 
 def build_federation(

@@ -54,6 +54,8 @@ class Output:
     finish: Callable[[FinishedRuns], None]
     keep: tuple[str, ...] = ()  # private results that this product is made of
     datasets: tuple[str, ...] | None = None  # by default; None = all that are found
+    references: bool = False  # whether floors and yardsticks are there whatever rows are asked for
+    controls: bool = False  # whether shuffled controls can be shown
 
 
 def _noted(done: FinishedRuns, table: Table, grid: Grid) -> Grid:

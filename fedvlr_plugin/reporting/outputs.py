@@ -19,7 +19,7 @@ from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
-from fedvlr_plugin.experiment.rows import FLOORS, federated_rows, known_rows, parse_row
+from fedvlr_plugin.experiment.rows import REFERENCES, federated_rows, known_rows, parse_row
 from fedvlr_plugin.experiment.variants import FULL, Level, all_variants, levels, noisy_runs
 from fedvlr_plugin.files import write_atomic
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
@@ -160,11 +160,11 @@ def table4(options: NoiseOptions) -> Output:
     def finish(done: FinishedRuns) -> None:
         _finish(done, wanted)
 
-    return Output(_rows, _check, more, finish, datasets=("ku", "ml"))
+    return Output(_rows, _check, more, finish, datasets=("ku", "ml"), references=True)
 
 
 def _rows() -> list[str]:
-    return [*FLOORS, *(row for name in BACKBONES.names() if name in ID_ONLY for row in (name, f"{name}+ours"))]
+    return [*REFERENCES, *(row for name in BACKBONES.names() if name in ID_ONLY for row in (name, f"{name}+ours"))]
 
 
 def _check(rows: Sequence[str]) -> None:
@@ -215,7 +215,7 @@ def _curve(done: FinishedRuns, lines: Sequence[Line], metric: Metric, title: str
 
 
 OUTPUTS: Mapping[str, Output] = {
-    "table2": Output(known_rows, lambda rows: None, _nothing_more, _table2),
+    "table2": Output(known_rows, lambda rows: None, _nothing_more, _table2, references=True, controls=True),
     "figure2": Output(_with_router, _only_routers, _nothing_more, _figure2, ("router_weights",)),
     "figure3": Output(_with_router, _only_fused, _variants_only, _figure3),
 }

@@ -20,7 +20,7 @@ import numpy as np
 from fedvlr_plugin.config import Privacy, RunSpec
 from fedvlr_plugin.evaluation.significance import ALPHA, Comparison, compare, holm
 from fedvlr_plugin.experiment.record import RunRecord
-from fedvlr_plugin.experiment.rows import FLOORS
+from fedvlr_plugin.experiment.rows import REFERENCES
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import Level, at_level
 from fedvlr_plugin.paper.tables import METRICS, Metric, published
@@ -77,7 +77,7 @@ def table4_lines(
         costs |= _compare(store, tables, wanted, [(row, dataset) for row, dataset in keys if dataset == name])
     lines = []
     for row, dataset in keys:
-        for level in wanted if row not in FLOORS else wanted[:1]:
+        for level in wanted if row not in REFERENCES else wanted[:1]:
             cell, base = tables[level].cells.get((row, dataset)), without.cells.get((row, dataset))
             degrade: dict[Metric, float | None] = {}
             for metric in METRICS:
@@ -98,7 +98,7 @@ def _compare(
         base = tables[wanted[0]].cells.get((row, dataset))
         for level in wanted[1:]:
             cell = tables[level].cells.get((row, dataset))
-            if base is None or cell is None or row in FLOORS:
+            if base is None or cell is None or row in REFERENCES:
                 continue
             ours, theirs = per_user(store, cell.records), per_user(store, base.records)
             for metric in METRICS:
@@ -145,9 +145,9 @@ def stored_lines(store: ResultsStore, profile: str, protocol: str) -> list[Line]
     found = {p.model_dump_json(): p for p in (r.spec.conditions.privacy for r in noisy) if p is not None}
     wanted = named_levels(found.values())
     specs = stored_specs(store, profile, protocol)
-    trained = [s for s in specs if s.row not in FLOORS and hashes & {at_level(s, w).spec_hash for w in wanted[1:]}]
+    trained = [s for s in specs if s.row not in REFERENCES and hashes & {at_level(s, w).spec_hash for w in wanted[1:]}]
     datasets = {spec.dataset for spec in trained}
-    floors = [spec for spec in specs if spec.row in FLOORS and spec.dataset in datasets]
+    floors = [spec for spec in specs if spec.row in REFERENCES and spec.dataset in datasets]
     fingerprints = {record.dataset: record.data.fingerprint for record in noisy}
     return table4_lines(store, [*floors, *trained], wanted, fingerprints) if trained else []
 

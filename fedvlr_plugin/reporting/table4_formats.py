@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from fedvlr_plugin.experiment.rows import FLOORS
+from fedvlr_plugin.experiment.rows import REFERENCES
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 from fedvlr_plugin.privacy.guarantee import format_epsilon
@@ -54,7 +54,7 @@ def noise_grid(lines: Sequence[Line]) -> Grid:
 
 def epsilon_of_line(line: Line) -> str | None:
     """What the stored runs promise; `∞` for a trained row without a promise, nothing for a floor."""
-    if line.row in FLOORS or line.cell is None:
+    if line.row in REFERENCES or line.cell is None:
         return None
     return " / ".join(dict.fromkeys(format_epsilon(record.privacy) for record in line.cell.records))
 
@@ -95,7 +95,7 @@ def curve_grid(lines: Sequence[Line]) -> Grid:
         headings += [metric, f"{metric} low", f"{metric} high"]
     body = []
     for line in lines:
-        if line.cell is None or line.row in FLOORS or not (line.level.privacy is None or is_accounted(line)):
+        if line.cell is None or line.row in REFERENCES or not (line.level.privacy is None or is_accounted(line)):
             continue
         promised = line.cell.records[0].privacy
         values: list[Value] = [line.dataset, line.row, f"{asked_for(line):g}"]
@@ -111,10 +111,10 @@ def curve_grid(lines: Sequence[Line]) -> Grid:
 def _full_notes(lines: Sequence[Line]) -> list[str]:
     """What a reader must know, from the records."""
     records = records_of(lines)
-    trained = [record for record in records if record.row not in FLOORS]
+    trained = [record for record in records if record.row not in REFERENCES]
     if not trained:
         return ["No runs are stored."]
-    seeds = sorted({len(line.cell.records) for line in lines if line.cell is not None and line.row not in FLOORS})
+    seeds = sorted({len(line.cell.records) for line in lines if line.cell is not None and line.row not in REFERENCES})
     missing = sum(line.cell is None for line in lines)
     notes = [
         "HR@50 and NDCG@50 on the test split in percent: mean ± standard deviation over seeds, and the 95 % bootstrap "
@@ -142,12 +142,12 @@ def asked_for(line: Line) -> float:
 
 def compact_grid(lines: Sequence[Line]) -> Grid:
     """HR@50 / NDCG@50 of every line, rows by levels; ▼ where the noise makes HR@50 significantly worse."""
-    trained = [line for line in lines if line.row not in FLOORS]
+    trained = [line for line in lines if line.row not in REFERENCES]
     levels = list(dict.fromkeys(line.level.name for line in trained))
     found = {(line.dataset, line.row, line.level.name): line for line in lines}
     body = []
     for dataset, row in dict.fromkeys((line.dataset, line.row) for line in lines):
-        places = levels if row not in FLOORS else ["none"]
+        places = levels if row not in REFERENCES else ["none"]
         cells: list[Value] = [_cell(found.get((dataset, row, name))) for name in places]
         if not any(cells):
             continue
@@ -206,7 +206,7 @@ def curve(lines: Sequence[Line], metric: Metric, title: str) -> Picture:
         figure = line.figure(metric)
         if figure is None or not (line.level.privacy is None or is_accounted(line)):
             continue
-        if line.row in FLOORS:
+        if line.row in REFERENCES:
             floors.append((figure.mean, line.row))
         else:
             curves.setdefault(line.row, []).append((places[asked_for(line)], figure))

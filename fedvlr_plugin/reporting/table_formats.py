@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from tabulate import tabulate
 
+from fedvlr_plugin.experiment.controls import row_of
 from fedvlr_plugin.paper.tables import DATASETS, METRICS, Metric, display_name, paper_failed, paper_value
 from fedvlr_plugin.privacy.guarantee import format_epsilon
 from fedvlr_plugin.reporting.captions import caption, epsilon_label
@@ -123,7 +124,8 @@ def warm_and_cold(table: Table) -> list[Block]:
 
 def group_ends(rows: Sequence[str]) -> set[int]:
     """Indices of rows after which a line is drawn: a group is the floors, the centralized rows, or one backbone."""
-    groups = [row.partition("+")[0] if kind_of(row) == "federated" else kind_of(row) for row in rows]
+    plain = [row_of(row) for row in rows]
+    groups = [row.partition("+")[0] if kind_of(row) == "federated" else kind_of(row) for row in plain]
     return {i for i in range(len(rows) - 1) if groups[i] != groups[i + 1]}
 
 

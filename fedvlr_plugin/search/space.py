@@ -49,8 +49,10 @@ RAP = Dimension("penalty", (0.01, 0.1), (("params.lam", 1.0), ("params.mu", 1.0)
 def space_of(row_name: str) -> tuple[Dimension, ...]:
     """The dimensions of a row; raises `ConfigError` for a floor, which has nothing to choose."""
     row: Row = parse_row(row_name)
-    if row.kind == "floor":
-        raise ConfigError(f"'{row.name}' is a floor: it has no parameters to search for")
+    if row.kind in ("floor", "closed_form", "one_shot"):
+        raise ConfigError(
+            f"'{row.name}' is a closed form: it chooses its own numbers by validation and is not searched"
+        )
     if row.kind == "recbole":
         return (RECBOLE, OWN[row.name]) if row.name in OWN else (RECBOLE,)
     space = (CLIENT, SERVER_ID if row.fusion in ("none", "vbpr") else SERVER_FUSED)
