@@ -18,12 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from fedvlr_plugin.backbones import BACKBONES
+from fedvlr_plugin.backbones import BACKBONES, Backbone
+from fedvlr_plugin.centralized.model_registry import OURS, CentralizedRow
 from fedvlr_plugin.errors import ConfigError, unknown_name
 from fedvlr_plugin.fusion.views import Fusion
 
 FLOORS = ("chance", "popularity", "cold-first")
-CENTRALIZED = ("VBPR", "BM3", "MGCN", "PGL")
+CENTRALIZED = tuple(OURS)
 VARIANTS: dict[str, Fusion] = {"": "none", "MLP": "mlp", "VBPR": "vbpr", "ours": "blfm"}
 
 
@@ -61,6 +62,24 @@ def parse_row(name: str) -> Row:
         allowed = ", ".join(rows_of(backbone))
         raise ConfigError(f"backbone '{backbone}' does not support the fusion '{variant}'; its rows: {allowed}")
     return Row(f"{backbone}+{variant}" if variant else backbone, "federated", backbone, VARIANTS[variant])
+
+
+NOTHING_DECLARED = CentralizedRow("")
+
+
+def declared(row: Row) -> type[Backbone] | CentralizedRow:
+    """Find what a row declares about searches and profiles.
+
+    Args:
+        row: a parsed row.
+
+    Returns:
+        The backbone's class, or the entry of a centralized model of ours; for floors and RecBole's own models an
+        entry that declares nothing.
+    """
+    if row.backbone is not None:
+        return BACKBONES.get(row.backbone)
+    return OURS.get(row.name, NOTHING_DECLARED)
 
 
 def rows_of(backbone: str) -> list[str]:
