@@ -21,7 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from fedvlr_plugin.backbones import BACKBONES
+from fedvlr_plugin.backbones import BACKBONES, Backbone
+from fedvlr_plugin.centralized.model_registry import OURS, CentralizedRow
 from fedvlr_plugin.errors import ConfigError, unknown_name
 from fedvlr_plugin.evaluation.floors import CONTENT_FLOORS, FLOORS
 from fedvlr_plugin.fusion.views import Fusion
@@ -35,7 +36,7 @@ CLOSED_FORMS = (*REFERENCES, *ONE_SHOT)
 """Without a seed and without settings to search: one run each, the numbers they need chosen by validation inside it."""
 NEED_CONTENT = (*CONTENT_FLOORS, "FedEASE+content")
 """Rows that say nothing without item features."""
-CENTRALIZED = ("VBPR", "BM3", "MGCN", "PGL")
+CENTRALIZED = tuple(OURS)
 VARIANTS: dict[str, Fusion] = {"": "none", "MLP": "mlp", "VBPR": "vbpr", "ours": "blfm"}
 
 
@@ -108,6 +109,24 @@ def _with_new_items(row: Row, name: str, addition: str) -> Row:
             f"'{row.name}' takes no {NEW_ITEMS}; rows that do: {', '.join((*YARDSTICKS, *ONE_SHOT))} and federated ones"
         )
     return replace(row, name=f"{row.name} & {NEW_ITEMS}", new_items=True)
+
+
+NOTHING_DECLARED = CentralizedRow("")
+
+
+def declared(row: Row) -> type[Backbone] | CentralizedRow:
+    """Find what a row declares about searches and profiles.
+
+    Args:
+        row: a parsed row.
+
+    Returns:
+        The backbone's class, or the entry of a centralized model of ours; for floors and RecBole's own models an
+        entry that declares nothing.
+    """
+    if row.backbone is not None:
+        return BACKBONES.get(row.backbone)
+    return OURS.get(row.name, NOTHING_DECLARED)
 
 
 def rows_of(backbone: str) -> list[str]:
