@@ -16,10 +16,10 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.experiment.controls import label_of
 from fedvlr_plugin.experiment.estimate import spell_seconds
 from fedvlr_plugin.experiment.record import RunRecord
-from fedvlr_plugin.experiment.result import RoundRecord
 
 LINE_EVERY_S = 15.0
 TRUST, TRUST_S = 0.05, 30.0

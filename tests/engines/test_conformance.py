@@ -144,7 +144,7 @@ def test_private_state_survives_rounds_and_is_what_evaluation_uses(make_spec, ba
     if federation.engine.own is not None:
         own = federation.engine.own
         assert any(len(rows) for rows in own.rows)
-        own.values.write(np.concatenate(own.rows), np.zeros((own.arena.used, own.arena.width)))
+        own.values.write(np.concatenate(own.rows), np.zeros((own.values.used, own.values.width)))
         assert not torch.allclose(scores, federation.score(ALL))
 
 
@@ -176,10 +176,10 @@ def test_snapshots_bring_a_round_back(make_spec, backbone, fusion):
     for engine in ("batched", "sequential"):
         federation = build(make_spec, backbone, fusion, engine, participation=1.0)
         train(federation, 2)
-        best, scores = federation.snapshot(), federation.score(ALL)
+        best, scores = federation.state(moments=False), federation.score(ALL)
         federation.round(3)
         assert not torch.equal(scores, federation.score(ALL))
-        federation.restore(best)
+        federation.load(best, moments=False)
         assert torch.equal(scores, federation.score(ALL))
 
 
