@@ -174,12 +174,12 @@ class SequentialEngine:
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         states_by_user: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in state.items():
-            user, _, name = key.partition(".")
-            if not user.isdecimal() or not name:
+            owner, _, name = key.partition(".")
+            if not owner.isdecimal() or not name:
                 raise ConfigError(
                     f"'{key}' is no private state of the sequential engine; load what the same engine gave"
                 )
-            states_by_user.setdefault(int(user), {})[name] = value
+            states_by_user.setdefault(int(owner), {})[name] = value
         clients = {user: self._initial() for user in states_by_user}
         for user, client_values in states_by_user.items():
             load_client(clients[user], client_values)

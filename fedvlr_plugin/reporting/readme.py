@@ -22,19 +22,19 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
-from tabulate import tabulate
-
 from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
+from fedvlr_plugin.experiment.profiles import get_profile, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, display_name, paper_value
 from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
-from fedvlr_plugin.reporting.faults_table import fault_table
-from fedvlr_plugin.reporting.grid import Grid, markdown_grid, shown
+from fedvlr_plugin.reporting.faults import faults_grid, faults_markdown
+from fedvlr_plugin.reporting.grid import Grid
 from fedvlr_plugin.reporting.results_table import Table, build_table, kind_of
 from fedvlr_plugin.reporting.stored_runs import in_order, stored_budget, stored_specs
-from fedvlr_plugin.reporting.table4 import stored_lines
-from fedvlr_plugin.reporting.table4_formats import compact_grid
-from fedvlr_plugin.reporting.table_formats import marks, table_and_caption
+from fedvlr_plugin.reporting.table2_formats import marks, table_and_caption
+from fedvlr_plugin.reporting.table4.grids import compact_grid
+from fedvlr_plugin.reporting.table4.lines import stored_lines
+from fedvlr_plugin.reporting.table_formats import markdown_grid
 
 END = "<!-- end of table -->"
 KEYS: Mapping[str, Sequence[str]] = {
@@ -105,7 +105,8 @@ def _table2(given: Mapping[str, str], store: ResultsStore) -> str:
         return f"\n{markdown_grid(stored_budget(store, given['profile'], protocol, datasets))}\n"
     wanted = given["rows"].split(",") if "rows" in given else None
     if "seeds" in given:
-        return f"\n{fault_table(store, given['profile'], datasets[0], wanted or [], int(given['seeds']))}\n"
+        plain = specs_for(get_profile(given["profile"]), datasets[:1], wanted or [], int(given["seeds"]), protocol)
+        return f"\n{faults_markdown(faults_grid(store, plain, profile=given['profile']))}\n"
     specs = [
         spec
         for spec in stored_specs(store, given["profile"], protocol)
@@ -119,7 +120,7 @@ def _table2(given: Mapping[str, str], store: ResultsStore) -> str:
     if given.get("show") == "claims":
         return f"\n{markdown_grid(claims_grid(findings(store, table)))}\n"
     if given.get("show") == "brief":
-        return f"\n{_markdown(brief_grid(table, datasets[0]))}\n"
+        return f"\n{markdown_grid(brief_grid(table, datasets[0]), brief_columns(datasets[0]))}\n"
     if given.get("show") == "bullets":
         chosen = given.get("claim", ",".join(CLAIMS)).split(",")
         return "\n" + "\n".join(bullets(findings(store, table), chosen, protocol)) + "\n\n"
@@ -144,6 +145,11 @@ def brief_grid(table: Table, dataset: str) -> Grid:
         "Significant at 5 % (Holm): * better, ▼ worse than vanilla; † better, ▽ worse than +MLP.",
     )
     return Grid((title, "vanilla", "+MLP", "+ours", "paper"), tuple(lines), notes)
+
+
+def brief_columns(dataset: str) -> tuple[str, ...]:
+    """The columns of `brief_grid` that hold text."""
+    return (f"{display_name(dataset)}: HR@50 / NDCG@50",)
 
 
 def _brief(table: Table, row: str, dataset: str) -> str | None:
@@ -215,10 +221,10 @@ def _each(pairs: Sequence[Finding]) -> str:
 
 def _table4(given: Mapping[str, str], store: ResultsStore) -> Grid:
     datasets = given["datasets"].split(",")
-    lines = stored_lines(ResultsStore(store.root / given["folder"]), given["profile"], "corrected")
+    lines = stored_lines(store.below(given["folder"]), given["profile"], "corrected")
     lines = [line for line in lines if line.dataset in datasets]
     if not lines:
-        raise ConfigError(f"no noisy runs of {given['datasets']} are stored in '{store.root / given['folder']}'")
+        raise ConfigError(f"no noisy runs of {given['datasets']} are stored in '{store.below(given['folder']).root}'")
     return compact_grid(lines)
 
 
@@ -229,29 +235,21 @@ def _audit(given: Mapping[str, str], store: ResultsStore) -> Grid:
     grids = {"seen": sight_grid, "members": member_grid}
     if given["show"] not in grids:
         raise ConfigError(f"show={given['show']} is not a table of the audit; allowed: {', '.join(grids)}")
-    name = f"{given['dataset']}-{given['row']}-{given['profile']}.json"
-    return grids[given["show"]](read_audit(store.root / "audit" / name))
+    return grids[given["show"]](read_audit(store.audit_path(given["dataset"], given["row"], given["profile"])))
 
 
 def _attacks(given: Mapping[str, str], store: ResultsStore) -> Grid:
-    from fedvlr_plugin.reporting.audit_tables import attack_grid, read_outcomes
+    from fedvlr_plugin.reporting.attacks import attack_grid, read_outcomes
 
     name = f"attacks-{given['dataset']}-{given['row']}-{given['profile']}.csv"
-    return attack_grid(read_outcomes(store.root / "tables" / name))
+    return attack_grid(read_outcomes(store.tables / name))
 
 
-def _markdown(grid: Grid) -> str:
-    body = [[shown(value) for value in line] for line in grid.lines]
-    align = ["left" if not column or heading in LEFT else "right" for column, heading in enumerate(grid.headings)]
-    drawn = tabulate(body, grid.headings, tablefmt="pipe", colalign=align, disable_numparse=True)
-    return drawn + "\n\n" + "\n".join(grid.notes) + "\n"
-
-
-LEFT = ("data set", "row", "noise", "what is seen", "defence")
+TEXT_COLUMNS = ("data set", "row", "noise", "what is seen", "defence")
 
 
 def _drawn(make: Callable[[Mapping[str, str], ResultsStore], Grid]) -> Callable[[Mapping[str, str], ResultsStore], str]:
-    return lambda given, store: f"\n{_markdown(make(given, store))}\n"
+    return lambda given, store: f"\n{markdown_grid(make(given, store), TEXT_COLUMNS)}\n"
 
 
 MAKERS: Mapping[str, Callable[[Mapping[str, str], ResultsStore], str]] = {

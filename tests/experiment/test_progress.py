@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fedvlr_plugin.config import PROTOCOLS
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
-from fedvlr_plugin.experiment.estimate import estimate_seconds, samples_per_round, spell_seconds
+from fedvlr_plugin.experiment.estimate import estimate_seconds, format_seconds, samples_per_round
 from fedvlr_plugin.experiment.profiles import PROFILES, Profile, Rule, get_profile, merge, spec_for, specs_for
 from fedvlr_plugin.experiment.progress import Clock, LiveProgress, PlainProgress, describe, make_progress, outcome_of
 from fedvlr_plugin.experiment.rows import check_rows, known_rows, recbole_models
@@ -139,7 +139,7 @@ def test_estimates_grow_with_the_work_and_learn_from_stored_runs(tmp_path, tiny,
 
 
 def test_times_are_spelled_for_people() -> None:
-    assert [spell_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
+    assert [format_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
 
 
 def test_the_live_view_shows_cells_runs_and_rounds_however_narrow(tmp_path, tiny, fake) -> None:
