@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from federation_toy import ALL, build, cases, train
+from helpers.federation_toy import ALL, build, cases, train
 
 from fedvlr_plugin.engines.private_items import ScratchRows
 from fedvlr_plugin.errors import ConfigError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedvlr_plugin.centralized.closed_form import LAMBDAS
-from fedvlr_plugin.cli.options import parse_options
+from fedvlr_plugin.cli.arguments import parse_options
 from fedvlr_plugin.cli.request import Sources, prepare
 from fedvlr_plugin.config import PROTOCOLS, Conditions, ExecutionConfig, Privacy, RunSpec, TrainingConfig
 from fedvlr_plugin.data.item_features import ItemFeatures
