@@ -22,7 +22,7 @@ OPTIONS = ["--profile", "smoke", "--datasets", "planted", "--rows", "popularity"
 OPTIONS += ["--trials", str(TRIALS), "--seeds", str(SEEDS), "--set", "rounds=12"]
 # the same command, but a silent worker is taken for dead after two seconds and not after a minute
 IMPATIENT = (
-    "import sys; from fedvlr_plugin.benchmark import storage; storage.open_storage.__defaults__ = (1, 2); "
+    "import sys; from fedvlr_plugin.search import storage; storage.open_storage.__defaults__ = (1, 2); "
     "from fedvlr_plugin.cli.tables import main; sys.exit(main(sys.argv[1:]))"
 )
 
