@@ -600,3 +600,16 @@ def test_every_type_of_column_reaches_recbole(tmp_path):
         lambda: open_dataset("shop", tmp_path, AnyModel, {"load_col": columns_of}),
         "shop.item, line 2: the price is 'cheap'",
     )
+
+
+def test_export_keeps_the_users_that_info_has(tmp_path):
+    """A user below the filter is dropped when the folder is opened, in either layout; no row is lost on the way."""
+    folder = shop(tmp_path, text([*rows(), ("rare", "i0", "5"), ("u0", "i0", "7")]))
+    out = export_released(folder, tmp_path / "out")
+    assert sizes(tmp_path) == sizes(tmp_path / "out") == (6, 9, 36)
+    assert len((out / "inter.csv").read_text().splitlines()) == 39
+    assert (
+        prepare("shop", tmp_path).facts["duplicate_rows"]
+        == prepare("shop", tmp_path / "out").facts["duplicate_rows"]
+        == 1
+    )
