@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,6 +20,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.recbole.loader import prepare
 from fedvlr_plugin.devices import check_device
 from fedvlr_plugin.errors import ConfigError, unknown_name
+from fedvlr_plugin.experiment.controls import under_control
 from fedvlr_plugin.experiment.profiles import split_settings
 from fedvlr_plugin.experiment.result import OnRound, RunResult
 from fedvlr_plugin.experiment.rows import parse_row
@@ -37,6 +40,7 @@ def run(
     device: str = "cpu",
     checkpoint: Path | None = None,
     on_round: OnRound | None = None,
+    control: Literal["none", "shuffled"] = "none",
 ) -> RunResult:
     """Trains and evaluates one row on one data set.
 
@@ -48,6 +52,7 @@ def run(
         data_root: folder of data sets; None = FEDVLR_DATA, then ./data.
         checkpoint: write the trained parameters of a RecBole model there; `load_checkpoint` reads them back.
         on_round: called after every round or epoch.
+        control: `"shuffled"` gives every item the features of another item, drawn from the seed.
 
     Raises:
         UnknownNameError, ConfigError, DataError, DeviceError: each one line, with what to do.
@@ -55,10 +60,12 @@ def run(
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
     data = dataset if isinstance(dataset, PreparedData) else prepare(dataset, data_root)
-    training, shape = split_settings(settings or {})
     row = model.__name__ if isinstance(model, type) else parse_row(model).name
+    one_round = {"rounds": 1} if isinstance(model, str) and parse_row(row).kind == "one_shot" else {}
+    training, shape = split_settings({**one_round, **(settings or {})})
     spec = RunSpec(
-        dataset=data.name, row=row, seed=seed, protocol=PROTOCOLS[protocol], training=training, model=shape
+        dataset=data.name, row=row, seed=seed, protocol=PROTOCOLS[protocol], training=training, model=shape,
+        control=control,
     )  # fmt: skip
     execution = ExecutionConfig(device=device)
     check_device(device)
@@ -71,7 +78,9 @@ def run(
         if checkpoint is not None:
             save_checkpoint(checkpoint, spec, trained)
 
-    return run_recbole_model(spec, execution, data, on_round, model if isinstance(model, type) else None, save)
+    seen = under_control(spec, data)
+    found = run_recbole_model(spec, execution, seen, on_round, model if isinstance(model, type) else None, save)
+    return replace(found, data_fingerprint=data.fingerprint)
 
 
 def save_checkpoint(path: Path, spec: RunSpec, trained: Trainable) -> None:

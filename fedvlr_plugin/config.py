@@ -236,14 +236,18 @@ class RunSpec(Frozen):
     model: ModelConfig = ModelConfig()
     dtype: Literal["float32", "float64"] = "float32"
     conditions: Conditions = Conditions()
+    control: Literal["none", "shuffled"] = Field("none", description="shuffled: item features permuted between items")
 
     @property
     def spec_hash(self) -> str:
         """sha256 (first 16 hex digits) of the whole specification as canonical JSON.
 
-        Conditions that are not set are left out, so that runs without any keep the hash they always had.
+        Conditions that are not set are left out, and so is `control: none`: runs without any keep the hash they always
+        had.
         """
-        content = self.model_dump(mode="json", exclude={"conditions"})
+        content = self.model_dump(mode="json", exclude={"conditions", "control"})
+        if self.control != "none":
+            content["control"] = self.control
         conditions = self.conditions.model_dump(mode="json", exclude_none=True)
         if conditions:
             content["conditions"] = conditions

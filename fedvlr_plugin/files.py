@@ -6,7 +6,11 @@ import hashlib
 import io
 import json
 import os
+import platform
+import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,33 +22,112 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 TEMPORARY = ".tmp-"
+UNFINISHED = ".unfinished"  # in a folder whose files are being replaced
 ANOTHER = "The results folder must be a folder that you may write; choose another with --results DIR"
+OLD_S = 86_400.0  # temporary files of another machine, or of an earlier version, count as left behind after a day
 
 
 def write_atomic(
-    path: Path, content: bytes, *, error_type: type[FedVLRError] = ResultsError, hint: str = ANOTHER
+    path: Path,
+    content: bytes,
+    *,
+    private: bool = False,
+    error_type: type[FedVLRError] = ResultsError,
+    hint: str = ANOTHER,
 ) -> str:
-    """Writes `content` to `path` in one step and returns its sha256; a reader never sees half of it.
+    """Write a file in one step: a reader sees the old content or the new one, never half of it.
 
-    Raises `error_type`, with `hint` as what to do next, when the folder cannot be written.
+    Args:
+        path: the file; missing folders are made.
+        content: what to write.
+        private: mode 0600, and 0700 for folders that are made; otherwise the process's umask decides.
+        error_type: raised when the folder cannot be written, with `hint` as what to do next.
+        hint: see `error_type`.
+
+    Returns:
+        sha256 of the content.
     """
-    handle, name = -1, ""
+    temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        make_folder(path.parent, private=private)
+        temporary = temporary_name(path.parent)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-        name = ""
+        os.replace(temporary, path)
+        temporary = None
     except OSError as error:
         raise error_type(f"cannot write '{path}': {error.strerror or error}. {hint}") from None
     finally:
-        if name:
-            Path(name).unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
     return hashlib.sha256(content).hexdigest()
+
+
+def make_folder(folder: Path, *, private: bool = False) -> None:
+    """Make a folder and its parents; those that are made have mode 0700 where they are private."""
+    missing = [f for f in (folder, *folder.parents) if not f.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
+
+
+def temporary_name(folder: Path) -> Path:
+    """A name in the folder that nobody has, known as this process's by `remove_leftovers`."""
+    return folder / f"{_own_prefix()}{secrets.token_hex(6)}"
+
+
+def remove_leftovers(folder: Path, *, deep: bool = True) -> int:
+    """Remove temporary files and folders whose process has ended without removing them.
+
+    Args:
+        folder: where to look.
+        deep: look into its folders, too.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    find = folder.rglob if deep else folder.glob
+    for path in list(find(f"{TEMPORARY}*")) if folder.is_dir() else ():
+        if not _is_leftover(path):
+            continue
+        try:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+        except OSError:
+            continue  # another process was faster, or we may not; it harms nothing
+        removed += 1
+    return removed
+
+
+def _own_prefix() -> str:
+    """`.tmp-<machine>-<process id>-`: says whose a temporary file is."""
+    return f"{TEMPORARY}{_machine()}-{os.getpid()}-"
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_leftover(path: Path) -> bool:
+    parts = path.name.removeprefix(TEMPORARY).split("-")
+    if len(parts) == 3 and parts[0] == _machine() and parts[1].isdigit():
+        return not _is_running(int(parts[1]))
+    try:
+        return time.time() - path.stat().st_mtime > OLD_S
+    except OSError:
+        return False
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def read_bytes(path: Path) -> bytes:
@@ -59,10 +142,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_writable(folder: Path) -> None:
-    """Creates the folder and a file in it, and takes the file away; raises `ResultsError` if that fails."""
+    """Create the folder and a file in it, and remove both the file and what killed processes left there.
+
+    Raises:
+        ResultsError: the folder cannot be written.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=TEMPORARY, dir=folder) as file:
+        make_folder(folder)
+        remove_leftovers(folder)
+        with tempfile.NamedTemporaryFile(prefix=_own_prefix(), dir=folder) as file:
             file.write(b"can this folder be written?")
             file.flush()
     except OSError as error:

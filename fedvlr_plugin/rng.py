@@ -39,6 +39,7 @@ class Stream(IntEnum):
     ATTACK = 10
     MASK = 8
     AUDIT = 11
+    CONTROL = 20
 
 
 def _signed(value: int) -> int:

@@ -19,12 +19,16 @@ from fedvlr_plugin.files import ANOTHER, read_bytes, write_atomic
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object], *, hint: str = ANOTHER
 ) -> None:
-    """Writes in one step (temporary file, fsync, rename); raises `ResultsError` with `hint` when the disk refuses."""
+    """Write a file in one step, with mode 0600: what it holds may be private state of clients.
+
+    Raises:
+        ResultsError: the disk refuses; `hint` says what to do.
+    """
     from safetensors.torch import save
 
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     text = json.dumps(facts, sort_keys=True)
-    write_atomic(path, save(plain, {"facts": text, "sha256": _digest(plain, text)}), hint=hint)
+    write_atomic(path, save(plain, {"facts": text, "sha256": _digest(plain, text)}), private=True, hint=hint)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:

@@ -1,14 +1,22 @@
-"""Specifications that many tests share."""
+"""Fixtures that many tests share: specifications, a stand-in for `run`, and what is drawn on a picture."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
+from helpers.fakes import check_apart, fake_run, make_data
 
 from fedvlr_plugin.config import ModelConfig, Protocol, RunSpec, TrainingConfig
+from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.experiment.result import RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Picture
+    from matplotlib.transforms import Bbox
 
 # the loops are compiled once for all processes that tests start, also where Python may write no compiled files
 COMPILED = tempfile.TemporaryDirectory(prefix="fedvlr-compiled-")
@@ -41,3 +49,50 @@ def make_spec() -> Callable[..., RunSpec]:
         )
 
     return build
+
+
+@pytest.fixture(autouse=True)
+def only_the_rows_asked_for(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves out the floors that every table has, for tests that count runs; `@pytest.mark.references` keeps them."""
+    if request.node.get_closest_marker("references") is None:
+        monkeypatch.setattr("fedvlr_plugin.cli.request.REFERENCES", ())
+
+
+@pytest.fixture
+def tiny() -> PreparedData:
+    return make_data()
+
+
+@pytest.fixture
+def fake() -> Callable[..., RunResult]:
+    return fake_run
+
+
+@pytest.fixture
+def texts_of(monkeypatch) -> Callable[..., list[tuple[str, Bbox]]]:
+    """Draws a picture and gives the texts that were really drawn, with the boxes they take."""
+    pytest.importorskip("matplotlib", reason="figures need the extra [report]")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    def texts_of(picture: Picture) -> list[tuple[str, Bbox]]:
+        renderer = FigureCanvasAgg(picture).get_renderer()
+        drawn: list[Text] = []
+        draw = Text.draw
+
+        def note(text: Text, renderer) -> None:  # the renderer is not told which text a line of several belongs to
+            if text.get_visible() and text.get_text():
+                drawn.append(text)
+            draw(text, renderer)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Text, "draw", note)
+            picture.draw(renderer)
+        return [(text.get_text(), Text.get_window_extent(text, renderer)) for text in drawn]
+
+    return texts_of
+
+
+@pytest.fixture
+def all_apart() -> Callable[[list[tuple[str, Bbox]], Bbox], None]:
+    return check_apart

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.toy import make_toy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy import make_toy
 
 from fedvlr_plugin.config import (
     Attack,

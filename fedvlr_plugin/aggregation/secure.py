@@ -48,10 +48,22 @@ def agree(mine: int, theirs: int) -> int:
 
 
 class SecureSum:
-    """See the module; implements `federation.aggregation.Rule`."""
+    """See the module; implements `federation.aggregation.Rule`.
 
-    def __init__(self, wanted: Secure, seed: int) -> None:
-        self.wanted, self.seed = wanted, seed
+    Args:
+        wanted: the settings.
+        seed: of the secrets and of who is lost.
+        losses_of: the round whose losses are met; None = the cohort's own. An upload that is summed in several pieces
+            takes fresh masks for each piece (its own round number) and loses the same clients in all of them.
+    """
+
+    def __init__(self, wanted: Secure, seed: int, losses_of: int | None = None) -> None:
+        self.wanted, self.seed, self.losses_of = wanted, seed, losses_of
+
+    def _lost(self, stage: int, clients: torch.Tensor, share: float) -> torch.Tensor:
+        """Which clients are lost at a stage, bool of their shape."""
+        round = self.cohort.round if self.losses_of is None else self.losses_of
+        return chance(client_keys(self.seed, Stream.MASK, round, stage, clients), share)
 
     def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
         self.cohort, self.shape, self.dtype, self.device = cohort, shape, dtype, device
@@ -64,8 +76,7 @@ class SecureSum:
         self.accounts = {"lost_before": 0.0, "lost_after": 0.0, "clamped": 0.0, "given_up": 0.0}
 
     def take(self, uploads: ClientUploads) -> None:
-        keys = client_keys(self.seed, Stream.MASK, self.cohort.round, LOST_BEFORE, uploads.clients)
-        there = ~chance(keys, self.wanted.lost_before)
+        there = ~self._lost(LOST_BEFORE, uploads.clients, self.wanted.lost_before)
         self.accounts["lost_before"] += float((~there).sum())
         self.parts.append(uploads.only(there))
 
@@ -84,8 +95,7 @@ class SecureSum:
         if not parts:
             return None
         uploads = join_uploads(parts)
-        keys = client_keys(self.seed, Stream.MASK, self.cohort.round, LOST_AFTER, uploads.clients)
-        lost = chance(keys, self.wanted.lost_after)
+        lost = self._lost(LOST_AFTER, uploads.clients, self.wanted.lost_after)
         self.accounts["lost_after"] = float(lost.sum())
         answering = uploads.clients[~lost].sort().values.tolist()
         if len(answering) < self.need:

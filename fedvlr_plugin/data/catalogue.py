@@ -15,6 +15,7 @@ from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.data.source import Source
 from fedvlr_plugin.data.synthetic import PlantedSource
 from fedvlr_plugin.errors import DataError, unknown_name
+from fedvlr_plugin.files import UNFINISHED
 
 ROOT_VARIABLE = "FEDVLR_DATA"
 DEFAULT_ROOT = Path("data")
@@ -72,10 +73,20 @@ def canonical_name(name: str, data_root: Path | None = None) -> str:
 
 
 def find_source(name: str, data_root: Path | None = None) -> Source:
-    """The source called `name`; raises `UnknownNameError` with the nearest name."""
+    """Find the source of a data set.
+
+    Raises:
+        UnknownNameError: there is none of that name; the message has the nearest one.
+        DataError: its files were being replaced, and that was stopped; or it has files of two layouts.
+    """
     name = canonical_name(name, data_root)
     folder = folders(data_root).get(name)
     if folder is not None:
+        if (folder / UNFINISHED).is_file():
+            raise DataError(
+                f"the data set '{name}' is unfinished: its files were being replaced when that was stopped; run the same "
+                "`fedvlr data` command again"
+            )
         if ReleasedSource.found_in(folder) and AtomicSource.found_in(folder):
             raise DataError(
                 f"'{name}' has both inter.csv and {name}.inter; which of them is the data set? Move one of them away"

@@ -1,4 +1,4 @@
-"""What needs no learning at all: chance, popularity and cold-first (algorithm.md section 7).
+"""Rank without learning: chance, popularity, cold-first, content, content+popularity (algorithm.md section 7).
 
 A floor is given as `Ranks`, so that metrics, tests and tables treat it like a model. For `chance` this is the closed
 form: with C candidates, all tied, the positive is at each of C ranks with equal probability, hence HR@k = k / C.
@@ -9,32 +9,72 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedvlr_plugin.data.interactions import Interactions
+from fedvlr_plugin.data.interactions import IntArray, Interactions
+from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.errors import unknown_name
-from fedvlr_plugin.evaluation.ranks import Phase, Ranks, candidates, positives, rank_positives
+from fedvlr_plugin.evaluation.content import as_scorer, content_scores
+from fedvlr_plugin.evaluation.new_items import standardise
+from fedvlr_plugin.evaluation.ranks import Phase, Ranks, Scorer, candidates, positives, rank_positives
 
-FLOORS = ("chance", "popularity", "cold-first")
+FLOORS = ("chance", "popularity", "cold-first", "content", "content+popularity")
+CONTENT_FLOORS = ("content", "content+popularity")
 
 
-def rank_floor(name: str, interactions: Interactions, phase: Phase, *, mask_validation: bool = True) -> Ranks:
-    """Ranks of the held-out items under the floor called `name`; raises `UnknownNameError` for another name.
+def rank_floor(
+    name: str,
+    interactions: Interactions,
+    phase: Phase,
+    *,
+    mask_validation: bool = True,
+    features: ItemFeatures | None = None,
+) -> Ranks:
+    """Rank the held-out items under a floor.
 
-    * `chance`: all candidates are tied.
-    * `popularity`: the score of an item is the number of users who have it in training.
-    * `cold-first`: items that nobody has in training first (tied), then popularity.
+    Args:
+        name: one of `FLOORS`:
+
+            * `chance`: all candidates are tied;
+            * `popularity`: the score of an item is the number of users who have it in training;
+            * `cold-first`: items that nobody has in training first (tied), then popularity;
+            * `content`: mean cosine to the user's history (`evaluation.content`);
+            * `content+popularity`: that and log(1 + popularity), each standardised over the items, added.
+
+        interactions: the data set.
+        phase: whose held-out items.
+        mask_validation: whether validation items are no candidates at test.
+        features: the item features; only the last two floors read them.
+
+    Raises:
+        UnknownNameError: no such floor. DataError: a floor of content without item features.
     """
+    if name not in FLOORS:
+        raise unknown_name("floor", name, FLOORS)
     if name == "chance":
         users, items = positives(interactions, phase)
         others = candidates(interactions, phase, mask_validation=mask_validation) - 1
         return Ranks(users, items, np.zeros_like(users), others, interactions.cold_items[items])
+    if name in CONTENT_FLOORS:
+        scorer = _content(interactions, features or ItemFeatures(), with_popularity=name == "content+popularity")
+    else:
+        scorer = _same_for_all(_counts(name, interactions))
+    return rank_positives(scorer, interactions, phase, mask_validation=mask_validation)
+
+
+def _counts(name: str, interactions: Interactions) -> IntArray:
     counts = interactions.train_counts
     if name == "popularity":
-        scores = counts
-    elif name == "cold-first":
-        scores = np.where(interactions.cold_items, counts.max() + 1, counts)
-    else:
-        raise unknown_name("floor", name, FLOORS)
-    row = torch.from_numpy(scores.astype(np.float32))
-    return rank_positives(
-        lambda users: row.repeat(len(users), 1), interactions, phase, mask_validation=mask_validation
-    )  # fmt: skip
+        return counts
+    return np.where(interactions.cold_items, counts.max() + 1, counts)
+
+
+def _same_for_all(scores: IntArray) -> Scorer:
+    everybody = torch.from_numpy(scores.astype(np.float32))
+    return lambda users: everybody.repeat(len(users), 1)
+
+
+def _content(interactions: Interactions, features: ItemFeatures, with_popularity: bool) -> Scorer:
+    content = as_scorer(content_scores(interactions, features))
+    if not with_popularity:
+        return content
+    popularity = standardise(torch.from_numpy(np.log1p(interactions.train_counts))[None])
+    return lambda users: standardise(content(users)) + popularity

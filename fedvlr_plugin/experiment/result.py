@@ -20,27 +20,7 @@ import torch
 
 from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.evaluation.ranks import Ranks
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """One communication round (or epoch of a centralized model).
-
-    Attributes:
-        round: counted from 1.
-        seconds: wall seconds by phase: `sampling`, `local`, `uplink`, `server`, `evaluation`.
-        train_loss: mean local loss over the steps of the round, each client counted equally.
-        valid: validation metrics in percent (`hr@50`, `ndcg@50`), None when the round was not validated.
-        left_out: clients whose upload did not count, by reason.
-        accounts: what the round's rule counted (`clipped`, `epsilon` so far, ...).
-    """
-
-    round: int
-    seconds: Mapping[str, float]
-    train_loss: float
-    valid: Mapping[str, float] | None
-    left_out: Mapping[str, int] = field(default_factory=dict)
-    accounts: Mapping[str, float] = field(default_factory=dict)
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 
 
 @dataclass(frozen=True)
@@ -57,7 +37,13 @@ class Resources:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One finished run. `outputs` holds arrays that the user asked for by name (e.g. `router_weights`)."""
+    """One finished run.
+
+    Attributes:
+        outputs: arrays that the user asked for by name (e.g. `router_weights`).
+        chosen: numbers that the run chose by validation NDCG@50 (a closed form's `lam`, the prior's `bonus`), and
+            `points`, how many points of its grid were tried.
+    """
 
     spec: RunSpec
     execution: ExecutionConfig
@@ -70,6 +56,7 @@ class RunResult:
     test: Ranks
     resources: Resources
     outputs: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 OnRound = Callable[[RoundRecord], None]

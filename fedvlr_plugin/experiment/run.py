@@ -2,12 +2,14 @@
 
 Table runners, studies, the command line, the RecBole trainer's tests and the report all come through here. A run
 trains a row on a data set, selects the round by validation NDCG@50, and reads the test split once, at the end,
-with the selected parameters. Three ways stand side by side: a floor, a federated row, a RecBole model.
+with the selected parameters. Four ways stand side by side: a floor, a closed form (`closed_forms`), a federated row,
+a RecBole model. A run under a control sees other data (`controls`), and its result names the data it was given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,8 @@ import numpy.typing as npt
 import torch
 
 from fedvlr_plugin.backbones.base import make_backbone
-from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec
+from fedvlr_plugin.centralized.closed_form import check_memory
+from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import check_device, fixed_order
 from fedvlr_plugin.engines.base import DTYPES
@@ -24,11 +27,15 @@ from fedvlr_plugin.engines.private_items import check_budget
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.evaluation.ranks import Ranks
-from fedvlr_plugin.experiment.result import Meter, OnRound, RoundRecord, RunResult
+from fedvlr_plugin.evaluation.ranks import Phase, Ranks, Scorer
+from fedvlr_plugin.evaluation.round_record import RoundRecord
+from fedvlr_plugin.experiment.closed_forms import Solved, rank_solved, run_closed_form, run_one_shot
+from fedvlr_plugin.experiment.controls import under_control
+from fedvlr_plugin.experiment.result import Meter, OnRound, RunResult
 from fedvlr_plugin.experiment.rows import Row, parse_row
-from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
+from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.distributed import Processes
+from fedvlr_plugin.federation.one_shot import OneShotParams, check_conditions
 from fedvlr_plugin.federation.ranking import rank_federation
 from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
@@ -36,7 +43,6 @@ from fedvlr_plugin.fusion.views import make_fusion
 
 if TYPE_CHECKING:
     from fedvlr_plugin.centralized.trainable import Trainable
-    from fedvlr_plugin.centralized.training import Epoch
 
 OUTPUTS = ("router_weights",)
 Outputs = Mapping[str, npt.NDArray[np.float64]]
@@ -73,14 +79,23 @@ def run(
     for name in outputs:
         if name not in OUTPUTS:
             raise ConfigError(f"unknown output '{name}'; allowed: {', '.join(OUTPUTS)}")
-    if row.kind != "federated" and (checkpoint is not None or spec.conditions != Conditions()):
-        raise ConfigError(f"row '{row.name}' is not federated: it takes neither conditions nor a checkpoint")
-    if row.kind == "floor":
-        return _run_floor(row, spec, execution, data)
-    if row.kind == "recbole":
-        return run_recbole_model(spec, execution, data, on_round)
+    if row.kind not in ("federated", "one_shot") and spec.conditions != Conditions():
+        raise ConfigError(f"row '{row.name}' is not federated: it takes no conditions (privacy, faults, ...)")
+    if row.kind != "federated" and checkpoint is not None:
+        raise ConfigError(f"row '{row.name}' is not trained in federated rounds: it takes no checkpoint")
+    seen = under_control(spec, data)
     checkpoints = None if checkpoint is None else Checkpoints(checkpoint, execution.checkpoint_every or 10)
-    return _run_federated(row, spec, execution, data, on_round, outputs, checkpoints)
+    if row.kind == "floor":
+        result = _run_floor(row, spec, execution, seen)
+    elif row.kind == "closed_form":
+        result = run_closed_form(row, spec, execution, seen)
+    elif row.kind == "one_shot":
+        result = run_one_shot(row, spec, execution, seen, on_round)
+    elif row.kind == "recbole":
+        result = run_recbole_model(spec, execution, seen, on_round)
+    else:
+        result = _run_federated(row, spec, execution, seen, on_round, outputs, checkpoints)
+    return replace(result, data_fingerprint=data.fingerprint)
 
 
 def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
@@ -91,6 +106,14 @@ def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
             views, a width that does not divide, wrong parameters, a memory budget too small for one client.
     """
     row = parse_row(spec.row)
+    if row.kind == "one_shot":
+        params: dict[str, object] = dict(spec.model.params)
+        build_config(OneShotParams, params)
+        check_conditions(spec)
+    if row.base == "EASE" or row.kind == "one_shot":
+        check_memory(row.name, n_items, execution.memory_budget)
+    if row.kind == "one_shot":
+        return
     if row.backbone is None or row.fusion is None:
         if spec.conditions != Conditions():
             raise ConfigError(f"row '{row.name}' is not federated: it takes no conditions (privacy, faults, ...)")
@@ -108,8 +131,8 @@ def check_spec(spec: RunSpec, execution: ExecutionConfig, n_items: int) -> None:
 def _run_floor(row: Row, spec: RunSpec, execution: ExecutionConfig, data: PreparedData) -> RunResult:
     meter = Meter(torch.device(execution.device))
     mask = spec.protocol.mask_validation_at_test
-    valid = rank_floor(row.name, data.interactions, "valid", mask_validation=mask)
-    test = rank_floor(row.name, data.interactions, "test", mask_validation=mask)
+    valid = rank_floor(row.name, data.interactions, "valid", mask_validation=mask, features=data.features)
+    test = rank_floor(row.name, data.interactions, "test", mask_validation=mask, features=data.features)
     return _result(spec, execution, data, 0, (), valid, test, meter, {})
 
 
@@ -129,23 +152,20 @@ def _run_federated(
     def validate() -> dict[str, float]:
         return summary(rank_federation(federation, "valid"))
 
-    def report(done: RoundReport) -> None:
-        if on_round is not None:
-            on_round(_record(done))
+    def rank(scorer: Scorer, phase: Phase) -> Ranks:
+        return rank_federation(federation, phase, spec.protocol.mask_validation_at_test, scorer)
 
-    fitted = fit(federation, validate, report, checkpoints)
-    valid = rank_federation(federation, "valid")
-    test = rank_federation(federation, "test", spec.protocol.mask_validation_at_test)
+    fitted = fit(federation, validate, on_round, checkpoints)
+    valid, test, chosen = rank_solved(row, Solved(federation.score, {}), data.interactions, rank)
     kept: dict[str, npt.NDArray[np.float64]] = {}
     if "router_weights" in outputs:
         weights = federation.router_weights()
         if weights is None:
             raise ConfigError(f"row '{row.name}' has no router, so there are no router weights; use a +ours row")
         kept["router_weights"] = weights
-    curve = tuple(_record(done) for done in fitted.reports)
-    return _result(
-        spec, execution, data, fitted.best_round, curve, valid, test, meter, kept, fitted.client_updates, fitted.samples
-    )
+    best, curve, updates, samples = fitted.best_round, fitted.records, fitted.client_updates, fitted.samples
+    result = _result(spec, execution, data, best, curve, valid, test, meter, kept, updates, samples)
+    return replace(result, chosen=chosen)
 
 
 def build_federation(
@@ -155,11 +175,6 @@ def build_federation(
     if row.backbone is None or row.fusion is None:
         raise ConfigError(f"row '{row.name}' is not federated")
     return Federation(spec, row.backbone, row.fusion, data, execution, processes)
-
-
-def _record(done: RoundReport) -> RoundRecord:
-    left_out = dict(done.uplink.left_out)
-    return RoundRecord(done.round, dict(done.seconds), done.uplink.loss, done.valid, left_out, done.uplink.accounts)
 
 
 def _result(
@@ -217,21 +232,18 @@ def run_recbole_model(
     device = torch.device(execution.device)
     meter = Meter(device)
     curve: list[RoundRecord] = []
-    samples = 0
 
-    def record(epoch: Epoch) -> None:
-        nonlocal samples
-        samples += epoch.samples
-        curve.append(RoundRecord(epoch.number, epoch.seconds, epoch.loss, epoch.valid))
+    def keep(record: RoundRecord) -> None:
+        curve.append(record)
         if on_round is not None:
-            on_round(curve[-1])
+            on_round(record)
 
     training = spec.training
     with seeded(spec.seed, device), fixed_order(device):
         params: dict[str, object] = dict(spec.model.params)
         trained = Trainable(found, data, spec.protocol, params, execution.device, spec.model.dim)
         plan = Plan(training.rounds, training.patience, training.eval_every)
-        best = trained.fit(plan, np.random.default_rng(spec.seed), record)
+        best = trained.fit(plan, np.random.default_rng(spec.seed), keep)
         valid, test = trained.rank("valid"), trained.rank("test")
     if on_finished is not None:
         on_finished(trained)
@@ -245,5 +257,5 @@ def run_recbole_model(
         curve=tuple(curve),
         valid=valid,
         test=test,
-        resources=meter.read(samples=samples),
+        resources=meter.read(samples=sum(record.samples for record in curve)),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fedvlr_plugin.config import Faults, Privacy, RunSpec
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.experiment.profiles import spec_with
-from fedvlr_plugin.experiment.rows import FLOORS, parse_row
+from fedvlr_plugin.experiment.rows import REFERENCES, parse_row
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,14 @@ def levels(options: NoiseOptions) -> list[Level]:
 
 def at_level(spec: RunSpec, level: Level) -> RunSpec:
     """The run with the level's noise, all else equal; a floor learns nothing and stays as it is."""
-    if level.privacy is None or spec.row in FLOORS:
+    if level.privacy is None or spec.row in REFERENCES:
         return spec
     return spec.model_copy(update={"conditions": spec.conditions.model_copy(update={"privacy": level.privacy})})
 
 
 def noisy_runs(specs: Sequence[RunSpec], wanted: Sequence[Level]) -> list[RunSpec]:
     """The runs of the table beyond those without noise, level by level."""
-    trained = [spec for spec in specs if spec.row not in FLOORS]
+    trained = [spec for spec in specs if spec.row not in REFERENCES]
     return [at_level(spec, level) for level in wanted if level.privacy is not None for spec in trained]
 
 

@@ -17,7 +17,17 @@ from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.data.source import ITEM
 from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
-from fedvlr_plugin.features.extraction import STEMS, Extraction, extract_images, extract_texts
+from fedvlr_plugin.features.extraction import (
+    STEMS,
+    Extraction,
+    extract_images,
+    extract_texts,
+    images_hash,
+    made_by,
+    prompts,
+    remove_parts,
+    request_of,
+)
 
 MOST_ROWS, GAPS = 200_000, 20  # more rows than both allow are taken for a mistake in the numbering
 
@@ -79,18 +89,31 @@ def encode_dataset(
     if VISION in modalities and images is None:
         raise ConfigError("vision features need images: name their folder with --images DIR")
     folder, tokens, by_row = items_of(name, data_root)
-    for modality in modalities:
-        file = folder / f"{STEMS[modality]}_features.npy"
-        if file.exists() and not overwrite:
-            raise DataError(
-                f"'{folder.name}/{file.name}' is there already; keep it, or replace it for good with --overwrite"
-            )
     paths = image_paths(name, tokens, images, data_root) if images is not None else []
     titles = item_titles(name, data_root)
     if TEXT in modalities and not titles:
         raise DataError(
             f"'{name}' has no titles: neither {folder.name}.item nor items.csv (itemID, title) in its folder, so there is no text"
         )
+    requests = {
+        modality: request_of(encoder_name, settings, tokens, _inputs(modality, tokens, titles, paths), by_row)
+        for modality in modalities
+    }
+    todo = []
+    for modality in modalities:
+        made = made_by(folder, modality, requests[modality])
+        file = folder / f"{STEMS[modality]}_features.npy"
+        if file.exists() and not overwrite and made == "nothing":
+            raise DataError(
+                f"'{folder.name}/{file.name}' is there already; keep it, or replace it for good with --overwrite"
+            )
+        if file.exists() and not overwrite and made == "all":
+            remove_parts(folder, modality)
+            yield f"{modality}: '{folder.name}/{file.name}' is finished, made by this same command; it is kept"
+        else:
+            todo.append(modality)
+    if not todo:
+        return
     encoder = make_encoder(encoder_name, settings)
     if unable := [m for m in modalities if m not in encoder.modalities]:
         raise ConfigError(
@@ -102,24 +125,44 @@ def encode_dataset(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as progress, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\..*")  # what is odd about an image is counted and told below
-        task = progress.add_task(f"{name}: {', '.join(modalities)}", total=len(tokens) * len(modalities))
+        task = progress.add_task(f"{name}: {', '.join(todo)}", total=len(tokens) * len(todo))
 
         def advance(rows: int) -> None:
             progress.advance(task, rows)
 
-        made = []
-        for modality in modalities:
+        results = []
+        for modality in todo:
+            request = requests[modality]
             if modality == TEXT:
                 found = extract_texts(
-                    encoder, tokens, titles, folder, by_row=by_row, batch_size=batch_size, on_rows=advance
+                    encoder,
+                    tokens,
+                    titles,
+                    folder,
+                    by_row=by_row,
+                    batch_size=batch_size,
+                    on_rows=advance,
+                    request=request,
                 )
             else:
                 found = extract_images(
-                    encoder, tokens, paths, folder, by_row=by_row, batch_size=batch_size, on_rows=advance
+                    encoder,
+                    tokens,
+                    paths,
+                    folder,
+                    by_row=by_row,
+                    batch_size=batch_size,
+                    on_rows=advance,
+                    request=request,
                 )
-            made.append(found)
-    for found in made:
+            results.append(found)
+    for found in results:
         yield from tell(found)
+
+
+def _inputs(modality: str, tokens: Sequence[str], titles: Mapping[str, str], paths: Sequence[Path | None]) -> list[str]:
+    """What the features of a modality are made of, as text."""
+    return prompts(tokens, titles) if modality == TEXT else [images_hash(paths)]
 
 
 def tell(found: Extraction) -> Iterator[str]:

@@ -4,8 +4,10 @@
     <folder>/<stem>_features.tokens   raw item tokens in row order (not in the released layout)
     <folder>/<stem>_features.json     encoder, hashes, versions, what was missing or odd
 
-Rows that are done lie in `<stem>_features.part`, with a key of everything they depend on in `.part.json`: the same
-command goes on after an interruption, another encoder or other inputs start anew. Missing titles are encoded as "The
+Rows that are done lie in `<stem>_features.<key>.part`, where the key is a hash of everything they depend on, with an
+account of them and their sha256 in `.part.json`. The same command goes on after an interruption at any moment and ends in
+the same bytes; another encoder or other inputs start anew. One process at a time writes the features of a modality.
+Missing titles are encoded as "The
 title is missing." and missing images get the mean (algorithm.md section 6 of the paper: mean at load, or here where
 row = itemID).
 """
@@ -15,10 +17,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +31,8 @@ import fedvlr_plugin
 from fedvlr_plugin.data.images import Decoded, tensors
 from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.features.encoder import TEXT, VISION, Encoder
-from fedvlr_plugin.files import write_data_file, write_json, write_lines, write_matrix
+from fedvlr_plugin.files import remove_leftovers, write_data_file, write_json, write_lines, write_matrix
+from fedvlr_plugin.locks import only_writer
 
 STEMS = {VISION: "image", TEXT: "text"}
 PROMPT = "The title of this item is: {}."
@@ -76,10 +81,22 @@ def extract_texts(
     by_row: bool = False,
     batch_size: int | None = None,
     on_rows: Callable[[int], None] | None = None,
+    request: str = "",
 ) -> Extraction:
-    """Text features of every item; an item without a title is listed under `problems` and has a row all the same."""
+    """Make text features of every item; an item without a title is listed under `problems` and has a row all the same.
+
+    `request` names the command (`request_of`) and is kept in the manifest, so that the same command knows its own work.
+    """
     texts = prompts(tokens, titles, prompt)
-    job = _Job(encoder, TEXT, tokens, folder, {"texts": _hash(texts), "prompt": prompt}, by_row, on_rows)
+    inputs = {"texts": _hash(texts), "prompt": prompt}
+    with _Job(encoder, TEXT, tokens, folder, inputs, by_row, on_rows, request) as job:
+        return _extract_texts(job, encoder, texts, prompt, batch_size)
+
+
+def _extract_texts(
+    job: _Job, encoder: Encoder, texts: Sequence[str], prompt: str, batch_size: int | None
+) -> Extraction:
+    tokens = job.tokens
     job.found.problems = {t: "no title" for t, text in zip(tokens, texts, strict=True) if text == MISSING_TITLE}
     size = len(tokens) if encoder.needs_all else batch_size or encoder.default_batch
     while job.done < len(tokens):
@@ -98,18 +115,70 @@ def extract_images(
     batch_size: int | None = None,
     workers: int | None = None,
     on_rows: Callable[[int], None] | None = None,
+    request: str = "",
 ) -> Extraction:
-    """Image features of the items that have a readable image; the others are listed under `problems`.
+    """Make image features of the items that have a readable image; the others are listed under `problems`.
+
+    `request`: as in `extract_texts`.
 
     Raises:
-        DataError: not one image can be read.
+        DataError: not one image can be read, or another process makes these features.
     """
+    with _Job(encoder, VISION, tokens, folder, {"images": images_hash(paths)}, by_row, on_rows, request) as job:
+        return _extract_images(job, encoder, paths, batch_size, workers)
+
+
+def images_hash(paths: Sequence[Path | None]) -> str:
+    """A hash of the names, sizes and times of image files, in order; missing ones count too."""
+    return _hash(
+        f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" if p is not None and p.is_file() else "-" for p in paths
+    )
+
+
+def request_of(
+    encoder: str, settings: Mapping[str, object], tokens: Sequence[str], inputs: Sequence[str], by_row: bool
+) -> str:
+    """A hash of a command before its encoder is loaded: encoder and settings by name, items, inputs."""
+    return _hash([encoder, json.dumps(dict(settings), sort_keys=True, default=str), str(by_row), *inputs, "", *tokens])
+
+
+def made_by(folder: Path, modality: str, request: str) -> str:
+    """What this command has made in the folder so far: `nothing`, `part` (it was interrupted), or `all`."""
+    base = folder / f"{STEMS[modality]}_features"
+    if any(_json(state).get("request") == request for state in folder.glob(f"{base.name}.*.part.json")):
+        return "part"
+    return "all" if _json(base.with_suffix(".json")).get("request") == request else "nothing"
+
+
+def remove_parts(folder: Path, modality: str) -> None:
+    """Remove what a command that was stopped after its last file has left of a modality's part files."""
+    base = folder / f"{STEMS[modality]}_features"
+    with only_writer(base, f"'{base.name}' of '{folder.name}'"):
+        _remove_parts(base)
+
+
+def _remove_parts(base: Path) -> None:
+    """Remove the part files of a modality, other commands' unfinished ones too; accounts first."""
+    for pattern in (f"{base.name}.*.part.json", f"{base.name}.*.part"):
+        for path in base.parent.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+def _json(path: Path) -> dict[str, object]:
+    """A JSON object on disk; empty where there is none, or it is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _extract_images(
+    job: _Job, encoder: Encoder, paths: Sequence[Path | None], batch_size: int | None, workers: int | None
+) -> Extraction:
     import torch
 
-    sizes = [
-        f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" if p is not None and p.is_file() else "-" for p in paths
-    ]
-    job = _Job(encoder, VISION, tokens, folder, {"images": _hash(sizes)}, by_row, on_rows)
+    tokens = job.tokens
     size = batch_size or encoder.default_batch
     threads = workers if workers is not None else min(16, os.cpu_count() or 1)
     source = tensors(paths[job.done :], encoder.preprocess, threads, ahead=max(2 * size, 2 * threads))
@@ -131,7 +200,10 @@ def extract_images(
 
 
 class _Job:
-    """The part file of one modality: opens or resumes it, appends batches, turns it into the final files."""
+    """The part file of one modality: opens or resumes it, appends batches, turns it into the final files.
+
+    A context: within it this process is the only one that writes these features.
+    """
 
     def __init__(
         self,
@@ -142,37 +214,63 @@ class _Job:
         inputs: Mapping[str, str],
         by_row: bool,
         on_rows: Callable[[int], None] | None,
+        request: str,
     ) -> None:
         if not tokens:
             raise DataError(f"'{folder.name}' has no items to make {modality} features of")
         self.encoder, self.tokens, self.by_row, self.on_rows = encoder, tuple(tokens), by_row, on_rows
+        self.request = request
         self.base = folder / f"{STEMS[modality]}_features"
-        self.part, self.state = self.base.with_suffix(".part"), self.base.with_suffix(".part.json")
         self.found = Extraction(modality, len(tokens), label=encoder.label)
         self.key = _hash([json.dumps(encoder.facts(), sort_keys=True), *inputs.values(), str(by_row), *tokens])
+        self.part = self.base.with_name(f"{self.base.name}.{self.key[:12]}.part")
+        self.state = self.part.with_name(f"{self.part.name}.json")
         self.present: list[bool] = []
+        self._sha256 = hashlib.sha256()
         self._begin = time.perf_counter()
-        self._resume()
+        self._lock = only_writer(self.base, f"'{self.base.name}' of '{folder.name}'")
+
+    def __enter__(self) -> _Job:
+        self._lock.__enter__()
+        try:
+            self._resume()
+        except BaseException:
+            self._lock.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.__exit__(kind, error, trace)
 
     @property
     def done(self) -> int:
         return len(self.present)
 
     def _resume(self) -> None:
+        """Take up what the same command has done, if its bytes are those that it wrote down; else begin anew."""
+        remove_leftovers(self.base.parent)
+        state = _json(self.state)
         try:
-            state = json.loads(self.state.read_text(encoding="utf-8"))
-            have = self.part.stat().st_size
-        except (OSError, ValueError):
-            state, have = {}, 0
-        if state.get("key") == self.key and have >= sum(state["present"]) * state["width"] * 2:
-            self.present, self.found.width = state["present"], state["width"]
-            self.found.problems, self.found.notes = state["problems"], state["notes"]
-            os.truncate(self.part, sum(self.present) * self.found.width * 2)
-            self.found.resumed = self.done
-            if self.on_rows is not None and self.done:
-                self.on_rows(self.done)
-        else:
+            if state.get("key") != self.key:
+                raise ValueError("another command's")
+            length = sum(state["present"]) * state["width"] * 2  # type: ignore[call-overload]
+            content = self.part.read_bytes()[:length]
+            if len(content) < length or hashlib.sha256(content).hexdigest() != state.get("sha256"):
+                raise ValueError("not what was written")
+            present, width = state["present"], state["width"]
+            problems, notes = state["problems"], state["notes"]
+        except (OSError, ValueError, KeyError, TypeError):
             write_data_file(self.part, b"")
+            return
+        self.present, self.found.width = list(present), int(width)  # type: ignore[call-overload]
+        self.found.problems, self.found.notes = dict(problems), dict(notes)  # type: ignore[call-overload]
+        self._sha256.update(content)
+        os.truncate(self.part, length)
+        self.found.resumed = self.done
+        if self.on_rows is not None and self.done:
+            self.on_rows(self.done)
 
     def timed(self, encode: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         start = time.perf_counter()
@@ -187,12 +285,17 @@ class _Job:
                 raise DataError(f"the encoder {self.encoder.label} gave NaN or infinite values; nothing was written")
             self.found.width = int(rows.shape[1])
             self.found.encoded += len(rows)
+            content = rows.astype("<f2").tobytes()
+            self._sha256.update(content)
             with self.part.open("ab") as out:
-                out.write(rows.astype("<f2").tobytes())
+                out.write(content)
                 out.flush()
+                os.fsync(out.fileno())
         self.present.extend(present)
         state = {
             "key": self.key,
+            "request": self.request,
+            "sha256": self._sha256.hexdigest(),
             "present": self.present,
             "width": self.found.width,
             "problems": self.found.problems,
@@ -207,8 +310,7 @@ class _Job:
         found.rows = sum(self.present)
         if not found.rows:
             first = next(iter(found.problems.items()), ("?", "?"))
-            self.part.unlink(missing_ok=True)
-            self.state.unlink(missing_ok=True)
+            _remove_parts(self.base)
             raise DataError(
                 f"none of the {found.items:,} items has a readable image (item '{first[0]}': {first[1]}); images are looked "
                 "for as <item token>.jpg (or .png, .webp, .gif, .bmp, .tif) in the folder of --images"
@@ -225,14 +327,14 @@ class _Job:
         write_matrix(self.base.with_suffix(".npy"), matrix)
         found.total_s = time.perf_counter() - self._begin
         write_json(self.base.with_suffix(".json"), self._manifest(rules, matrix))
-        self.part.unlink()
-        self.state.unlink()
+        _remove_parts(self.base)
         return found
 
     def _manifest(self, rules: Mapping[str, str], matrix: HalfMatrix) -> dict[str, object]:
         found = self.found
         return {
             "schema": 1,
+            "request": self.request,
             "made_by": f"fedvlr-plugin {fedvlr_plugin.__version__}",
             "modality": found.modality,
             "label": found.label,
@@ -251,5 +353,5 @@ class _Job:
         }
 
 
-def _hash(lines: Sequence[str]) -> str:
+def _hash(lines: Iterable[str]) -> str:
     return hashlib.sha256("\x1f".join(lines).encode()).hexdigest()

@@ -7,12 +7,13 @@ Where item features come from, for captions: what a manifest names, random weigh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.experiment.controls import is_control
 from fedvlr_plugin.experiment.record import RunRecord
-from fedvlr_plugin.experiment.rows import FLOORS
+from fedvlr_plugin.experiment.rows import CLOSED_FORMS
 from fedvlr_plugin.paper.tables import display_name
 from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, format_epsilon
 from fedvlr_plugin.reporting.grid import Grid
@@ -94,7 +95,7 @@ def caption(table: Table) -> list[str]:
     records = [record for cell in table.cells.values() for record in cell.records]
     if not records:
         return ["No runs are stored."]
-    trained = [r for r in records if r.rounds > 0]
+    trained = [r for r in records if r.rounds > 0 and r.row not in CLOSED_FORMS]
     protocols = sorted({_protocol(r.spec) for r in records})
     lines = [
         "HR@50 and NDCG@50 on the test split in percent, all items ranked, ties averaged: mean ± standard deviation "
@@ -103,7 +104,8 @@ def caption(table: Table) -> list[str]:
         f"Protocol: {'; '.join(protocols)}.",
     ]
     if trained:
-        seeds = sorted({len(cell.records) for cell in table.cells.values() if cell.records[0].rounds > 0})
+        cells = [cell for cell in table.cells.values() if cell.records[0] in trained]
+        seeds = sorted({len(cell.records) for cell in cells})
         rounds = [r.spec.training.rounds for r in trained]
         run = [r.rounds for r in trained]
         lines.append(
@@ -115,8 +117,9 @@ def caption(table: Table) -> list[str]:
     if table.pairs:
         lines.append(
             "Significant at 5 % by a paired randomisation test over users, corrected by Holm for the "
-            f"{_families(table)}: * better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
+            f"{_families(table)}: ▲ better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
         )
+    lines += [*closed_form_lines(table), *control_lines(table)]
     missing = sum(n - len(table.cells[c].records) if c in table.cells else n for c, n in table.wanted.items())
     lines += left_out(table.other_versions)
     if missing:
@@ -124,11 +127,47 @@ def caption(table: Table) -> list[str]:
     return lines
 
 
+def closed_form_lines(table: Table) -> list[str]:
+    """What the rows without training chose for themselves by validation, one line; none where no row did."""
+    found = [
+        f"{display_name(dataset)} {row} {_numbers(cell.records[0].chosen)}"
+        for (row, dataset), cell in table.cells.items()
+        if row in CLOSED_FORMS and cell.records[0].chosen
+    ]
+    if not found:
+        return []
+    return [
+        "Closed forms have one run and choose their own numbers by validation NDCG@50 (points: how many were tried): "
+        f"{'; '.join(found)}."
+    ]
+
+
+def _numbers(chosen: Mapping[str, float]) -> str:
+    """`lam 100, points 17`."""
+    return ", ".join(f"{name} {value:g}" for name, value in chosen.items())
+
+
+def control_lines(table: Table) -> list[str]:
+    """What a shuffled line of the table is, and which rows differ from theirs; none without controls."""
+    if not any(is_control(row) for row in table.rows):
+        return []
+    better = [
+        f"{display_name(pair.dataset)} {pair.row} ({pair.metric.upper()} {pair.comparison.difference:+.2f})"
+        for pair in table.control_pairs
+        if pair.better
+    ]
+    return [
+        "[shuffled]: the row above with the same settings, each item with the features of another one (a permutation "
+        "per seed). Only a row that beats it significantly (5 %, paired randomisation over users, Holm over the "
+        f"controls of a data set) gains by content: {', '.join(better) or 'none does'}."
+    ]
+
+
 def _unfinished(table: Table) -> list[str]:
     """Names the rows that more rounds might have changed."""
     found = []
     for dataset in table.datasets:
-        there = [row for row in table.rows if row not in FLOORS and (row, dataset) in table.cells]
+        there = [row for row in table.rows if row not in CLOSED_FORMS and (row, dataset) in table.cells]
         rows = [row for row in there if _improves(table.cells[row, dataset])]
         if rows:
             found.append(f"{display_name(dataset)}: {', '.join(rows)}")

@@ -27,6 +27,7 @@ from fedvlr_plugin.reporting.results_table import Cell, Table, kind_of
 
 Word = Literal["holds", "does not hold", "undecided"]
 COLD_FIRST = "cold-first"
+BY_CONTENT = "the row gains by content (beats its own shuffled control)"
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ def findings(store: ResultsStore, table: Table) -> list[Finding]:
         for what, mlp in (("the vanilla row", False), ("+MLP", True))
         for pair in table.pairs
         if pair.row.endswith("+ours") and pair.against.endswith("+MLP") == mlp
+    ]  # fmt: skip
+    found += [
+        _finding(BY_CONTENT, pair.dataset, pair.metric, pair.row, pair.against, pair.comparison.difference,
+                 pair.adjusted_p)
+        for pair in table.control_pairs
     ]  # fmt: skip
     return [f for f in found + _between_kinds(store, table) if f.dataset != PLANTED]
 

@@ -19,6 +19,7 @@ from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import hit_rate, ndcg
 from fedvlr_plugin.evaluation.ranks import Ranks
 from fedvlr_plugin.evaluation.significance import ALPHA, Comparison, Interval, compare, holm, mean_interval
+from fedvlr_plugin.experiment.controls import control_label
 from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric
@@ -71,19 +72,31 @@ def interval(cell: PerUser, metric: Metric, key: CellKey) -> Interval:
 
 def compare_rows(cells: Mapping[CellKey, PerUser]) -> list[Pair]:
     """All comparisons within backbones, on every data set; see the module."""
-    found: list[tuple[str, Metric, str, str, Comparison]] = []
-    for (row, dataset), cell in cells.items():
+    wanted = []
+    for row, dataset in cells:
         backbone, _, variant = row.partition("+")
         for other_variant in AGAINST.get(variant, ()):
-            other = f"{backbone}+{other_variant}" if other_variant else backbone
-            if (other, dataset) not in cells:
-                continue
-            theirs = cells[other, dataset]
-            if not np.array_equal(theirs.users, cell.users):
-                raise ResultsError(f"{row} and {other} on {dataset} were evaluated on different users")
-            for metric in METRICS:
-                rng = rng_for("pair", row, other, dataset, metric)
-                found.append((dataset, metric, row, other, compare(cell.values[metric], theirs.values[metric], rng)))
+            wanted.append((row, f"{backbone}+{other_variant}" if other_variant else backbone, dataset))
+    return _compare(cells, wanted)
+
+
+def compare_with_controls(cells: Mapping[CellKey, PerUser]) -> list[Pair]:
+    """Every row against its own shuffled control; on each data set they are a family of their own."""
+    return _compare(cells, [(row, control_label(row), dataset) for row, dataset in cells])
+
+
+def _compare(cells: Mapping[CellKey, PerUser], wanted: Sequence[tuple[str, str, str]]) -> list[Pair]:
+    """Compare rows (row, other, data set) of which both are there; Holm's family is a data set with both metrics."""
+    found: list[tuple[str, Metric, str, str, Comparison]] = []
+    for row, other, dataset in wanted:
+        if (other, dataset) not in cells:
+            continue
+        cell, theirs = cells[row, dataset], cells[other, dataset]
+        if not np.array_equal(theirs.users, cell.users):
+            raise ResultsError(f"{row} and {other} on {dataset} were evaluated on different users")
+        for metric in METRICS:
+            rng = rng_for("pair", row, other, dataset, metric)
+            found.append((dataset, metric, row, other, compare(cell.values[metric], theirs.values[metric], rng)))
     pairs = []
     for dataset in dict.fromkeys(name for name, *_ in found):
         family = [each for each in found if each[0] == dataset]

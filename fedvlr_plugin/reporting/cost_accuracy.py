@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.rows import ONE_SHOT
 from fedvlr_plugin.paper.tables import Metric, display_name
-from fedvlr_plugin.reporting.grid import Grid
+from fedvlr_plugin.reporting.grid import Grid, format_interval
 from fedvlr_plugin.reporting.plots import apart, empty_picture, name_levels
 from fedvlr_plugin.reporting.results_table import Cell, Figure, Table, kind_of
 from fedvlr_plugin.reporting.table3 import held_by
@@ -67,11 +68,18 @@ def cost_points(table: Table) -> list[Point]:
             cell = table.cells.get((row, dataset))
             if cell is None or kind_of(row) != "federated":
                 continue
-            uploads = [upload_bytes(record, counted) for record in cell.records]
+            uploads = [sent_in_one_upload(record, counted) for record in cell.records]
             times = [uploads_until_selected(record) for record in cell.records]
             sent = sum(size * often for size, often in zip(uploads, times, strict=True)) / len(times)
             points.append(Point(dataset, row, max(uploads), sum(times) / len(times), sent, cell.figures[METRIC]))
     return points
+
+
+def sent_in_one_upload(record: RunRecord, counted: dict[tuple[object, ...], int]) -> int:
+    """Bytes of one upload: what a one-shot run counted for its mean client, else the tensors of a live one."""
+    if record.row in ONE_SHOT:
+        return round(record.curve[0].accounts["bytes_up"])
+    return upload_bytes(record, counted)
 
 
 def upload_bytes(record: RunRecord, counted: dict[tuple[object, ...], int]) -> int:
@@ -116,7 +124,7 @@ def cost_accuracy_grid(points: Sequence[Point]) -> Grid:
             round(p.uploads, 2),
             round(p.sent / 1e6, 3),
             p.figure.mean,
-            f"{p.figure.interval.low:.2f}..{p.figure.interval.high:.2f}",
+            format_interval(p.figure.interval.low, p.figure.interval.high),
         )
         for p in points
     )

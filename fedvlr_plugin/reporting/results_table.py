@@ -14,11 +14,19 @@ import numpy as np
 
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.evaluation.significance import Interval
+from fedvlr_plugin.experiment.controls import control_label, is_control, label_of
 from fedvlr_plugin.experiment.record import RunRecord
-from fedvlr_plugin.experiment.rows import FLOORS, federated_rows
+from fedvlr_plugin.experiment.rows import NEW_ITEMS, ONE_SHOT, REFERENCES, federated_rows
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric, paper_value
-from fedvlr_plugin.reporting.comparisons import Pair, PerUser, compare_rows, interval, per_user
+from fedvlr_plugin.reporting.comparisons import (
+    Pair,
+    PerUser,
+    compare_rows,
+    compare_with_controls,
+    interval,
+    per_user,
+)
 from fedvlr_plugin.reporting.verdict import Verdict, judge
 
 
@@ -63,6 +71,7 @@ class Table:
     """Cells by (row, data set) in the order of `rows` and `datasets`; a cell that was not run is absent.
 
     `other_versions` counts stored runs that were left out because they were made on another version of a data set.
+    The shuffled control of a row is a line of its own below it; `control_pairs` holds each row against its control.
     """
 
     rows: tuple[str, ...]
@@ -72,6 +81,7 @@ class Table:
     pairs: tuple[Pair, ...] = ()
     profile: str | None = None
     other_versions: int = 0
+    control_pairs: tuple[Pair, ...] = ()
 
     def figure(self, row: str, dataset: str, metric: Metric) -> Figure | None:
         """The number, or None if no run of the cell is stored."""
@@ -98,8 +108,15 @@ class Table:
 
 
 def kind_of(row: str) -> str:
-    """`floor`, `federated` or `recbole`, without raising for rows that this installation does not know."""
-    return "floor" if row in FLOORS else "federated" if row in federated_rows() else "recbole"
+    """`floor`, `federated`, `control` or `recbole`, without raising for rows that this installation does not know.
+
+    A centralized closed form and a row with the bonus for new items are there to be compared with, as floors are.
+    """
+    if is_control(row):
+        return "control"
+    if row in REFERENCES or row.endswith(f" & {NEW_ITEMS}"):
+        return "floor"
+    return "federated" if row in federated_rows() or row in ONE_SHOT else "recbole"
 
 
 def build_table(
@@ -122,7 +139,7 @@ def build_table(
     Raises:
         ResultsError: a stored file is damaged.
     """
-    rows = tuple(rows) or tuple(dict.fromkeys(spec.row for spec in specs))
+    rows = _with_controls(tuple(rows) or tuple(dict.fromkeys(spec.row for spec in specs)), specs)
     datasets = tuple(datasets) or tuple(dict.fromkeys(spec.dataset for spec in specs))
     records = store.records({spec.spec_hash for spec in specs})
     if fingerprints is None:
@@ -132,16 +149,25 @@ def build_table(
     records = [r for r in records if fingerprints.get(r.dataset) == r.data.fingerprint]
     wanted: dict[tuple[str, str], int] = {}
     for spec in specs:
-        wanted[spec.row, spec.dataset] = wanted.get((spec.row, spec.dataset), 0) + 1
+        place = label_of(spec), spec.dataset
+        wanted[place] = wanted.get(place, 0) + 1
     cells: dict[tuple[str, str], Cell] = {}
     users: dict[tuple[str, str], PerUser] = {}
     for row in rows:
         for dataset in datasets:
-            mine = tuple(r for r in records if (r.row, r.dataset) == (row, dataset))
+            mine = tuple(r for r in records if (label_of(r.spec), r.dataset) == (row, dataset))
             if mine:
                 users[row, dataset] = per_user(store, mine)
                 cells[row, dataset] = _cell(row, dataset, mine, users[row, dataset])
-    return Table(rows, datasets, cells, wanted, tuple(compare_rows(users)), profile, others)
+    pairs, control_pairs = tuple(compare_rows(users)), tuple(compare_with_controls(users))
+    return Table(rows, datasets, cells, wanted, pairs, profile, others, control_pairs)
+
+
+def _with_controls(rows: Sequence[str], specs: Sequence[RunSpec]) -> tuple[str, ...]:
+    """The rows, each followed by the line of its control where one of the specifications asks for it."""
+    asked = {label_of(spec) for spec in specs if spec.control != "none"}
+    lines = [line for row in rows for line in (row, control_label(row)) if line == row or line in asked]
+    return tuple(dict.fromkeys(lines))
 
 
 def _cell(row: str, dataset: str, records: tuple[RunRecord, ...], users: PerUser) -> Cell:

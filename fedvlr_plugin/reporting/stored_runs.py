@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.experiment.controls import controls_of
 from fedvlr_plugin.experiment.profiles import get_profile, specs_for
-from fedvlr_plugin.experiment.rows import FLOORS, known_rows, parse_row
+from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.rows import CLOSED_FORMS, known_rows, parse_row
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import display_name
 from fedvlr_plugin.reporting.grid import Grid
@@ -24,27 +26,48 @@ from fedvlr_plugin.search.selection import SelectedConfiguration, all_tuned
 
 def stored_profiles(store: ResultsStore) -> list[tuple[str, str]]:
     """The pairs (profile, protocol) that trained runs were stored under, sorted."""
-    return sorted({(r.profile, r.protocol) for r in store.records() if r.profile is not None and r.row not in FLOORS})
+    return sorted(
+        {(r.profile, r.protocol) for r in store.records() if r.profile is not None and r.row not in CLOSED_FORMS}
+    )
 
 
 def stored_specs(
-    store: ResultsStore, profile: str, protocol: str, settings: Mapping[str, object] | None = None
+    store: ResultsStore,
+    profile: str,
+    protocol: str,
+    settings: Mapping[str, object] | None = None,
+    searched: bool = True,
 ) -> list[RunSpec]:
-    """The specifications of a profile's table, floors first, for the data sets and rows that are in the store.
+    """Return the specifications of a profile's table, for the data sets and rows that are in the store.
 
-    `settings` are those the runs were started with (`--set`), if any.
+    Floors come first, shuffled controls last, where they are stored.
+
+    Args:
+        store: where the runs are.
+        profile: name of the profile.
+        protocol: name of the evaluation protocol.
+        settings: those the runs were started with (`--set`), if any.
+        searched: whether the selections of searches count; False = the settings of the profile.
     """
     everything = store.records()
     records = [r for r in everything if r.protocol == protocol and r.profile in (profile, None)]
-    tuned = best_searches(store, all_tuned(store.root, profile, protocol))
+    tuned = best_searches(store, all_tuned(store, profile, protocol)) if searched else []
     datasets = sorted({r.dataset for r in records} | {t.base.dataset for t in tuned})
-    floors = [row for row in FLOORS if any(r.row == row for r in everything)]
+    floors = [row for row in CLOSED_FORMS if any(r.row == row for r in everything)]
     if tuned:
         chosen = [spec for each in tuned for spec in each.specs()]
-        return [*specs_for(get_profile(profile), datasets, floors, 1, protocol), *chosen]
-    rows = in_order({r.row for r in records} - set(FLOORS))
+        found = [*specs_for(get_profile(profile), datasets, floors, 1, protocol), *chosen]
+        return [*found, *_stored_controls(found, everything)]
+    rows = in_order({r.row for r in records} - set(CLOSED_FORMS))
     seeds = max((r.spec.seed for r in records), default=0) + 1
-    return specs_for(get_profile(profile), datasets, [*floors, *rows], seeds, protocol, settings)
+    found = specs_for(get_profile(profile), datasets, [*floors, *rows], seeds, protocol, settings)
+    return [*found, *_stored_controls(found, everything)]
+
+
+def _stored_controls(specs: Sequence[RunSpec], records: Sequence[RunRecord]) -> list[RunSpec]:
+    """Controls of the runs that are stored."""
+    there = {record.spec_hash for record in records}
+    return [control for control in controls_of(specs) if control.spec_hash in there]
 
 
 def stored_table(
@@ -99,7 +122,7 @@ def budget_grid(tuned: Sequence[SelectedConfiguration]) -> Grid:
 
 def stored_budget(store: ResultsStore, profile: str, protocol: str, datasets: Sequence[str] | None = None) -> Grid:
     """The budget of the searches that the stored table of a profile and protocol shows."""
-    tuned = best_searches(store, all_tuned(store.root, profile, protocol))
+    tuned = best_searches(store, all_tuned(store, profile, protocol))
     return budget_grid([each for each in tuned if datasets is None or each.base.dataset in datasets])
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from toy import make_toy
+from helpers.toy import make_toy
 from typer.testing import CliRunner
 
 from fedvlr_plugin.aggregation.rule import WeightedSum

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from centralized_toy import SHAPE, block_of, build, counted, data, dense
+from helpers.centralized_toy import SHAPE, block_of, build, counted, data, dense
 
 from fedvlr_plugin.centralized.bm3 import BM3
 from fedvlr_plugin.centralized.mgcn import MGCN

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from centralized_toy import DUPLICATE, SHAPE, block_of, counted, dense, rows
+from helpers.centralized_toy import DUPLICATE, SHAPE, block_of, counted, dense, rows
 
 from fedvlr_plugin.centralized.graphs import (
     SMALL_DEGREE,

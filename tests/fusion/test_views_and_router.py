@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toy import make_toy
+from helpers.toy import make_toy
 
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.errors import ConfigError, UnknownNameError

@@ -5,12 +5,17 @@
     OUT/<name>/image_urls.csv  item_id,url where the publisher gives addresses
     OUT/<name>/manifest.json   sources with size and sha256, recipe, filters, counts before and after
 
-Feature files that lie there already stay: they are keyed by raw token. Everything is computed before the first file
-is written, and the manifest is written last.
+Everything is computed before the first file is written. A new data set is written into a folder beside its own, which then
+takes its name: it is there whole or not at all. One that is replaced (`overwrite`) carries the mark `.unfinished` until
+its last file is in place; readers refuse it until then, and the same command goes on. Feature files that lie there stay:
+they are keyed by raw token.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +28,8 @@ from fedvlr_plugin.data.reading.titles import NO_TITLE
 from fedvlr_plugin.data.source import ITEM, RATING, TIME, USER
 from fedvlr_plugin.data.statistics import table1
 from fedvlr_plugin.errors import DataError
-from fedvlr_plugin.files import read_json, write_data_file, write_json
+from fedvlr_plugin.files import UNFINISHED, read_json, remove_leftovers, temporary_name, write_data_file, write_json
+from fedvlr_plugin.locks import only_writer
 
 MANIFEST = "manifest.json"
 FIELDS = {USER: "user_id:token", ITEM: "item_id:token", RATING: "rating:float", TIME: "timestamp:float"}
@@ -41,10 +47,14 @@ def prepare_raw(name: str, raw_folder: Path, out: Path, *, overwrite: bool = Fal
     """
     recipe = find_recipe(name)
     folder = out / recipe.name
-    target = folder / f"{recipe.name}.inter"
-    if folder.exists() and any(folder.iterdir()) and not (overwrite and (folder / MANIFEST).is_file()):
-        hint = "replace it with --overwrite" if (folder / MANIFEST).is_file() else "it was not made by this command"
-        raise DataError(f"the folder '{folder}' is there already and not empty; {hint}, or name another one with --out")
+    ours = (folder / MANIFEST).is_file() or (folder / UNFINISHED).is_file()
+    again = (folder / UNFINISHED).is_file() or (overwrite and ours)
+    taken = folder.exists() and any(folder.iterdir()) and not again
+    if taken and not ours:
+        raise DataError(
+            f"the folder '{folder}' is there already and not empty; it was not made by this command, or name another one "
+            "with --out"
+        )
     raw = recipe.publisher.read(raw_folder)
     steps = recipe.publisher.filter(raw.rows)
     rows = steps[-1][1]
@@ -52,6 +62,14 @@ def prepare_raw(name: str, raw_folder: Path, out: Path, *, overwrite: bool = Fal
         raise DataError(f"data set '{recipe.name}': nothing is left after '{steps[-1][0]}' of {len(raw.rows):,} rows")
     items = list(dict.fromkeys(rows[ITEM]))
     manifest = _manifest(recipe, raw, steps, items)
+    if taken:
+        if read_json(folder / MANIFEST) == manifest:  # this command's own work, finished
+            (folder.parent / f"{folder.name}.lock").unlink(missing_ok=True)
+            return manifest
+        raise DataError(
+            f"the folder '{folder}' is there already, made of other files or by another version; replace it with "
+            "--overwrite, or name another one with --out"
+        )
     inter = write_table(rows[[*FIELDS]].rename(columns=FIELDS))
     described = pd.DataFrame(
         {
@@ -61,12 +79,37 @@ def prepare_raw(name: str, raw_folder: Path, out: Path, *, overwrite: bool = Fal
         }
     )
     urls = pd.DataFrame({"item_id": items, "url": [raw.image_urls.get(item, "") for item in items]})
-    write_data_file(target, inter)
-    write_data_file(folder / f"{recipe.name}.item", write_table(described))
+    content = {f"{recipe.name}.inter": inter, f"{recipe.name}.item": write_table(described)}
     if raw.image_urls:
-        write_data_file(folder / "image_urls.csv", urls[urls["url"] != ""].to_csv(index=False).encode())
-    write_json(folder / MANIFEST, manifest)
+        content["image_urls.csv"] = urls[urls["url"] != ""].to_csv(index=False).encode()
+    with only_writer(folder, f"data set '{recipe.name}' in '{out}'"):
+        _write_whole(folder, content, manifest)
     return manifest
+
+
+def _write_whole(folder: Path, content: Mapping[str, bytes], manifest: Mapping[str, object]) -> None:
+    """Write all files of a data set so that a reader never takes a part of them for the whole."""
+    remove_leftovers(folder.parent, deep=False)
+    remove_leftovers(folder)
+    if folder.exists() and any(folder.iterdir()):
+        write_data_file(folder / UNFINISHED, b"being replaced; run the same command again to go on\n")
+        _write_files(folder, content, manifest)
+        (folder / UNFINISHED).unlink()
+        return
+    beside = temporary_name(folder.parent)
+    try:
+        _write_files(beside, content, manifest)
+        os.replace(beside, folder)
+    except OSError as error:
+        raise DataError(f"cannot write '{folder}': {error.strerror or error}; name another folder with --out") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write_files(folder: Path, content: Mapping[str, bytes], manifest: Mapping[str, object]) -> None:
+    for name, text in content.items():
+        write_data_file(folder / name, text)
+    write_json(folder / MANIFEST, manifest)
 
 
 def _manifest(recipe: Recipe, raw: Raw, steps: list[tuple[str, pd.DataFrame]], items: list[str]) -> dict[str, object]:

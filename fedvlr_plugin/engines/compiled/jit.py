@@ -4,7 +4,7 @@ finite stay what they are, and one processor always gives the same bits.
 
 For the last to hold, a loop that adds up and writes at once reads arrays at `j`, never at `begin + j`, which is copied
 first: the latter may be negative for all the compiler knows, so it guards against an overlap with what lies behind the
-array, and sums one by one where another array of ours happens to lie there (`tests/federation/test_compiled_layout.py`).
+array, and sums one by one where another array of ours happens to lie there (`tests/engines/compiled/test_memory_layout.py`).
 """
 
 from __future__ import annotations

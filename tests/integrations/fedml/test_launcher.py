@@ -1,0 +1,87 @@
+"""How `fedvlr fedml up` ends, with processes that stand in for FedML's: nobody is left behind, nothing waits in vain."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from helpers.paths import FEDML_CONFIGS, HELPERS, ROOT
+
+from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.integrations.fedml import launcher as launch
+from fedvlr_plugin.integrations.fedml import subprocesses as children
+
+CONFIG = FEDML_CONFIGS / "cross_silo_grpc.yaml"
+UP = """
+import sys
+from fedvlr_plugin.cli.main import main
+from fedvlr_plugin.integrations.fedml import subprocesses
+subprocesses.PROCESS = "fake_rank"
+main()
+"""
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    """Puts `fake_rank` in FedML's place; returns a function that says what its clients do."""
+    path = os.pathsep.join([str(HELPERS), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.setattr(children, "PROCESS", "fake_rank")
+    return lambda what: monkeypatch.setenv("FAKE", what)
+
+
+@pytest.mark.parametrize(
+    "what, message", [("dies", "client 1 failed before training"), ("dies starts", "every client")]
+)
+def test_clients_that_fail_end_the_run_with_their_last_line(faked, tmp_path, what, message):
+    faked(what)
+    told = []
+    with pytest.raises(children.RunFailedError, match=f"{message}.*no such luck"):
+        launch.up(CONFIG, tmp_path / "run", 2, 60.0, tell=told.append)
+    assert told == (["round 1: 2 uploads"] if "starts" in what else [])
+
+
+def heeds_signals() -> None:
+    """What starts the tests may ignore signals (nohup, a shell's background job), and children inherit that."""
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
+def test_nobody_outlives_up(faked, tmp_path, number):
+    """SIGKILL too, which `up` cannot answer; Ctrl-C says how to go on, and the folder is free again."""
+    faked("starts")
+    words = ["fedml", "up", "--clients", "2", "--folder", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", UP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heeds_signals
+    )
+    try:
+        assert process.stdout.readline() == b"round 1: 2 uploads\n"
+        started = psutil.Process(process.pid).children()
+        while len(started) < 3 or not (tmp_path / "run" / "client_2.log").exists():
+            time.sleep(0.05)
+            started = psutil.Process(process.pid).children()
+        with pytest.raises(ConfigError, match="another run is going on"):
+            launch.up(CONFIG, tmp_path / "run", 2, 60.0)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        _, alive = psutil.wait_procs(started, timeout=10)
+    finally:
+        process.kill()
+    assert len(started) == 3 and not alive and process.returncode != 0
+    assert (b"the same command goes on" in said) == (number == signal.SIGINT)
+    with children.alone_in(tmp_path / "run"):
+        pass
+
+
+def test_a_misspelt_option_is_refused_by_the_nearest_name() -> None:
+    sections: dict[str, dict[str, object]] = {"train_args": {"comm_round": 10}}
+    with pytest.raises(ConfigError, match="Did you mean 'comm_round'"):
+        launch.set_options(sections, {"comm_rond": 2})
+    with pytest.raises(ConfigError, match="Did you mean 'fedvlr_engine'"):
+        launch.set_options(sections, {"fedvlr_engin": "batched"})
+    launch.set_options(sections, {"comm_round": 2, "enable_defense": True, "fedvlr_dtype": "float64"})
+    assert sections["train_args"] == {"comm_round": 2}
