@@ -10,15 +10,17 @@ gradient is collected over the steps and sent through the history once.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as nnf
 
-from fedvlr_plugin.engines.accumulation import Apart, Inputs, LeavesPerClient, SharedLeaves, touched_keys
+from fedvlr_plugin.aggregation.broadcast import Broadcast
+from fedvlr_plugin.engines.accumulation import Inputs, LeavesPerClient, SeparateUploads, SharedLeaves, touched_keys
 from fedvlr_plugin.engines.base import LocalProblem
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.histories import HistoryBlock
-from fedvlr_plugin.engines.padded_view import Layout, PaddedView, take_through
+from fedvlr_plugin.engines.padded_view import JoinedProduct, Layout, PaddedView, Received, by_item, joined_products
 from fedvlr_plugin.engines.private_items import PrivateItems, PrivateItemsBlock
 from fedvlr_plugin.engines.sampling import BlockSampler, Step
 
@@ -33,46 +35,55 @@ class AutogradProgram:
         self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
         self.equal = problem.backbone.client_weight == "equal"
         self.alpha = 1.0
-        self.received: dict[str, torch.Tensor] = {}
-        self.through: dict[str, torch.Tensor] = {}
-        self.through_leaves: dict[str, torch.Tensor] = {}
+        self.received = Broadcast()
+        self.products: dict[str, JoinedProduct] = {}
+        self.product_leaves: dict[str, JoinedProduct] = {}
 
-    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
-        """Takes a round's broadcast in; views are laid out `[n_items, G, width]` for gathering."""
-        self.received = {name: value.clone().requires_grad_() for name, value in _by_item(broadcast).items()}
+    def prepare(self, broadcast: Broadcast) -> None:
+        """Take in what the server sends this round."""
+        self.received = by_item(broadcast).map(lambda tensor: tensor.clone().requires_grad_())
         with torch.enable_grad():
             joins = self.problem.backbone.joins()
-            self.through = take_through(joins, self.problem.fusion.width, self.received)
-        self.through_leaves = {name: value.detach().requires_grad_() for name, value in self.through.items()}
+            self.products = joined_products(joins, self.problem.fusion.width, self.received)
+        self.product_leaves = {
+            name: JoinedProduct(
+                table.detach().requires_grad_(), None if views is None else views.detach().requires_grad_()
+            )
+            for name, (table, views) in self.products.items()
+        }
         self.alpha = 1.0
 
     def collect(self) -> dict[str, torch.Tensor]:
-        """The summed uplink, in the broadcast's shapes."""
-        ways = [(self.through[n], leaf.grad) for n, leaf in self.through_leaves.items() if leaf.grad is not None]
-        if ways:
-            torch.autograd.backward([product for product, _ in ways], [grad for _, grad in ways])
-        sums = {}
-        for name, leaf in self.received.items():
-            grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad * self.alpha
-            sums[name] = grad.transpose(0, 1) if name == "views" else grad
-        return sums
+        """The weighted sum of the uploads since `prepare`, by the broadcast's names and shapes."""
+        pairs = [
+            (product, leaf.grad)
+            for name, leaves in self.product_leaves.items()
+            for product, leaf in zip(self.products[name].tensors(), leaves.tensors(), strict=True)
+            if leaf.grad is not None
+        ]
+        if pairs:
+            torch.autograd.backward([product for product, _ in pairs], [grad for _, grad in pairs])
+        sums = self.received.map(lambda x: torch.zeros_like(x) if x.grad is None else x.grad * self.alpha)
+        return (sums if sums.views is None else replace(sums, views=sums.views.transpose(0, 1))).named()
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
-        """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
+        """Run all local epochs of a block; see `LocalProgram`."""
         if self.equal:
             self.alpha = float(alpha[0])
             alpha = torch.ones_like(alpha)
         steps = self._steps(sampler, round)
-        return self._train(sampler, state, alpha, round, steps, SharedLeaves(self.received | self.through_leaves))
+        return self._train(
+            sampler, state, alpha, round, steps, SharedLeaves(Received(self.received, self.product_leaves))
+        )
 
-    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
-        """The same, with every client's upload (of weight 1) kept apart."""
+    def run_separately(self, sampler: BlockSampler, state: BlockState, round: int) -> SeparateUploads:
+        """Run the same, keeping each client's upload; see `LocalProgram`."""
         steps = self._steps(sampler, round)
         keys = touched_keys(sampler, steps, self.problem.histories.n_items, state.router is not None)
         inputs = LeavesPerClient(self.received, keys, self.problem.histories.n_items, len(sampler.slots))
         alpha = state.head.values.new_ones(len(sampler.slots))
         losses = self._train(sampler, state, alpha, round, steps, inputs)
-        return Apart(losses, keys, *inputs.grads())
+        return SeparateUploads(losses, keys, *inputs.grads())
 
     def _steps(self, sampler: BlockSampler, round: int) -> list[Step]:
         begin = time.perf_counter()
@@ -115,7 +126,7 @@ class AutogradProgram:
 
     def _pooled(self, block: HistoryBlock) -> torch.Tensor:
         """p_u as a leaf `[B, Gd]` that collects its gradient over the steps."""
-        views = self.received["views"].detach()
+        views = self.received.item_views().detach()
         pooled: torch.Tensor = block.pool(views.view(len(views), -1))
         pooled.requires_grad = True
         return pooled
@@ -139,7 +150,7 @@ class AutogradProgram:
         if pooled is not None and problem.router is not None:
             mixture = problem.router.forward(private[1], pooled[:b]).weights
         head = self.store.shape.split(private[0])
-        layout = Layout.of(step.indptr, step.owner)
+        layout = Layout.from_ragged(step.indptr, step.owner)
         own_all = own_here = None
         touched = None
         if own is not None:
@@ -198,17 +209,17 @@ class AutogradProgram:
             keys, rows = torch.unique(step.owner * n_items + step.items), None
         owner = keys // n_items
         indptr = torch.searchsorted(owner, torch.arange(step.clients + 1, device=owner.device))
-        layout = Layout.of(indptr, owner)
+        layout = Layout.from_ragged(indptr, owner)
         padded = None if rows is None else layout.pad(rows)
         return backbone.penalty(view.at(layout.pad(inputs.rows(owner, keys % n_items)), layout.mask, padded), round)
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
         """Scores of all items for some clients `[B, n_items]`, a few clients at a time."""
-        received = _by_item(broadcast)
+        received = Received(by_item(broadcast), {})
         mixture = None
         if self.problem.router is not None and state.router is not None:
-            views = received["views"]
+            views = received.broadcast.item_views()
             mixture = self.problem.router.forward(state.router.values, history.pool(views.view(len(views), -1))).weights
         n_items = self.problem.histories.n_items
         wide = n_items * self.problem.fusion.width * 4 * state.head.values.element_size()
@@ -219,8 +230,3 @@ class AutogradProgram:
             weights = None if mixture is None else mixture[rows]
             out[rows] = self.problem.backbone.logits(PaddedView(received, head, weights, None, None, own))
         return out
-
-
-def _by_item(broadcast: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The broadcast with views laid out `[n_items, G, width]`."""
-    return {n: v.transpose(0, 1).contiguous() if n == "views" else v for n, v in broadcast.items()}

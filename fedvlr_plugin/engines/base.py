@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import Collect
 from fedvlr_plugin.backbones.base import Backbone
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.engines.accumulation import Apart
+from fedvlr_plugin.engines.accumulation import SeparateUploads
 from fedvlr_plugin.engines.client_state import BlockState
 from fedvlr_plugin.engines.histories import Histories, HistoryBlock
 from fedvlr_plugin.engines.sampling import BlockSampler, Sampler
@@ -53,7 +54,7 @@ class Engine(Protocol):
 
     def local_round(
         self,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         cohort: torch.Tensor,
         weights: torch.Tensor,
         round: int,
@@ -64,10 +65,10 @@ class Engine(Protocol):
         With `collect` uploads (of weight 1) are handed to it client by client, and `Uplink.sums` is empty.
         """
 
-    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, users: torch.Tensor) -> torch.Tensor:
         """Scores of all items for some users of this process, `[len(users), n_items]`."""
 
-    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
+    def router_weights(self, broadcast: Broadcast) -> npt.NDArray[np.float64] | None:
         """w_u of every client of this process in the order of `clients()`, `[., G]`, None without a router."""
 
     def state(self, moments: bool) -> dict[str, torch.Tensor]:
@@ -151,7 +152,7 @@ class LocalProgram(Protocol):
 
     seconds: dict[str, float]
 
-    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
+    def prepare(self, broadcast: Broadcast) -> None:
         """Take in what the server sends this round, and set the summed upload to zero."""
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
@@ -164,11 +165,11 @@ class LocalProgram(Protocol):
             round: counted from 1.
         """
 
-    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
+    def run_separately(self, sampler: BlockSampler, state: BlockState, round: int) -> SeparateUploads:
         """Run the same with every client's upload (of weight 1) kept by itself."""
 
     def collect(self) -> dict[str, torch.Tensor]:
         """The weighted sum of the uploads since `prepare`, by the broadcast's names and shapes."""
 
-    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
         """Scores of all items, `[B, n_items]`."""

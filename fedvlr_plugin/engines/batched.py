@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import Collect, RunningSum, UploadShape
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.engines.base import LocalProblem, Uplink
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.histories import HistoryBlock
-from fedvlr_plugin.engines.per_client import run_block_apart
+from fedvlr_plugin.engines.per_client import run_block_separately
 from fedvlr_plugin.engines.private_items import PrivateItems
 from fedvlr_plugin.engines.sampling import BlockSampler
 from fedvlr_plugin.engines.workers import Done, Workers
@@ -60,7 +61,7 @@ class BatchedEngine:
     @torch.no_grad()
     def local_round(
         self,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         cohort: torch.Tensor,
         weights: torch.Tensor,
         round: int,
@@ -78,11 +79,11 @@ class BatchedEngine:
         blocks = self._blocks(by_slot, collect is not None)
         shares = self.workers.prepare(blocks, broadcast, together=collect is None)
         done = self.workers.run(shares, alpha_of, round) if collect is None else Done(large=blocks)
-        shape = UploadShape(broadcast)
+        shape = UploadShape(broadcast.named())
         aside: RunningSum | None = None
         broken = 0
         for _, sampler in done.large:
-            apart = run_block_apart(problem, self.store, self.own, self.workers.first, sampler, shape, round)
+            apart = run_block_separately(problem, self.store, self.own, self.workers.first, sampler, shape, round)
             done.losses += apart.losses
             done.clients += len(sampler.slots) - apart.broken
             broken += apart.broken
@@ -127,7 +128,7 @@ class BatchedEngine:
         return blocks
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, users: torch.Tensor) -> torch.Tensor:
         slots = self.problem.histories.slot_of[users.to(self.problem.device)]
         history = HistoryBlock(self.problem.histories, slots)
         return self.workers.first.score(broadcast, history, self._for_evaluation(slots))
@@ -142,10 +143,10 @@ class BatchedEngine:
         return self.store.as_block(slots, groups)
 
     @torch.no_grad()
-    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
+    def router_weights(self, broadcast: Broadcast) -> npt.NDArray[np.float64] | None:
         if self.problem.router is None:
             return None
-        views = broadcast["views"]
+        views = broadcast.item_views()
         table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         rows = []
         for users in self.problem.clients().split(1024):

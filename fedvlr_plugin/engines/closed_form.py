@@ -27,7 +27,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as nnf
 
-from fedvlr_plugin.engines.accumulation import Apart, Sink, SummedUpload, UploadPerClient, touched_keys
+from fedvlr_plugin.aggregation.broadcast import Broadcast
+from fedvlr_plugin.engines.accumulation import Accumulator, SeparateUploads, SummedUpload, UploadPerClient, touched_keys
 from fedvlr_plugin.engines.base import LocalProblem
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.compiled.available import compiled_on
@@ -53,9 +54,9 @@ class ClosedFormProgram:
         self.problem, self.store = problem, store
         self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
 
-    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
+    def prepare(self, broadcast: Broadcast) -> None:
         """Takes a round's views in: `table [n_items, G * width]`, and a zeroed sum of the same shape."""
-        views = broadcast["views"]
+        views = broadcast.item_views()
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         self.sums = torch.zeros_like(self.table)
         self.products = LinearStep(self.table)
@@ -63,21 +64,21 @@ class ClosedFormProgram:
     def collect(self) -> dict[str, torch.Tensor]:
         """The summed uplink, in the broadcast's shape."""
         n_views = self.problem.fusion.n_views
-        return {"views": self.sums.view(len(self.sums), n_views, -1).transpose(0, 1)}
+        return Broadcast(self.sums.view(len(self.sums), n_views, -1).transpose(0, 1)).named()
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
         """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
         return self._train(sampler, state, alpha, self._steps(sampler, round), SummedUpload(self.sums), round)
 
-    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
+    def run_separately(self, sampler: BlockSampler, state: BlockState, round: int) -> SeparateUploads:
         """The same, with every client's upload (of weight 1) kept apart."""
         steps = list(self._steps(sampler, round))
         n_items = len(self.table)
         keys = touched_keys(sampler, steps, n_items, self.problem.router is not None)
-        sink = UploadPerClient(keys, n_items, self.table)
+        upload = UploadPerClient(keys, n_items, self.table)
         alpha = self.table.new_ones(len(sampler.slots))
-        losses = self._train(sampler, state, alpha, steps, sink, round)
-        return Apart(losses, keys, sink.rows, self.table.new_zeros(len(alpha), 0))
+        losses = self._train(sampler, state, alpha, steps, upload, round)
+        return SeparateUploads(losses, keys, upload.rows, self.table.new_zeros(len(alpha), 0))
 
     def _steps(self, sampler: BlockSampler, round: int) -> Iterator[Step]:
         for epoch in range(self.problem.spec.training.local_epochs):
@@ -89,7 +90,7 @@ class ClosedFormProgram:
         state: BlockState,
         alpha: torch.Tensor,
         steps: Iterable[Step],
-        sink: Sink,
+        upload: Accumulator,
         round: int,
     ) -> torch.Tensor:
         grads = self._gradients(sampler, state)
@@ -103,14 +104,14 @@ class ClosedFormProgram:
             theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
             trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
             taken[:b] += 1
-            grad = self.products.step(step, q, bias, alpha[:b], sink)
+            grad = self.products.step(step, q, bias, alpha[:b], upload)
             losses[:b] += grad.losses
             self._descend(state, grads, trace, grad.q, grad.bias)
             begin = time.perf_counter()
             self.seconds["local"] += begin - drawn
         self.seconds["local"] -= self.products.uplink_seconds - before
         self.seconds["uplink"] += self.products.uplink_seconds - before
-        self._unpool(sampler, grads, alpha, sink)
+        self._unpool(sampler, grads, alpha, upload)
         return losses / taken.clamp(min=1)
 
     def _gradients(self, sampler: BlockSampler, state: BlockState) -> LocalGradients:
@@ -150,14 +151,14 @@ class ClosedFormProgram:
             head[:, :width] += grad_theta
         self.store.update(state.head, head)
 
-    def _unpool(self, sampler: BlockSampler, grads: LocalGradients, alpha: torch.Tensor, sink: Sink) -> None:
+    def _unpool(self, sampler: BlockSampler, grads: LocalGradients, alpha: torch.Tensor, upload: Accumulator) -> None:
         """Sends the pooled histories' gradient, summed over the round's steps, to the items of the histories."""
         if grads.grad_pooled is None:
             return
         begin = time.perf_counter()
         sizes = torch.diff(sampler.history_indptr).clamp(min=1)
         share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
-        sink.add(sampler.history_items, grads.grad_pooled, sampler.history_owner, share)
+        upload.add(sampler.history_items, grads.grad_pooled, sampler.history_owner, share)
         self.seconds["uplink"] += time.perf_counter() - begin
 
     def _fold(
@@ -170,9 +171,9 @@ class ClosedFormProgram:
         return trace, (trace.weights[:, :, None] * theta[:, None, :]).view(len(theta), -1)
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
         """Scores of all items for a block of clients, one matrix product `[B, n_items]`."""
-        views = broadcast["views"]
+        views = broadcast.item_views()
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         width = self.problem.fusion.width
         theta = state.head.values[:, :width]
@@ -202,15 +203,17 @@ class LinearStep:
         self.table, self.uplink_seconds = table, 0.0
         self.compiled = compiled_on(table.device)
 
-    def step(self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, sink: Sink) -> StepGradients:
-        """Gradients of one step of clients with `q [b, Gd]`, `bias [b]`; the sink receives (alpha R)^T Q."""
-        if step.labels is None or not isinstance(sink, SummedUpload):
-            return self._sampled(step, q, bias, alpha, sink)
+    def step(
+        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, upload: Accumulator
+    ) -> StepGradients:
+        """Gradients of one step of clients with `q [b, Gd]`, `bias [b]`; the upload receives (alpha R)^T Q."""
+        if step.labels is None or not isinstance(upload, SummedUpload):
+            return self._sampled(step, q, bias, alpha, upload)
         if self.compiled:
-            return self._compiled(step, step.labels, q, bias, alpha, sink)
+            return self._compiled(step, step.labels, q, bias, alpha, upload)
         if DENSE_UNTIL * len(step.items) > len(q) * len(self.table):
-            return self._whole(step, step.labels, q, bias, alpha, sink)
-        return self._sampled(step, q, bias, alpha, sink)
+            return self._whole(step, step.labels, q, bias, alpha, upload)
+        return self._sampled(step, q, bias, alpha, upload)
 
     def _whole(
         self,
@@ -219,7 +222,7 @@ class LinearStep:
         q: torch.Tensor,
         bias: torch.Tensor,
         alpha: torch.Tensor,
-        sink: SummedUpload,
+        upload: SummedUpload,
     ) -> StepGradients:
         """By whole products: the residual R `[b, n_items]` is built and used three times."""
         cells = step.cells()
@@ -233,7 +236,7 @@ class LinearStep:
         residual = q.new_zeros(len(q) * len(self.table)).scatter_add_(0, cells, r).view(len(q), -1)
         grad_q = (residual @ self.table).mul_(share[:, None])
         grad_bias = residual.sum(1).mul_(share)
-        self._upload(sink, residual, q * (alpha * share)[:, None])
+        self._upload(upload, residual, q * (alpha * share)[:, None])
         return StepGradients(totals(each, step.indptr).mul_(share), grad_q, grad_bias)
 
     def _compiled(
@@ -243,7 +246,7 @@ class LinearStep:
         q: torch.Tensor,
         bias: torch.Tensor,
         alpha: torch.Tensor,
-        sink: SummedUpload,
+        upload: SummedUpload,
     ) -> StepGradients:
         """The fullest clients by whole products around a compiled loop, the others by a compiled loop alone."""
         from fedvlr_plugin.engines.compiled import linear
@@ -267,7 +270,7 @@ class LinearStep:
                 residual.numpy(),
             )
             torch.mm(residual, self.table, out=grad_q[:full])
-            self._upload(sink, residual, q[:full] * alpha[:full, None])
+            self._upload(upload, residual, q[:full] * alpha[:full, None])
         if full < b:
             linear.sampled(
                 q.numpy()[full:],
@@ -278,7 +281,7 @@ class LinearStep:
                 indptr[full:],
                 share[full:],
                 alpha.numpy()[full:],
-                sink.sums.numpy(),
+                upload.sums.numpy(),
                 losses.numpy()[full:],
                 grad_q.numpy()[full:],
                 grad_bias.numpy()[full:],
@@ -286,7 +289,7 @@ class LinearStep:
         return StepGradients(losses, grad_q, grad_bias)
 
     def _sampled(
-        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, sink: Sink
+        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, upload: Accumulator
     ) -> StepGradients:
         """By sampled products, each of a step's (item, r) once: dL/dQ = R F, uplink (alpha R)^T Q."""
         share = step.share.index_select(0, step.owner)
@@ -309,11 +312,11 @@ class LinearStep:
         for items, r in samples:
             grad_q += bags(self.table, step.indptr, items, r)
             begin = time.perf_counter()
-            sink.add(items, q, step.owner, weight * r)
+            upload.add(items, q, step.owner, weight * r)
             self.uplink_seconds += time.perf_counter() - begin
         return StepGradients(totals(each * share, step.indptr), grad_q, grad_bias)
 
-    def _upload(self, sink: SummedUpload, residual: torch.Tensor, q: torch.Tensor) -> None:
+    def _upload(self, upload: SummedUpload, residual: torch.Tensor, q: torch.Tensor) -> None:
         begin = time.perf_counter()
-        sink.sums.addmm_(residual.t(), q)
+        upload.sums.addmm_(residual.t(), q)
         self.uplink_seconds += time.perf_counter() - begin

@@ -30,7 +30,8 @@ import numpy as np
 import torch
 import torch.nn.functional as nnf
 
-from fedvlr_plugin.engines.accumulation import Sink, SummedUpload
+from fedvlr_plugin.aggregation.broadcast import Broadcast
+from fedvlr_plugin.engines.accumulation import Accumulator, SummedUpload
 from fedvlr_plugin.engines.base import LocalProblem
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.closed_form import ClosedFormProgram, LocalGradients
@@ -59,7 +60,7 @@ class ClosedFormPrivateProgram(ClosedFormProgram):
         state: BlockState,
         alpha: torch.Tensor,
         steps: Iterable[Step],
-        sink: Sink,
+        upload: Accumulator,
         round: int,
     ) -> torch.Tensor:
         begin = time.perf_counter()
@@ -71,11 +72,11 @@ class ClosedFormPrivateProgram(ClosedFormProgram):
         grads = self._gradients(sampler, state)
         losses, taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
         for part in cells:
-            losses[: part.clients] += self._step(part, state, own, grads, alpha, sink, round)
+            losses[: part.clients] += self._step(part, state, own, grads, alpha, upload, round)
             taken[: part.clients] += 1
         self.own.checkin(sampler.slots, own)
         self.seconds["local"] += time.perf_counter() - drawn
-        self._unpool(sampler, grads, alpha, sink)
+        self._unpool(sampler, grads, alpha, upload)
         return losses / taken.clamp(min=1)
 
     def _step(
@@ -85,7 +86,7 @@ class ClosedFormPrivateProgram(ClosedFormProgram):
         own: PrivateItemsBlock,
         grads: LocalGradients,
         alpha: torch.Tensor,
-        sink: Sink,
+        upload: Accumulator,
         round: int,
     ) -> torch.Tensor:
         """One local step of the first clients of a block; returns their losses `[clients]`."""
@@ -106,7 +107,7 @@ class ClosedFormPrivateProgram(ClosedFormProgram):
         grad_rows *= r[:, None]
         begin = time.perf_counter()
         weight = alpha.index_select(0, owner)
-        sink.add(cells.items, q, owner, r.mul_(weight))
+        upload.add(cells.items, q, owner, r.mul_(weight))
         spent = time.perf_counter() - begin
         self.seconds["uplink"] += spent
         self.seconds["local"] -= spent
@@ -121,12 +122,12 @@ class ClosedFormPrivateProgram(ClosedFormProgram):
             grad_rows.addcmul_(slopes.own, scale[:, None])
             up = slopes.item.mul_(scale[:, None])
             if trace is None:
-                sink.add_rows(cells.items, owner, up.mul_(weight[:, None]))
+                upload.add_rows(cells.items, owner, up.mul_(weight[:, None]))
             else:
                 by_view = torch.bmm(views.view(len(owner), -1, width), up[:, :, None])[:, :, 0]
                 grad_weights = torch.zeros_like(trace.weights).index_add_(0, owner, by_view)
                 mixed = (trace.weights * alpha[:b, None]).index_select(0, owner)
-                sink.add_rows(cells.items, owner, (mixed[:, :, None] * up[:, None]).view(len(owner), -1))
+                upload.add_rows(cells.items, owner, (mixed[:, :, None] * up[:, None]).view(len(owner), -1))
         self._descend(state, grads, trace, grad_q, grad_bias, grad_theta, grad_weights)
         self._step_rows(cells, own, rows, grad_rows)
         return losses
@@ -156,7 +157,7 @@ class ClosedFormPrivateProgram(ClosedFormProgram):
             kept.index_copy_(0, cells.at, changed)
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
         """Scores of all items for a block of clients `[B, n_items]`: one matrix product, and theta . P where rows are."""
         scores = super().score(broadcast, history, state)
         theta = state.head.values[:, : self.problem.fusion.width]
@@ -246,11 +247,11 @@ class CompiledPrivateProgram(ClosedFormPrivateProgram):
         state: BlockState,
         alpha: torch.Tensor,
         steps: Iterable[Step],
-        sink: Sink,
+        upload: Accumulator,
         round: int,
     ) -> torch.Tensor:
-        if not isinstance(sink, SummedUpload):
-            return super()._train(sampler, state, alpha, steps, sink, round)
+        if not isinstance(upload, SummedUpload):
+            return super()._train(sampler, state, alpha, steps, upload, round)
         from fedvlr_plugin.engines.compiled import private_items
 
         begin = time.perf_counter()
@@ -268,7 +269,7 @@ class CompiledPrivateProgram(ClosedFormPrivateProgram):
         private_items.train(
             samples,
             private_items.Touched(items, places, indptr.numpy()),
-            private_items.Shared(self.table.numpy(), sink.sums.numpy()),
+            private_items.Shared(self.table.numpy(), upload.sums.numpy()),
             _private(block.values, block.moments, block.steps),
             _private(state.head.values, state.head.moments, state.head.steps),
             _private(nothing, None, block.steps)
@@ -284,7 +285,7 @@ class CompiledPrivateProgram(ClosedFormPrivateProgram):
         )
         self.own.checkin(sampler.slots, block)
         self.seconds["local"] += time.perf_counter() - drawn
-        self._unpool(sampler, grads, alpha, sink)
+        self._unpool(sampler, grads, alpha, upload)
         return losses
 
     def _touched(self, samples: Samples, n_clients: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,7 +23,7 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class ApartBlock:
+class SeparateBlock:
     """`uploads` of the clients that are whole, the sum of their mean losses, and how many were left out."""
 
     uploads: ClientUploads
@@ -31,7 +31,7 @@ class ApartBlock:
     broken: int
 
 
-def run_block_apart(
+def run_block_separately(
     problem: LocalProblem,
     store: ClientStore,
     own: PrivateItems | None,
@@ -39,22 +39,22 @@ def run_block_apart(
     sampler: BlockSampler,
     shape: UploadShape,
     round: int,
-) -> ApartBlock:
+) -> SeparateBlock:
     """All local epochs of a block; private state is checked in."""
     slots = sampler.slots
     state = _copy(store.checkout(slots))
-    done = program.run_apart(sampler, state, round)
+    done = program.run_separately(sampler, state, round)
     users = problem.histories.order[slots]
     sizes = problem.histories.weights[users]
     uploads = ClientUploads(shape, users, sizes, done.keys, done.rows, done.layers)
     good = uploads.finite() & torch.isfinite(done.losses) & _finite(state)
     if bool(good.all()):
         store.checkin(state, everything=True)
-        return ApartBlock(uploads, float(done.losses.sum()), 0)
+        return SeparateBlock(uploads, float(done.losses.sum()), 0)
     store.checkin(_only(state, good), everything=True)
     if own is not None:
         own.forget(slots[~good])
-    return ApartBlock(uploads.only(good), float(done.losses[good].sum()), int((~good).sum()))
+    return SeparateBlock(uploads.only(good), float(done.losses[good].sum()), int((~good).sum()))
 
 
 def looks_large(state: BlockState) -> bool:

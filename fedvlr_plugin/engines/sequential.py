@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import ClientUploads, Collect, UploadShape
 from fedvlr_plugin.engines.base import LocalProblem, Uplink
 from fedvlr_plugin.engines.sequential_client import (
@@ -39,15 +40,15 @@ class SequentialEngine:
 
     def local_round(
         self,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         cohort: torch.Tensor,
         weights: torch.Tensor,
         round: int,
         collect: Collect | None = None,
     ) -> Uplink:
         begin = time.perf_counter()
-        shape = UploadShape(broadcast)
-        sums = {name: torch.zeros_like(value) for name, value in broadcast.items()}
+        shape = UploadShape(broadcast.named())
+        sums = {name: torch.zeros_like(value) for name, value in broadcast.named().items()}
         losses, samples, broken = [], 0, 0
         for user, alpha in zip(cohort.tolist(), weights, strict=True):
             client = self._start(user)
@@ -139,7 +140,7 @@ class SequentialEngine:
         )
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, users: torch.Tensor) -> torch.Tensor:
         items = torch.arange(self.problem.histories.n_items, device=self.problem.device)
         rows = []
         for user in users.tolist():
@@ -149,7 +150,7 @@ class SequentialEngine:
         return torch.stack(rows)
 
     @torch.no_grad()
-    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
+    def router_weights(self, broadcast: Broadcast) -> npt.NDArray[np.float64] | None:
         if self.problem.router is None:
             return None
         rows = []
@@ -172,15 +173,15 @@ class SequentialEngine:
         }
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        states_by_user: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in state.items():
-            owner, _, name = key.partition(".")
-            if not owner.isdecimal() or not name:
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in state.items():
+            user, _, name = key.partition(".")
+            if not user.isdecimal() or not name:
                 raise ConfigError(
                     f"'{key}' is no private state of the sequential engine; load what the same engine gave"
                 )
-            states_by_user.setdefault(int(owner), {})[name] = value
-        clients = {user: self._initial() for user in states_by_user}
-        for user, client_values in states_by_user.items():
-            load_client(clients[user], client_values)
+            states.setdefault(int(user), {})[name] = tensor
+        clients = {number: self._initial() for number in states}
+        for number, client in clients.items():
+            load_client(client, states[number])
         self.clients = clients

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as nnf
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.engines.accumulation import touched_keys
 from fedvlr_plugin.engines.base import LocalProblem
 from fedvlr_plugin.engines.optimizers import BETA1, BETA2, EPS
@@ -29,7 +30,7 @@ class SingleClientView:
     def __init__(
         self,
         client: Client,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         items: torch.Tensor,
         weights: torch.Tensor | None,
     ) -> None:
@@ -37,17 +38,17 @@ class SingleClientView:
 
     @property
     def has_item(self) -> bool:
-        return "views" in self.broadcast
+        return self.broadcast.views is not None
 
     def private(self, name: str) -> torch.Tensor:
         return self.client.head[name][None, None]
 
     def item(self) -> torch.Tensor:
-        rows = self.broadcast["views"][:, self.items]
-        return rows[0][None] if self.weights is None else torch.einsum("g,gsd->sd", self.weights, rows)[None]
+        views = self.broadcast.item_views()[:, self.items]
+        return views[0][None] if self.weights is None else torch.einsum("g,gsd->sd", self.weights, views)[None]
 
     def table(self, name: str) -> torch.Tensor:
-        return self.broadcast[f"table.{name}"][self.items][None]
+        return self.broadcast.tables[name][self.items][None]
 
     def own(self) -> torch.Tensor:
         if self.client.own is None:
@@ -55,7 +56,7 @@ class SingleClientView:
         return self.client.own[self.items][None]
 
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return nnf.linear(x, self.broadcast[f"layer.{name}.weight"], self.broadcast[f"layer.{name}.bias"])
+        return nnf.linear(x, *self.broadcast.layers[name])
 
     def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
         rows = self.table(table) + self.item() if self.has_item else self.table(table)
@@ -150,11 +151,12 @@ class ClientTraining:
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
 
-    def train(self, client: Client, user: int, broadcast: dict[str, torch.Tensor], round: int) -> Trained:
+    def train(self, client: Client, user: int, broadcast: Broadcast, round: int) -> Trained:
         """All local epochs of one client."""
         problem = self.problem
-        received = {name: value.clone().requires_grad_() for name, value in broadcast.items()}
-        upload = {name: torch.zeros_like(value) for name, value in broadcast.items()}
+        received = broadcast.map(lambda tensor: tensor.clone().requires_grad_())
+        received_tensors = received.named()
+        upload = {name: torch.zeros_like(tensor) for name, tensor in received_tensors.items()}
         losses: list[float] = []
         samples = 0
         slot = problem.histories.slot_of[user : user + 1]
@@ -166,11 +168,11 @@ class ClientTraining:
             for step in block.epoch(round, epoch):
                 loss = self.loss(client, received, block.history_items, step, round)
                 private = client.dense() + ([] if client.own is None else [client.own])
-                leaves = [*private, *received.values()]
+                leaves = [*private, *received_tensors.values()]
                 grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
                 for parameter, grad in zip(private, grads, strict=False):
                     parameter.grad = grad
-                for name, grad in zip(received, grads[len(private) :], strict=True):
+                for name, grad in zip(received_tensors, grads[len(private) :], strict=True):
                     upload[name] += grad
                 for optimizer in client.optimizers:
                     optimizer.step()
@@ -182,9 +184,7 @@ class ClientTraining:
         touched = touched_keys(block, steps, problem.histories.n_items, client.router is not None)
         return Trained(upload, losses, samples, touched)
 
-    def loss(
-        self, client: Client, broadcast: dict[str, torch.Tensor], history: torch.Tensor, step: Step, round: int
-    ) -> torch.Tensor:
+    def loss(self, client: Client, broadcast: Broadcast, history: torch.Tensor, step: Step, round: int) -> torch.Tensor:
         """Batch-mean loss of one client: cross-entropy plus the backbone's penalty, or BPR over pairs."""
         backbone = self.problem.backbone
         weights = self.mixture(client, broadcast, history)
@@ -200,11 +200,11 @@ class ClientTraining:
         penalty = backbone.penalty(SingleClientView(client, broadcast, torch.unique(step.items), weights), round)
         return loss if penalty is None else loss + penalty[0]
 
-    def mixture(self, client: Client, broadcast: dict[str, torch.Tensor], history: torch.Tensor) -> torch.Tensor | None:
+    def mixture(self, client: Client, broadcast: Broadcast, history: torch.Tensor) -> torch.Tensor | None:
         """w_u `[G]` from the pooled history, None without a router."""
         if client.router is None or self.problem.router is None:
             return None
-        views = broadcast["views"]
+        views = broadcast.item_views()
         pooled = views[:, history].mean(1) if len(history) else torch.zeros_like(views[:, 0])
         return self.problem.router.forward(client.router[None], pooled.reshape(1, -1)).weights[0]
 

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.backbones.base import Backbone
 from fedvlr_plugin.engines.autograd import AutogradProgram
 from fedvlr_plugin.engines.base import LocalProblem, LocalProgram
@@ -67,19 +68,18 @@ class Workers:
             self.kind = "closed_form" if own is None else "compiled_private" if compiled else "closed_form_private"
         self.programs = [self._program()]
         self.busy = self.programs
-        self.crew = BlockThreads(problem.device)
+        self.threads = BlockThreads(problem.device)
 
     @property
     def first(self) -> LocalProgram:
         """The program that scores, and that runs blocks apart."""
         return self.programs[0]
 
-    def prepare(self, blocks: list[Block], broadcast: dict[str, torch.Tensor], together: bool) -> list[list[Block]]:
+    def prepare(self, blocks: list[Block], broadcast: Broadcast, together: bool) -> list[list[Block]]:
         """Takes a round's broadcast in; returns each worker's blocks, which are all the first one's unless `together`."""
         teams = [list(range(len(blocks)))]
         if together and blocks:
-            received = sum(value.numel() * value.element_size() for value in broadcast.values())
-            workers = min(self.crew.workers(), max(1, SUMS_BYTES // max(1, 2 * received)))
+            workers = min(self.threads.workers(), max(1, SUMS_BYTES // max(1, 2 * broadcast.size_bytes)))
             teams = share_out([self._cost(sampler) for _, sampler in blocks], workers)
         while len(self.programs) < len(teams):
             self.programs.append(self._program())
@@ -93,7 +93,7 @@ class Workers:
         """Trains all blocks but those with large private values, which are handed back; `alpha` by slot."""
         pairs = zip(self.busy, shares, strict=True)
         done = Done()
-        for part in self.crew.run([partial(self._run, program, share, alpha, round) for program, share in pairs]):
+        for part in self.threads.run([partial(self._run, program, share, alpha, round) for program, share in pairs]):
             done.add(part)
         return done
 

@@ -2,8 +2,7 @@
 
 By the chain rule sum_u alpha_u J^T g_u = J^T sum_u alpha_u g_u, so clients need neither the fusion weights nor
 the content matrices: the server sums what they upload, pulls the sum back through the fusion once, and takes one
-optimiser step. Names of what is broadcast: `views` [G, n_items, width], `table.<name>` [n_items, d],
-`layer.<name>.weight` [n_out, n_in], `layer.<name>.bias` [n_out].
+optimiser step.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast, SharedLayer
 from fedvlr_plugin.backbones.base import Backbone
 from fedvlr_plugin.config import TrainingConfig
 from fedvlr_plugin.data.item_features import ItemFeatures
@@ -20,7 +20,6 @@ from fedvlr_plugin.fusion.operators import make_linear
 from fedvlr_plugin.fusion.views import ContentViews, FusionSettings, NaiveVBPRView
 from fedvlr_plugin.rng import Stream, generator
 
-Broadcast = dict[str, torch.Tensor]
 INITIAL_SCALE = 0.1
 
 
@@ -58,15 +57,14 @@ class SharedModel(torch.nn.Module):
 
     def forward(self) -> Broadcast:
         """Everything that goes out to the clients, with its autograd graph."""
-        out: Broadcast = {}
+        views: torch.Tensor | None = None
         if self.fusion is not None:
-            out["views"] = self.fusion(self.id_table)
+            views = self.fusion(self.id_table)
         elif self.id_table is not None:
-            out["views"] = self.id_table[None]
-        out.update({f"table.{name}": table for name, table in self.tables.items()})
-        for name, parameter in self.layers.named_parameters():
-            out[f"layer.{name}"] = parameter
-        return out
+            views = self.id_table[None]
+        parameters = dict(self.layers.named_parameters())
+        layers = {n: SharedLayer(parameters[f"{n}.weight"], parameters[f"{n}.bias"]) for n in self.layers}
+        return Broadcast(views, dict(self.tables.items()), layers)
 
 
 class Server:
@@ -96,7 +94,7 @@ class Server:
 
     def broadcast(self) -> Broadcast:
         """What clients receive, detached; computed once per state of the shared weights."""
-        return {name: value.detach() for name, value in self._outgoing().items()}
+        return self._outgoing().map(torch.Tensor.detach)
 
     def _outgoing(self) -> Broadcast:
         """The broadcast with its graph, even when an evaluation without gradients asks for it first."""
@@ -106,11 +104,15 @@ class Server:
         return self._graph
 
     def apply(self, uplink: Mapping[str, torch.Tensor]) -> None:
-        """Pulls the alpha-weighted sum of the uploads back through the fusion and takes one optimiser step.
+        """Pull the weighted sum of the uploads back through the fusion and take one optimiser step.
 
-        Raises `ConfigError` when a name or a shape is not that of the broadcast.
+        Args:
+            uplink: sum_u alpha_u upload_u, by the broadcast's names and shapes.
+
+        Raises:
+            ConfigError: a name or a shape is not that of the broadcast.
         """
-        graph = self._outgoing()
+        graph = self._outgoing().named()
         for name, value in uplink.items():
             if name not in graph or graph[name].shape != value.shape:
                 raise ConfigError(f"uplink '{name}' {tuple(value.shape)} is not what was broadcast")

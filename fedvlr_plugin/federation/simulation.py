@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.factory import make_attack, make_rule
 from fedvlr_plugin.aggregation.rule import Cohort, Rule, Transform
 from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
@@ -28,7 +29,7 @@ from fedvlr_plugin.engines.sequential import SequentialEngine
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.cohort import answers, draw_cohort, draw_poisson
 from fedvlr_plugin.federation.distributed import Processes, join_processes, local_device
-from fedvlr_plugin.federation.server import Broadcast, Server
+from fedvlr_plugin.federation.server import Server
 from fedvlr_plugin.fusion.views import Fusion, make_fusion
 
 
@@ -108,7 +109,7 @@ class Federation:
             self._join(uplink)
             sums = uplink.sums if uplink.clients else None
         else:
-            uplink = self._train_apart(self.rule, broadcast, answered.in_time, number)
+            uplink = self._train_client_by_client(self.rule, broadcast, answered.in_time, number)
             sums = self.rule.total()
             uplink.accounts |= self.rule.counts()
         if len(answered.late):
@@ -134,11 +135,11 @@ class Federation:
         here = self.problem.histories.slot_of[cohort] >= 0
         return self.engine.local_round(broadcast, cohort[here], weights[here], number)
 
-    def _train_apart(self, rule: Rule, broadcast: Broadcast, cohort: torch.Tensor, number: int) -> Uplink:
+    def _train_client_by_client(self, rule: Rule, broadcast: Broadcast, cohort: torch.Tensor, number: int) -> Uplink:
         """Uploads through attack and intake to the rule, block after block."""
         sizes = self.problem.histories.weights[cohort]
         known = Cohort(number, cohort, sizes, self.data.interactions.n_users, self.problem.backbone.client_weight)
-        rule.begin(known, UploadShape(broadcast), self.problem.dtype, self.device)
+        rule.begin(known, UploadShape(broadcast.named()), self.problem.dtype, self.device)
         refused = 0
 
         def collect(uploads: ClientUploads) -> None:
