@@ -1,7 +1,6 @@
-"""The batched local round of linear heads in closed form: no autograd, no per-sample gather (section 11).
+"""The batched local round of linear heads in closed form: no autograd, no copy of a vector for each sample (section 11).
 
-Head and router fold into one vector per client, Q_u = w_u (x) theta_u in R^{Gd}, and the views of an item into
-F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the score of each sample),
+Head and router make one vector per client, Q_u = w_u (x) theta_u in R^{Gd}, and the views of an item F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the score of each sample),
 
     s = Q F + b,                     r = (sigmoid(s) - y) / n_batch       (cross-entropy)
     s = Q F_pos - Q F_neg,           r_pos = -sigmoid(-s) / n_pairs = -r_neg   (BPR)
@@ -9,12 +8,11 @@ F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the 
     dL/dtheta = sum_j w_j dL/dQ_j,   dL/dw_j = theta . dL/dQ_j,  then the router's own backward
     uplink += (alpha R)^T Q          each step, and once per round  (alpha H)^T sum_steps dL/dp
 
-since the pooled history p_u = H_u F is constant within a round. The products are in `products`.
-The products of a local step of linear heads: from Q and biases to losses, dL/dQ, dL/db and the uplink (see `closed_form`).
+since the pooled history p_u = H_u F is constant within a round.
 
-Three ways, chosen for speed only: the residual matrix R is built and multiplied whole (`_whole`), products are sampled
-(`_sampled`, always for pairs and where uploads are kept apart), or the compiled loop goes over the samples of all but a
-step's fullest clients (`_compiled`).
+`LinearStep` computes a step's products in one of three ways, chosen for speed only: the residual matrix R is built and
+multiplied whole (`_whole`), products are sampled (`_sampled`, always for pairs and where each upload is kept), or the
+compiled loop goes over the samples of all but a step's fullest clients (`_compiled`).
 """
 
 from __future__ import annotations
@@ -39,7 +37,13 @@ from fedvlr_plugin.fusion.router import RouterTrace
 
 @dataclass
 class LocalGradients:
-    """Room for a block's private gradients, used again each step; `pooled [B, Gd]` and its gradient's sum over steps."""
+    """A block's private gradients, in memory that is used again each step.
+
+    Attributes:
+        head: `[B, P]`. router: `[B, R]`, None without one.
+        pooled: pooled histories `[B, Gd]`, None without a router.
+        grad_pooled: the sum over steps of the gradient by them.
+    """
 
     head: torch.Tensor
     router: torch.Tensor | None
@@ -48,30 +52,30 @@ class LocalGradients:
 
 
 class ClosedFormProgram:
-    """Runs all local epochs of a block of clients whose backbone is `linear`."""
+    """Trains blocks of clients whose backbone is `linear`; see `LocalProgram`."""
 
     def __init__(self, problem: LocalProblem, store: ClientStore) -> None:
         self.problem, self.store = problem, store
         self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
 
     def prepare(self, broadcast: Broadcast) -> None:
-        """Takes a round's views in: `table [n_items, G * width]`, and a zeroed sum of the same shape."""
+        """Take a round's views in as `table [n_items, G * width]`, and set the sum of the same shape to zero."""
         views = broadcast.item_views()
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         self.sums = torch.zeros_like(self.table)
         self.products = LinearStep(self.table)
 
     def collect(self) -> dict[str, torch.Tensor]:
-        """The summed uplink, in the broadcast's shape."""
+        """The weighted sum of the uploads since `prepare`, by the broadcast's name and shape."""
         n_views = self.problem.fusion.n_views
         return Broadcast(self.sums.view(len(self.sums), n_views, -1).transpose(0, 1)).named()
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
-        """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
+        """Run all local epochs of a block; see `LocalProgram`."""
         return self._train(sampler, state, alpha, self._steps(sampler, round), SummedUpload(self.sums), round)
 
     def run_separately(self, sampler: BlockSampler, state: BlockState, round: int) -> SeparateUploads:
-        """The same, with every client's upload (of weight 1) kept apart."""
+        """Run the same, keeping each client's upload; see `LocalProgram`."""
         steps = list(self._steps(sampler, round))
         n_items = len(self.table)
         keys = touched_keys(sampler, steps, n_items, self.problem.router is not None)
@@ -94,7 +98,7 @@ class ClosedFormProgram:
         round: int,
     ) -> torch.Tensor:
         grads = self._gradients(sampler, state)
-        losses, taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
+        losses, steps_taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
         width = self.problem.fusion.width
         begin, before = time.perf_counter(), self.products.uplink_seconds
         for step in steps:
@@ -102,8 +106,8 @@ class ClosedFormProgram:
             self.seconds["sampling"] += drawn - begin
             b = step.clients
             theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
-            trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
-            taken[:b] += 1
+            trace, q = self._client_vectors(state, theta, None if grads.pooled is None else grads.pooled[:b])
+            steps_taken[:b] += 1
             grad = self.products.step(step, q, bias, alpha[:b], upload)
             losses[:b] += grad.losses
             self._descend(state, grads, trace, grad.q, grad.bias)
@@ -112,7 +116,7 @@ class ClosedFormProgram:
         self.seconds["local"] -= self.products.uplink_seconds - before
         self.seconds["uplink"] += self.products.uplink_seconds - before
         self._unpool(sampler, grads, alpha, upload)
-        return losses / taken.clamp(min=1)
+        return losses / steps_taken.clamp(min=1)
 
     def _gradients(self, sampler: BlockSampler, state: BlockState) -> LocalGradients:
         pooled = sampler.pool(self.table) if self.problem.router is not None else None
@@ -133,7 +137,7 @@ class ClosedFormProgram:
         grad_theta: torch.Tensor | None = None,
         grad_weights: torch.Tensor | None = None,
     ) -> None:
-        """Steps router and head by dL/dQ and dL/db; what else reaches theta and the router's weights is added."""
+        """Step router and head by dL/dQ and dL/db; other gradients of theta and of the router's weights are added."""
         b, width, router = len(grad_q), self.problem.fusion.width, self.problem.router
         head = grads.head[:b]
         head[:, width] = 0.0 if grad_bias is None else grad_bias
@@ -152,7 +156,7 @@ class ClosedFormProgram:
         self.store.update(state.head, head)
 
     def _unpool(self, sampler: BlockSampler, grads: LocalGradients, alpha: torch.Tensor, upload: Accumulator) -> None:
-        """Sends the pooled histories' gradient, summed over the round's steps, to the items of the histories."""
+        """Add the gradient by the pooled histories, summed over the round's steps, to that of the histories' items."""
         if grads.grad_pooled is None:
             return
         begin = time.perf_counter()
@@ -161,10 +165,10 @@ class ClosedFormProgram:
         upload.add(sampler.history_items, grads.grad_pooled, sampler.history_owner, share)
         self.seconds["uplink"] += time.perf_counter() - begin
 
-    def _fold(
+    def _client_vectors(
         self, state: BlockState, theta: torch.Tensor, pooled: torch.Tensor | None
     ) -> tuple[RouterTrace | None, torch.Tensor]:
-        """Router's trace and Q `[b, G * width]`."""
+        """The router's trace and Q `[b, G * width]`."""
         if pooled is None or state.router is None or self.problem.router is None:
             return None, theta.contiguous()
         trace = self.problem.router.forward(state.router.values[: len(theta)], pooled)
@@ -172,13 +176,13 @@ class ClosedFormProgram:
 
     @torch.no_grad()
     def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
-        """Scores of all items for a block of clients, one matrix product `[B, n_items]`."""
+        """Score all items for a block of clients, `[B, n_items]`: one matrix product."""
         views = broadcast.item_views()
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         width = self.problem.fusion.width
         theta = state.head.values[:, :width]
         pooled = history.pool(self.table) if self.problem.router is not None else None
-        _, q = self._fold(state, theta, pooled)
+        _, q = self._client_vectors(state, theta, pooled)
         return torch.addmm(state.head.values[:, width:], q, self.table.t())
 
 
@@ -194,9 +198,13 @@ class StepGradients(NamedTuple):
 
 
 class LinearStep:
-    """Steps over a round's views `table [n_items, Gd]`; adds the seconds it spends on the uplink to `uplink_seconds`.
+    """The products of local steps: from Q and biases to losses, dL/dQ, dL/db and the upload.
 
-    What the compiled loop does of the uplink, in the same pass as all else, is not in there.
+    Args:
+        table: a round's views, `[n_items, Gd]`.
+
+    Attributes:
+        uplink_seconds: wall seconds spent on uploads, without those of the compiled loop, which does all in one pass.
     """
 
     def __init__(self, table: torch.Tensor) -> None:
@@ -206,7 +214,7 @@ class LinearStep:
     def step(
         self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, upload: Accumulator
     ) -> StepGradients:
-        """Gradients of one step of clients with `q [b, Gd]`, `bias [b]`; the upload receives (alpha R)^T Q."""
+        """Gradients of one step of clients with `q [b, Gd]`, `bias [b]`; (alpha R)^T Q is added to the upload."""
         if step.labels is None or not isinstance(upload, SummedUpload):
             return self._sampled(step, q, bias, alpha, upload)
         if self.compiled:

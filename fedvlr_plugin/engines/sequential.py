@@ -1,7 +1,7 @@
 """The sequential engine: one client at a time, plain autograd, torch's own optimisers. Slow and obviously right.
 
-Every client holds leaf tensors of its own and a leaf copy of the broadcast; `plain_training` takes its steps. The batched
-engine is held against this one (float64, 1e-9).
+Every client holds leaf tensors and a leaf copy of the broadcast; `sequential_client` takes its steps. The batched engine
+is tested against this one (float64, 1e-9).
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from fedvlr_plugin.rng import Stream, generator
 
 
 class SequentialEngine:
-    """See the module. Private state lives in `clients`, one object per user id."""
+    """See the module.
+
+    Args:
+        problem: the clients' side of the run.
+
+    Attributes:
+        clients: private state by user id, of the clients that have trained.
+    """
 
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
@@ -57,14 +64,14 @@ class SequentialEngine:
             samples += trained.samples
             if not trained.losses:
                 continue
-            if not self._whole(client, trained):
+            if not self._is_finite(client, trained):
                 before.forget_own()
                 self.clients[user] = before
                 broken += 1
                 continue
             losses.append(sum(trained.losses) / len(trained.losses))
             if collect is not None:
-                collect(self._alone(user, trained, shape))
+                collect(self._upload(user, trained, shape))
                 continue
             for name, value in trained.upload.items():
                 sums[name] += alpha * value
@@ -73,20 +80,20 @@ class SequentialEngine:
         seconds = {"local": time.perf_counter() - begin}
         return Uplink({} if collect else sums, loss, len(losses), samples, seconds, left_out)
 
-    def _whole(self, client: Client, trained: Trained) -> bool:
+    def _is_finite(self, client: Client, trained: Trained) -> bool:
         """Whether everything about a client's round is finite."""
         tensors = [*trained.upload.values(), *client.dense()]
         return all(map(math.isfinite, trained.losses)) and all(bool(torch.isfinite(t).all()) for t in tensors)
 
-    def _alone(self, user: int, trained: Trained, shape: UploadShape) -> ClientUploads:
-        """One client's upload as rows."""
+    def _upload(self, user: int, trained: Trained, shape: UploadShape) -> ClientUploads:
+        """One client's upload, as rules take it."""
         rows, layers = shape.flatten(trained.upload)
         clients = torch.tensor([user], device=rows.device)
         sizes = self.problem.histories.weights[clients]
         return ClientUploads(shape, clients, sizes, trained.touched, rows[trained.touched], layers[None])
 
     def _start(self, user: int) -> Client:
-        """The client as it enters a round; what the backbone (or `as_released`) forgets is forgotten here."""
+        """The client as it enters a round, without what the backbone (or `as_released`) forgets."""
         old = self.clients.get(user)
         spec, backbone = self.problem.spec, self.problem.backbone
         forgets = frozenset() if spec.protocol.keep_private_state else backbone.forgets

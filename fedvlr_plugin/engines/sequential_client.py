@@ -1,11 +1,11 @@
-"""One client of the sequential engine: leaf tensors and torch optimisers of its own, and how a backbone sees it.
+"""One client of the sequential engine: its leaf tensors and torch optimisers, how a backbone sees it, and its training.
 
-One client's local training in the sequential engine: plain autograd over the loss as the paper writes it.
+Training is plain autograd over the loss as the paper writes it:
 
     loss = cross-entropy of the batch (or BPR over pairs) + the backbone's penalty
-    at home: head, router, item rows step;  upload: the gradient with respect to all that was received, added up over steps
 
-Item rows follow SparseAdam: those that a batch does not touch are frozen.
+Head, router and private item vectors step at the client; its upload is the gradient with respect to all that was
+received, added up over steps. Private item vectors follow SparseAdam: those that a batch does not touch are frozen.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class SingleClientView:
 
 @dataclass
 class Client:
-    """Everything one client keeps: head, router, item rows `[n_items, d]`, and their optimisers."""
+    """Everything one client keeps: head, router, private item vectors `[n_items, d]`, and their optimisers."""
 
     head: dict[str, torch.Tensor]
     router: torch.Tensor | None
@@ -81,12 +81,12 @@ class Client:
     own_steps: int = 0
 
     def dense(self) -> list[torch.Tensor]:
-        """Leaf tensors that the torch optimisers step."""
+        """The leaf tensors that torch's optimisers step."""
         return [*self.head.values(), *([] if self.router is None else [self.router])]
 
     @torch.no_grad()
     def forget_own(self) -> None:
-        """Sets the item rows back to zero, with fresh moments."""
+        """Set the private item vectors back to zero, with fresh moments."""
         for tensor in (self.own, *(self.own_moments or ())):
             if tensor is not None:
                 tensor.zero_()
@@ -137,7 +137,7 @@ def load_client(client: Client, state: Mapping[str, torch.Tensor]) -> None:
 
 
 class Trained(NamedTuple):
-    """A client's round: its accumulated upload, the loss of each step, samples seen, and items touched."""
+    """A client's round: its accumulated upload, the loss of each step, samples trained on, and items touched."""
 
     upload: dict[str, torch.Tensor]
     losses: list[float]
@@ -146,13 +146,20 @@ class Trained(NamedTuple):
 
 
 class ClientTraining:
-    """See the module. Holds no state: clients and what they received are passed in."""
+    """Local training of clients; holds no state, clients and what they received are passed in."""
 
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
 
     def train(self, client: Client, user: int, broadcast: Broadcast, round: int) -> Trained:
-        """All local epochs of one client."""
+        """Run all local epochs of one client; changes it in place.
+
+        Args:
+            client: its private state.
+            user: its user id.
+            broadcast: what the server sent.
+            round: counted from 1.
+        """
         problem = self.problem
         received = broadcast.map(lambda tensor: tensor.clone().requires_grad_())
         received_tensors = received.named()
@@ -209,7 +216,7 @@ class ClientTraining:
         return self.problem.router.forward(client.router[None], pooled.reshape(1, -1)).weights[0]
 
     def step_own(self, client: Client, touched: torch.Tensor) -> None:
-        """SparseAdam (or SGD) on the touched private item rows."""
+        """Step (SparseAdam or SGD) the private item vectors of the items `touched`."""
         own, lr = client.own, self.problem.spec.training.client_lr
         if own is None or own.grad is None:
             return

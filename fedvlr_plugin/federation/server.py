@@ -24,7 +24,7 @@ INITIAL_SCALE = 0.1
 
 
 class SharedModel(torch.nn.Module):
-    """Everything that is shared: the ID table D, the fusion, and the backbone's own tables and layers."""
+    """Everything that is shared: the ID table D, the fusion, and the backbone's item tables and layers."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class SharedModel(torch.nn.Module):
 
 
 class Server:
-    """Holds the shared model and its optimiser; computes each round's broadcast once."""
+    """The shared model and its optimiser; computes each round's broadcast once."""
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class Server:
         source = generator(seed, Stream.SERVER_INIT)
         self.model = SharedModel(n_items, features, fusion, backbone, source, dtype).to(device)
         tables = [p for n, p in self.model.named_parameters() if n == "id_table" or n.startswith("tables.")]
-        chosen = {id(p) for p in tables}
-        rest = [p for p in self.model.parameters() if id(p) not in chosen]
+        table_ids = {id(p) for p in tables}
+        rest = [p for p in self.model.parameters() if id(p) not in table_ids]
         groups = [{"params": tables, "lr": training.server_lr_id}, {"params": rest, "lr": training.server_lr}]
         groups = [g for g in groups if g["params"]]
         kind = torch.optim.Adam if training.server_optimizer == "adam" else torch.optim.SGD
@@ -93,7 +93,7 @@ class Server:
         self._graph: Broadcast | None = None
 
     def broadcast(self) -> Broadcast:
-        """What clients receive, detached; computed once per state of the shared weights."""
+        """What clients receive, without its graph; computed once per state of the shared weights."""
         return self._outgoing().map(torch.Tensor.detach)
 
     def _outgoing(self) -> Broadcast:
@@ -123,7 +123,7 @@ class Server:
         self._graph = None
 
     def refresh(self) -> None:
-        """Forgets the computed broadcast, after the shared weights were changed from outside."""
+        """Forget the computed broadcast, after the shared weights were changed from outside."""
         self._graph = None
 
     def state(self, moments: bool) -> dict[str, torch.Tensor]:
