@@ -74,7 +74,7 @@ def test_the_pull_back_equals_autograd_through_the_whole_model(make_spec, backbo
     whole = build(make_spec, backbone, fusion, "sequential", participation=1.0)
     uplink = a.engine.local_round(a.server.broadcast(), ALL, a.problem.client_weights(ALL), 1)
     shared = list(a.server.model.parameters())
-    graph = a.server.model()
+    graph = a.server.model().named()
     reached = [n for n in uplink.sums if graph[n].requires_grad]
     got = torch.autograd.grad(
         [graph[n] for n in reached],
@@ -113,7 +113,7 @@ def test_uploads_hold_nothing_private(make_spec, backbone, fusion):
     """By name: only what was broadcast goes up. By value: no private row of any client occurs in it."""
     federation = build(make_spec, backbone, fusion, participation=1.0)
     uplink = train(federation)
-    assert set(uplink.sums) == set(federation.server.broadcast())
+    assert set(uplink.sums) == set(federation.server.broadcast().named())
     sent = torch.cat([value.flatten() for value in uplink.sums.values()])
     sent = set(sent[sent != 0].tolist())
     store = federation.engine.store
