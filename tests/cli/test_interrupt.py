@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 from helpers.paths import ROOT
 
+from fedvlr_plugin.experiment.rows import REFERENCES
 from fedvlr_plugin.experiment.store import ResultsStore
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -73,7 +74,8 @@ def begun(out: str) -> list[str]:
 
 
 SCRIPT = [str(ROOT / "benchmarks" / "run_table2.py")]
-EVERYTHING = ["planted popularity, seed 0", *(f"planted FedAvg, trial {n + 1} of {TRIALS}" for n in range(TRIALS))]
+EVERYTHING = [f"planted {row}, seed 0" for row in REFERENCES]
+EVERYTHING += [f"planted FedAvg, trial {n + 1} of {TRIALS}" for n in range(TRIALS)]
 EVERYTHING += [f"planted FedAvg, seed {n}" for n in range(SEEDS)]
 
 
@@ -86,7 +88,7 @@ def check_finished(folder: Path, outputs: list[str], lost: list[str]) -> None:
     assert after["COMPLETE"] == TRIALS + SEEDS and after["FAIL"] == len(lost)
     assert after["RUNNING"] == after["WAITING"] == 0, "no ghost"
     found = [(record.row, record.seed) for record in ResultsStore(folder / "results").records()]
-    assert sorted(found) == [("FedAvg", 0), ("FedAvg", 1), ("popularity", 0)]
+    assert sorted(found) == sorted([("FedAvg", 0), ("FedAvg", 1), *((row, 0) for row in REFERENCES)])
     assert "FedAvg" in (folder / "results" / "tables" / "table2-smoke-corrected.md").read_text()
 
 
