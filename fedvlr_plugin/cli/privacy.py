@@ -92,7 +92,7 @@ def _delta(users: int | None, delta: float | None) -> float:
 
 
 def _say(answer: Callable[[], str]) -> None:
-    """Prints an answer; an error of ours is one line on stderr and status 2."""
+    """Print an answer; an error of ours is one line on stderr and status 2."""
     try:
         typer.echo(answer())
     except FedVLRError as error:
