@@ -99,7 +99,7 @@ class ResultsStore:
         return self._path(spec, run_key(spec.spec_hash, data_fingerprint)).is_file()
 
     def append(self, result: RunResult, data: PreparedData, profile: str | None = None) -> RunRecord:
-        """Stores a finished run on `data`, in place of an equal one if there is one, and returns its record."""
+        """Store a finished run on `data`, in place of an equal one if there is one, and return its record."""
         path = self._path(result.spec, run_key(result.spec.spec_hash, result.data_fingerprint))
         ranks = _write(path.with_suffix(".parquet"), _parquet(result, data))
         outputs = _write(path.with_suffix(".npz"), _npz(result)) if result.outputs else None
@@ -162,7 +162,7 @@ _MEND = "delete the run's files to have it computed again, or restore them from 
 
 
 def read_record(path: Path) -> RunRecord:
-    """Reads and validates one record; every complaint names the file and what to do."""
+    """Read and validate one record; every complaint names the file and what to do."""
     try:
         values = json.loads(read_bytes(path))
     except ValueError:
