@@ -14,6 +14,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 import torch
 
 from fedvlr_plugin.config import Frozen, ModelConfig
+from fedvlr_plugin.declarations import Dimension, ProfileRule, SecondsPerSample
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.fusion.views import Fusion, FusionSettings
 from fedvlr_plugin.registry import Registry
@@ -98,6 +99,12 @@ class Backbone(ABC):
         has_penalty: whether `penalty` gives anything.
         forgets: the state that the released code loses every round (section 8), under
             `keep_private_state: false`.
+        id_only: whether the vanilla row learns from item ids alone, so that its results do not depend on features.
+        new_items_row: whether tables show the vanilla row with the bonus for new items, too.
+        search: dimensions of a search beyond the learning rates.
+        profile_settings: the backbone's settings by profile, over what the profile gives to all rows.
+        profile_search: how profiles search the backbone's rows.
+        seconds_per_sample: for estimates of cost; the default is the rate of autograd.
     """
 
     name: ClassVar[str]
@@ -109,12 +116,38 @@ class Backbone(ABC):
     needs_id_views: ClassVar[bool] = True
     has_penalty: ClassVar[bool] = False
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
+    id_only: ClassVar[bool] = True
+    new_items_row: ClassVar[bool] = False
+    search: ClassVar[tuple[Dimension, ...]] = ()
+    profile_settings: ClassVar[tuple[ProfileRule, ...]] = ()
+    profile_search: ClassVar[tuple[ProfileRule, ...]] = ()
+    seconds_per_sample: ClassVar[SecondsPerSample] = SecondsPerSample(8.0e-7, 9.0e-7, 2.0e-6)
 
     def __init__(self, params: BackboneParams, dim: int, width: int) -> None:
         """`dim` is d; `width` the width of e_i (2d under the naive VBPR fusion)."""
         self.params = params
         self.dim = dim
         self.width = width
+
+    @classmethod
+    def paper_parameters(cls, fusion: Fusion, users: int, items: int, width: int) -> int | None:
+        """Count the parameters of one client as the paper's Table 3 does.
+
+        Args:
+            fusion: the fusion of the row.
+            users: number of users of the data set.
+            items: number of items.
+            width: d; the paper has 64.
+
+        Returns:
+            The number of parameters; None for a backbone or fusion that the paper does not have.
+        """
+        return None
+
+    @classmethod
+    def paper_width(cls, fusion: Fusion, width: int) -> int:
+        """Return the width under which Table 3 writes the form of `paper_parameters`; by default `width` itself."""
+        return width
 
     @abstractmethod
     def initial_private(self, generator: torch.Generator) -> Mapping[str, torch.Tensor]:
@@ -153,6 +186,28 @@ class Backbone(ABC):
 
 
 BACKBONES: Registry[type[Backbone]] = Registry("backbone", "fedvlr_plugin.backbones")
+
+
+ROUTER_PARAMETERS = 12_547
+"""P of the router at three views, d = 64 and 64 hidden units (algorithm.md section 4); Table 3 adds it at any width."""
+
+
+def paper_tables(fusion: Fusion, items: int, width: int, own_tables: int = 0) -> int | None:
+    """Count tables `[items, width]` and the router as Table 3 does for the linear backbones.
+
+    Args:
+        fusion: one table without fusion, three (two modalities and the ID table) with "+MLP" and "+ours".
+        items: number of items.
+        width: d.
+        own_tables: private item tables beside them.
+
+    Returns:
+        The number of parameters; None for the fusion "vbpr", which has a form of its own.
+    """
+    tables = {"none": 1, "mlp": 3, "blfm": 3}
+    if fusion not in tables:
+        return None
+    return (tables[fusion] + own_tables) * items * width + (ROUTER_PARAMETERS if fusion == "blfm" else 0)
 
 
 def linear_head(width: int, generator: torch.Generator) -> dict[str, torch.Tensor]:

@@ -12,7 +12,15 @@ from typing import ClassVar
 import torch
 
 from fedvlr_plugin.backbones.base import Backbone, BackboneParams, ClientView, StateGroup
+from fedvlr_plugin.declarations import ProfileRule, SecondsPerSample
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.fusion.views import Fusion
+
+
+def tower_parameters(width: int) -> int:
+    """Count the tower 2w -> w -> w/2 -> w/4 and the scorer w/4 + w -> 1, with biases."""
+    w = width
+    return (2 * w * w + w) + (w * w // 2 + w // 2) + (w * w // 8 + w // 4) + (w // 4 + w + 1)
 
 
 class FedNCF(Backbone):
@@ -24,6 +32,21 @@ class FedNCF(Backbone):
     name: ClassVar[str] = "FedNCF"
     needs_id_views: ClassVar[bool] = False
     forgets: ClassVar[frozenset[StateGroup]] = frozenset()
+
+    profile_settings: ClassVar[tuple[ProfileRule, ...]] = (
+        # no closed form: one client in twelve, or the quick profile takes longer than its five minutes
+        ProfileRule("quick", {"participation": 0.08, "rounds": 16, "eval_every": 8}),
+        ProfileRule("quick", {"rounds": 12, "eval_every": 6}, {"blfm"}),
+    )
+    seconds_per_sample: ClassVar[SecondsPerSample] = SecondsPerSample(8.0e-7, 9.0e-7, 2.0e-6)
+
+    @classmethod
+    def paper_parameters(cls, fusion: Fusion, users: int, items: int, width: int) -> int | None:
+        """2 w (n + U) and the tower; with views 2 w U + 10 n w and 142,913 ("+MLP") or 180,420 ("+ours")."""
+        if fusion == "none":
+            return 2 * width * (items + users) + tower_parameters(width)
+        layers = {"mlp": 142_913, "blfm": 180_420}
+        return 2 * width * users + 10 * items * width + layers[fusion] if fusion in layers else None
 
     def __init__(self, params: BackboneParams, dim: int, width: int) -> None:
         if dim % 4:

@@ -19,8 +19,17 @@ import torch
 import torch.nn.functional as nnf
 from pydantic import Field
 
-from fedvlr_plugin.backbones.base import BackboneParams, ClientView, PrivateItemsKind, Push, Slopes, StateGroup
+from fedvlr_plugin.backbones.base import (
+    BackboneParams,
+    ClientView,
+    PrivateItemsKind,
+    Push,
+    Slopes,
+    StateGroup,
+    paper_tables,
+)
 from fedvlr_plugin.backbones.fedavg import FedAvg
+from fedvlr_plugin.declarations import Dimension, SecondsPerSample
 from fedvlr_plugin.fusion.views import Fusion
 
 
@@ -43,6 +52,17 @@ class FedRAP(FedAvg):
     own_rows: ClassVar[PrivateItemsKind] = "persistent"
     has_penalty: ClassVar[bool] = True
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
+
+    new_items_row: ClassVar[bool] = False
+    search: ClassVar[tuple[Dimension, ...]] = (
+        Dimension("penalty", (0.01, 0.1), (("params.lam", 1.0), ("params.mu", 1.0))),
+    )
+    seconds_per_sample: ClassVar[SecondsPerSample] = SecondsPerSample(3.5e-7, 4.0e-7, 4.5e-7)
+
+    @classmethod
+    def paper_parameters(cls, fusion: Fusion, users: int, items: int, width: int) -> int | None:
+        """One table `[n, w]` more than FedAvg has: 2 n w, with views 4 n w (and the router)."""
+        return paper_tables(fusion, items, width, own_tables=1)
 
     def __init__(self, params: FedRAPParams, dim: int, width: int) -> None:
         super().__init__(params, dim, width)

@@ -15,6 +15,7 @@ import torch
 
 from fedvlr_plugin.backbones.base import ClientView, PrivateItemsKind, StateGroup
 from fedvlr_plugin.backbones.fedavg import FedAvg
+from fedvlr_plugin.declarations import ProfileRule, SecondsPerSample
 from fedvlr_plugin.fusion.views import Fusion
 
 
@@ -27,6 +28,10 @@ class PFedRec(FedAvg):
     linear: ClassVar[bool] = True
     own_rows: ClassVar[PrivateItemsKind] = "fresh"
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
+
+    new_items_row: ClassVar[bool] = False
+    profile_search: ClassVar[tuple[ProfileRule, ...]] = ()
+    seconds_per_sample: ClassVar[SecondsPerSample] = SecondsPerSample(2.0e-7, 2.2e-7, 2.6e-7)
 
     def logits(self, x: ClientView) -> torch.Tensor:
         return (x.private("theta") * (x.item() + x.own())).sum(-1) + x.private("b")[..., 0]

@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 
+from fedvlr_plugin.declarations import Dimension, ProfileRule
 from fedvlr_plugin.errors import ConfigError, unknown_name
 
-OURS = {name: f"fedvlr_plugin.centralized.{name.lower()}" for name in ("VBPR", "BM3", "MGCN", "PGL")}
+
+@dataclass(frozen=True)
+class CentralizedRow:
+    """Where a centralized model is, and what it declares about searches and profiles.
+
+    Attributes:
+        module: dotted name of the module that holds the class of the row's name.
+        search: dimensions of a search beyond the learning rate.
+        profile_settings: its settings by profile.
+        profile_search: how profiles search it.
+    """
+
+    module: str
+    search: tuple[Dimension, ...] = ()
+    profile_settings: tuple[ProfileRule, ...] = ()
+    profile_search: tuple[ProfileRule, ...] = ()
+
+
+def _ours(name: str, parameter: str, values: tuple[float, ...], rounds: int, batch: int) -> CentralizedRow:
+    """A model of ours: the parameter that its authors search with its grid, epochs and batch size of `quick`."""
+    params = {"learning_rate": 0.005, "train_batch_size": batch}
+    quick = {"rounds": rounds, "eval_every": rounds // 4, "params": params}
+    return CentralizedRow(
+        f"fedvlr_plugin.centralized.{name.lower()}",
+        (Dimension(parameter, values, ((f"params.{parameter}", 1.0),)),),
+        (ProfileRule("quick", quick),),
+        (ProfileRule("paper", {"method": "grid", "seeds": 5, "priority": 0}),),
+    )
+
+
+OURS: Mapping[str, CentralizedRow] = {
+    "VBPR": _ours("VBPR", "reg_weight", (0.01, 0.1, 1.0), rounds=8, batch=4096),
+    "BM3": _ours("BM3", "reg_weight", (0.01, 0.1), rounds=8, batch=4096),
+    "MGCN": _ours("MGCN", "cl_loss", (0.001, 0.01, 0.1), rounds=4, batch=1024),
+    "PGL": _ours("PGL", "reg_weight", (0.001, 0.1), rounds=8, batch=4096),  # 0.001: as good as off, the default
+}
 
 
 def find_model(name: str) -> type:
@@ -16,15 +54,15 @@ def find_model(name: str) -> type:
         UnknownNameError: neither we nor RecBole have a general model of that name; the message has the nearest one.
         ConfigError: the model trains with a RecBole trainer of its own, which a row cannot reproduce.
     """
-    for ours, module in OURS.items():
-        if ours.casefold() == name.casefold():
-            found: type = getattr(import_module(module), ours)
-            return found
-    theirs = recbole_models()
-    by_fold = {known.casefold(): known for known in theirs}
+    for own_name, row in OURS.items():
+        if own_name.casefold() == name.casefold():
+            model: type = getattr(import_module(row.module), own_name)
+            return model
+    of_recbole = recbole_models()
+    by_fold = {known.casefold(): known for known in of_recbole}
     if name.casefold() not in by_fold:
         raise unknown_name(
-            "row or model", name, [*OURS, *theirs], "Federated rows: FedAvg, FedAvg+MLP, FedAvg+ours, ..."
+            "row or model", name, [*OURS, *of_recbole], "Federated rows: FedAvg, FedAvg+MLP, FedAvg+ours, ..."
         )
     known = by_fold[name.casefold()]
     if hasattr(import_module("recbole.trainer"), f"{known}Trainer"):
@@ -32,7 +70,7 @@ def find_model(name: str) -> type:
             f"RecBole's {known} needs RecBole's own {known}Trainer (several stages), so it cannot be a row; "
             "run it with recbole.quick_start, or choose another model"
         )
-    return theirs[known]
+    return of_recbole[known]
 
 
 def recbole_models() -> dict[str, type]:

@@ -97,7 +97,7 @@ def _defaults(model: type) -> list[str]:
     """The yaml of the nearest base class that has one: ours, or RecBole's where its Config would not look."""
     theirs = files("recbole") / "properties" / "model"
     for base in model.__mro__:
-        if base.__name__ in OURS and base.__module__ == OURS[base.__name__]:
+        if base.__name__ in OURS and base.__module__ == OURS[base.__name__].module:
             return [config_path(f"model/{base.__name__}")]
         if base.__module__.startswith("recbole.model.") and (theirs / f"{base.__name__}.yaml").is_file():
             return [] if base is model else [str(theirs / f"{base.__name__}.yaml")]

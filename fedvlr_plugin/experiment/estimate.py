@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.experiment.record import RunRecord
@@ -19,14 +20,6 @@ INVERSIONS = 18
 PER_INVERSION = 2.0e-11  # seconds times n^3, the validation included
 OVERHEAD_SECONDS = 0.5
 PER_SCORE = 1.5e-9
-# Seconds per sample and local epoch on two cores, compiled, the first round's making included: (vanilla or +VBPR, +MLP, +ours).
-PER_SAMPLE: dict[str, tuple[float, float, float]] = {
-    "FedAvg": (6.0e-8, 7.0e-8, 1.5e-7),
-    "FCF": (6.0e-8, 7.0e-8, 1.5e-7),
-    "FedNCF": (8.0e-7, 9.0e-7, 2.0e-6),
-    "PFedRec": (2.0e-7, 2.2e-7, 2.6e-7),
-    "FedRAP": (3.5e-7, 4.0e-7, 4.5e-7),
-}
 PER_SAMPLE_CENTRALIZED = 1.0e-5
 
 
@@ -56,8 +49,9 @@ def estimate_seconds(spec: RunSpec, interactions: Interactions, history: Iterabl
     if row.backbone is None:
         epoch = len(interactions.train_items) * spec.training.rounds * PER_SAMPLE_CENTRALIZED
         return OVERHEAD_SECONDS + epoch + scoring
-    column = {"none": 0, "vbpr": 0, "mlp": 1}.get(str(row.fusion), 2)
-    return OVERHEAD_SECONDS + samples * PER_SAMPLE.get(row.backbone, PER_SAMPLE["FedNCF"])[column] + scoring
+    rate = BACKBONES.get(row.backbone).seconds_per_sample
+    per_sample = {"none": rate.id_view, "vbpr": rate.id_view, "mlp": rate.one_view}.get(str(row.fusion), rate.routed)
+    return OVERHEAD_SECONDS + samples * per_sample + scoring
 
 
 def spell_seconds(seconds: float) -> str:

@@ -1,10 +1,12 @@
 """Profiles: how much to spend on a table, and from that the specification of every run in it.
 
-A profile turns (data set, row, seed, protocol) into a `RunSpec`. Its numbers (rounds, participation, learning rates, per
-data set and row) stand here and nowhere else, as rules `(data set pattern, row pattern, settings)`; patterns are those of
-a shell (`*`, `FedAvg*`, `*+ours`). For a run all matching rules are applied from top to bottom, the later over the
-earlier. Settings are fields of `TrainingConfig` or `ModelConfig`; `params` holds the row's own parameters. Floors take no
-settings.
+A profile turns (data set, row, seed, protocol) into a `RunSpec`. Its numbers (rounds, participation, learning rates) stand
+here as rules `(data set pattern, row pattern, settings)`. Patterns are those of a shell (`ml*`, `*+ours`); the row pattern
+`FEDERATED` stands for every federated row. What a single backbone or model needs, it declares itself (`ProfileRule`).
+
+Settings are applied in this order, the later over the earlier: the profile's `rules`, the row's own, the profile's
+`dataset_rules`, the user's. They are fields of `TrainingConfig` or `ModelConfig`; `params` holds the row's own parameters.
+Floors take no settings.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from fedvlr_plugin.config import PROTOCOLS, ModelConfig, RunSpec, TrainingConfig, build_config
+from fedvlr_plugin.declarations import rules_for
 from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
-from fedvlr_plugin.experiment.rows import CLOSED_FORMS, parse_row
+from fedvlr_plugin.experiment.rows import CLOSED_FORMS, Row, declared, parse_row
 
 Rule = tuple[str, str, Mapping[str, object]]
+FEDERATED = "<federated>"
 
 COMMON: tuple[Rule, ...] = (
     ("*", "*", {"client_lr": 0.01, "server_lr": 0.003, "server_lr_id": 0.03}),
@@ -29,18 +33,14 @@ SMOKE: tuple[Rule, ...] = (
 )  # fmt: skip
 
 # Quick has to show every row on ml-100k, twice, within five minutes on two cores: rows whose local step has a closed
-# form train all clients each round; FedNCF, which has none, one in twelve.
+# form train all clients each round; a backbone without one declares a smaller participation.
 QUICK: tuple[Rule, ...] = (
     ("*", "*", {"client_lr": 0.02, "server_lr": 0.005, "server_lr_id": 0.05, "rounds": 24, "eval_every": 3}),
     ("*", "*+ours", {"rounds": 18}),
-    ("*", "FedNCF*", {"participation": 0.08, "rounds": 16, "eval_every": 8}),
-    ("*", "FedNCF+ours", {"rounds": 12, "eval_every": 6}),
-    *(
-        ("*", row, {"rounds": 8, "eval_every": 2, "params": {"learning_rate": 0.005, "train_batch_size": 4096}})
-        for row in ("VBPR", "BM3", "PGL")
-    ),
-    ("*", "MGCN", {"rounds": 4, "eval_every": 1, "params": {"learning_rate": 0.005, "train_batch_size": 1024}}),
-    *(("ml", f"{backbone}*", {"rounds": 30}) for backbone in ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")),
+)
+
+QUICK_DATASETS: tuple[Rule, ...] = (
+    ("ml", FEDERATED, {"rounds": 30}),
     *(
         (small, "*", {"rounds": 60, "eval_every": 2, "participation": 1.0, "client_lr": 0.01, "server_lr_id": 0.03})
         for small in ("ku", "beauty", "planted")
@@ -52,20 +52,15 @@ QUICK: tuple[Rule, ...] = (
 PAPER: tuple[Rule, ...] = (
     *COMMON,
     ("*", "*", {"rounds": 200, "patience": 20}),
-    *(("*", f"{backbone}*", {"patience": 200}) for backbone in ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")),
+    ("*", FEDERATED, {"patience": 200}),
 )  # fmt: skip
 
 # How the paper profile searches: `method` grid or tpe, `trials` (of tpe), `seeds` of the chosen point, `priority`
-# (0 first). The cells that decide the paper's claims come first, with the full grid and five seeds.
+# (0 first). The cells that decide the paper's claims come first, with the full grid and five seeds: their backbones and
+# models declare it.
 PAPER_SEARCH: tuple[Rule, ...] = (
     ("*", "*", {"method": "tpe", "trials": 8, "seeds": 3, "priority": 1}),
-    *(
-        ("*", row, {"method": "grid", "seeds": 5, "priority": 0})
-        for backbone in ("FedAvg", "FCF", "FedRAP")
-        for row in (backbone, f"{backbone}+MLP", f"{backbone}+ours")
-    ),
-    *(("*", row, {"method": "grid", "seeds": 5, "priority": 0}) for row in ("VBPR", "BM3", "MGCN", "PGL")),
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,6 +72,7 @@ class Profile:
         seeds: runs per cell unless the user says otherwise.
         datasets: used when the user names none; None = all found under the data root, and ml-100k.
         rules: settings by data set and row.
+        dataset_rules: further settings, applied after what the row declares.
         search: how each cell is searched; empty = it is not.
     """
 
@@ -85,14 +81,17 @@ class Profile:
     seeds: int
     datasets: tuple[str, ...] | None
     rules: tuple[Rule, ...]
+    dataset_rules: tuple[Rule, ...] = ()
     search: tuple[Rule, ...] = ()
 
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile("smoke", "a minute on generated data: does everything run?", 1, ("planted",), SMOKE),
-    "quick": Profile("quick", "a few minutes on ml-100k: what does the table look like?", 2, None, QUICK),
+    "quick": Profile(
+        "quick", "a few minutes on ml-100k: what does the table look like?", 2, None, QUICK, QUICK_DATASETS
+    ),
     "paper": Profile(
-        "paper", "a search and several seeds per cell, for numbers to quote", 5, None, PAPER, PAPER_SEARCH
+        "paper", "a search and several seeds per cell, for numbers to quote", 5, None, PAPER, search=PAPER_SEARCH
     ),
 }
 
@@ -123,7 +122,7 @@ def spec_for(
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)
     parsed = parse_row(row)
-    settings = merge(profile.rules, dataset, parsed.name) | dict(overrides or {})
+    settings = settings_for(profile, dataset, parsed) | dict(overrides or {})
     training, model = split_settings(settings)
     if parsed.name in CLOSED_FORMS:
         one_round = {"training": TrainingConfig(rounds=1)} if parsed.kind == "one_shot" else {}
@@ -172,16 +171,61 @@ def spec_with(spec: RunSpec, settings: Mapping[str, object]) -> RunSpec:
     )
 
 
-def merge(rules: Iterable[Rule], dataset: str, row: str) -> dict[str, object]:
-    """Settings of all rules that match, later over earlier; `params` are merged key by key."""
+def settings_for(profile: Profile, dataset: str, row: Row) -> dict[str, object]:
+    """Collect what a profile and the row itself say about a run.
+
+    Args:
+        profile: the budget.
+        dataset: name of the data set.
+        row: the parsed row.
+
+    Returns:
+        Settings as `spec_with` takes them.
+    """
+    own = rules_for(declared(row).profile_settings, profile.name, _plain_fusion(row))
+    return _merge(
+        [*_matching(profile.rules, dataset, row), *own, *_matching(profile.dataset_rules, dataset, row)]
+    )  # fmt: skip
+
+
+def search_for(profile: Profile, dataset: str, row: Row) -> dict[str, object]:
+    """Collect how a profile searches a cell: `method`, `trials`, `seeds`, `priority`; empty where it does not.
+
+    Args:
+        profile: the budget.
+        dataset: name of the data set.
+        row: the parsed row.
+    """
+    if not profile.search:
+        return {}
+    own = rules_for(declared(row).profile_search, profile.name, _plain_fusion(row))
+    return _merge([*_matching(profile.search, dataset, row), *own])
+
+
+def _plain_fusion(row: Row) -> str | None:
+    """The fusion that rules for single fusions go by; None with an addition, such as the bonus for new items."""
+    return None if row.new_items else row.fusion
+
+
+def _matching(rules: Iterable[Rule], dataset: str, row: Row) -> list[Mapping[str, object]]:
+    """Settings of the rules whose two patterns fit."""
+    return [
+        settings
+        for dataset_pattern, row_pattern, settings in rules
+        if fnmatchcase(dataset, dataset_pattern)
+        and (row.kind == "federated" if row_pattern == FEDERATED else fnmatchcase(row.name, row_pattern))
+    ]
+
+
+def _merge(parts: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    """One mapping, later parts over earlier ones; `params` are merged key by key."""
     settings: dict[str, object] = {}
     params: dict[str, object] = {}
-    for dataset_pattern, row_pattern, values in rules:
-        if fnmatchcase(dataset, dataset_pattern) and fnmatchcase(row, row_pattern):
-            extra = values.get("params")
-            if isinstance(extra, Mapping):
-                params |= extra
-            settings |= {key: value for key, value in values.items() if key != "params"}
+    for values in parts:
+        own_parameters = values.get("params")
+        if isinstance(own_parameters, Mapping):
+            params |= own_parameters
+        settings |= {key: value for key, value in values.items() if key != "params"}
     return settings | {"params": params} if params else settings
 
 

@@ -21,7 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from fedvlr_plugin.backbones import BACKBONES
+from fedvlr_plugin.backbones import BACKBONES, Backbone
+from fedvlr_plugin.centralized.model_registry import OURS, CentralizedRow
 from fedvlr_plugin.errors import ConfigError, unknown_name
 from fedvlr_plugin.evaluation.floors import CONTENT_FLOORS, FLOORS
 from fedvlr_plugin.fusion.views import Fusion
@@ -35,7 +36,7 @@ CLOSED_FORMS = (*REFERENCES, *ONE_SHOT)
 """Without a seed and without settings to search: one run each, the numbers they need chosen by validation inside it."""
 NEED_CONTENT = (*CONTENT_FLOORS, "FedEASE+content")
 """Rows that say nothing without item features."""
-CENTRALIZED = ("VBPR", "BM3", "MGCN", "PGL")
+CENTRALIZED = tuple(OURS)
 VARIANTS: dict[str, Fusion] = {"": "none", "MLP": "mlp", "VBPR": "vbpr", "ours": "blfm"}
 
 
@@ -110,6 +111,24 @@ def _with_new_items(row: Row, name: str, addition: str) -> Row:
     return replace(row, name=f"{row.name} & {NEW_ITEMS}", new_items=True)
 
 
+NOTHING_DECLARED = CentralizedRow("")
+
+
+def declared(row: Row) -> type[Backbone] | CentralizedRow:
+    """Find what a row declares about searches and profiles.
+
+    Args:
+        row: a parsed row.
+
+    Returns:
+        The backbone's class, or the entry of a centralized model of ours; for floors and RecBole's own models an
+        entry that declares nothing.
+    """
+    if row.backbone is not None:
+        return BACKBONES.get(row.backbone)
+    return OURS.get(row.name, NOTHING_DECLARED)
+
+
 def rows_of(backbone: str) -> list[str]:
     """The row names of one backbone, in the table's order."""
     supported = BACKBONES.get(backbone).fusions
@@ -123,7 +142,8 @@ def federated_rows() -> list[str]:
 
 def known_rows() -> list[str]:
     """The rows of a table by default, in its order: references, centralized, federated."""
-    return [*REFERENCES, f"FedAvg & {NEW_ITEMS}", *CENTRALIZED, *ONE_SHOT, *federated_rows()]
+    with_prior = [f"{name} & {NEW_ITEMS}" for name in BACKBONES.names() if BACKBONES.get(name).new_items_row]
+    return [*REFERENCES, *with_prior, *CENTRALIZED, *ONE_SHOT, *federated_rows()]
 
 
 def check_rows(names: Iterable[str]) -> list[str]:

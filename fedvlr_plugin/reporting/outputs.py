@@ -38,7 +38,6 @@ from fedvlr_plugin.reporting.table4 import PAPER_DATASET, Line, table4_lines
 from fedvlr_plugin.reporting.table4_formats import curve, curve_grid, is_accounted, noise_grid, paper_grid
 from fedvlr_plugin.reporting.table_formats import csv_text, latex, markdown, print_table
 from fedvlr_plugin.reporting.table_image import grid_picture, table_picture
-from fedvlr_plugin.reporting.verdict import ID_ONLY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -164,7 +163,10 @@ def table4(options: NoiseOptions) -> Output:
 
 
 def _rows() -> list[str]:
-    return [*REFERENCES, *(row for name in BACKBONES.names() if name in ID_ONLY for row in (name, f"{name}+ours"))]
+    return [
+        *REFERENCES,
+        *(row for name in BACKBONES.names() if BACKBONES.get(name).id_only for row in (name, f"{name}+ours")),
+    ]
 
 
 def _check(rows: Sequence[str]) -> None:

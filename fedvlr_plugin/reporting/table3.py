@@ -1,11 +1,7 @@
 """Table 3, client parameters: the paper's figure, the closed form behind it, and what a client here really holds.
 
-The closed forms are those of algorithm.md section 9, written in the width w (64 in the paper):
-
-    FedAvg, FCF, PFedRec   n w          + MLP  3 n w          + ours  3 n w + 12,547
-    FedRAP                 2 n w        + MLP  4 n w          + ours  4 n w + 12,547
-    FedNCF                 2 w (n + U) + tower               + MLP / + ours  2 w U + 10 n w + 142,913 / 180,420
-    FedAvg + VBPR          8 w (2 U + n)
+The closed forms are those of algorithm.md section 9, written in the width w (64 in the paper); each backbone has its own
+(`Backbone.paper_parameters`).
 
 Thousands are cut, not rounded. A cell that does not follow its form at w = 64 is looked up at other widths, cut or
 rounded, and named. The last columns come
@@ -20,10 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec, TrainingConfig
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
+from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.rows import federated_rows, parse_row
 from fedvlr_plugin.experiment.run import build_federation
 from fedvlr_plugin.federation.distributed import Processes
@@ -32,7 +30,6 @@ from fedvlr_plugin.paper.tables import published
 WIDTH = 64
 OTHER_WIDTHS = (512, 32, 8)
 CLIP_WIDTH = 512
-ROUTER = 12_547
 
 
 @dataclass(frozen=True)
@@ -65,22 +62,24 @@ class Cell:
 
 
 def closed_form(row: str, users: int, items: int, width: int = WIDTH) -> int:
-    """Client parameters of a row by the paper's counting, for a width other than 64 too."""
-    backbone, _, variant = row.partition("+")
-    if row == "FedAvg+VBPR":
-        return 8 * width * (2 * users + items)
-    if backbone == "FedNCF":
-        if not variant:
-            return 2 * width * (items + users) + _tower(width)
-        return 2 * width * users + 10 * items * width + (142_913 if variant == "MLP" else 180_420)
-    tables = {"": 1, "MLP": 3, "ours": 3}[variant] + (1 if backbone == "FedRAP" else 0)
-    return tables * items * width + (ROUTER if variant == "ours" else 0)
+    """Client parameters of a row by the paper's counting, for a width other than 64 too.
+
+    Raises `ConfigError` for a row that the paper's Table 3 does not have.
+    """
+    parsed = parse_row(row)
+    if parsed.backbone is not None and parsed.fusion is not None:
+        count = BACKBONES.get(parsed.backbone).paper_parameters(parsed.fusion, users, items, width)
+        if count is not None:
+            return count
+    raise ConfigError(f"row '{parsed.name}' has no closed form: the paper's Table 3 does not count its parameters")
 
 
-def _tower(width: int) -> int:
-    """FedNCF's tower 2w -> w -> w/2 -> w/4 and scorer w/4 + w -> 1, with biases."""
-    w = width
-    return (2 * w * w + w) + (w * w // 2 + w // 2) + (w * w // 8 + w // 4) + (w // 4 + w + 1)
+def written_width(row: str, width: int) -> int:
+    """The width as the form of the row is written with."""
+    parsed = parse_row(row)
+    if parsed.backbone is None or parsed.fusion is None:
+        return width
+    return BACKBONES.get(parsed.backbone).paper_width(parsed.fusion, width)
 
 
 def verdict(row: str, users: int, items: int, paper_thousands: int) -> str:
@@ -91,7 +90,7 @@ def verdict(row: str, users: int, items: int, paper_thousands: int) -> str:
     for width in OTHER_WIDTHS:
         other = closed_form(row, users, items, width)
         if paper_thousands in (other // 1000, (other + 500) // 1000):
-            return f"ODD: follows width {8 * width if row == 'FedAvg+VBPR' else width}"
+            return f"ODD: follows width {written_width(row, width)}"
     return f"ODD: {paper_thousands - own:+d} K"
 
 

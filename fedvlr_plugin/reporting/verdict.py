@@ -12,9 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fedvlr_plugin.backbones import BACKBONES
 from fedvlr_plugin.data.released_layout import PAPERS_OWN
 from fedvlr_plugin.evaluation.significance import Interval
 from fedvlr_plugin.experiment.record import DataPart
+from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.paper.tables import Metric, display_name, paper_failed, paper_value, published
 
 Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]
@@ -24,7 +26,6 @@ RELEASED_FEATURES = {
 """`PreparedData.fingerprint` of data with the paper's own features, for records from before features were labelled."""
 PAPERS_ENCODER = "open_clip ViT-B-32 (openai)"  # as `features.encoder.Encoder.label` writes it
 PAPERS_MODALITIES = ("text", "vision")
-ID_ONLY = ("FedAvg", "FCF", "FedNCF", "PFedRec", "FedRAP")
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,14 @@ def _other_data(data: DataPart) -> str:
     return ""
 
 
+def _id_only(row: str) -> bool:
+    """Whether the row's results do not depend on item features."""
+    parsed = parse_row(row)
+    return parsed.backbone is not None and parsed.fusion == "none" and BACKBONES.get(parsed.backbone).id_only
+
+
 def _other_features(row: str, data: DataPart) -> str:
-    if row in ID_ONLY or data.fingerprint in RELEASED_FEATURES:
+    if _id_only(row) or data.fingerprint in RELEASED_FEATURES:
         return ""
     if tuple(sorted(data.modalities)) != PAPERS_MODALITIES:
         return f"item features other than CLIP's image and text ({', '.join(data.modalities) or 'none'})"

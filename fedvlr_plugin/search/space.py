@@ -9,41 +9,19 @@ fusion (algorithm.md section 2: one rate for both costs validation NDCG). A cent
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.declarations import Dimension
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.experiment.rows import Row, parse_row
+from fedvlr_plugin.experiment.rows import Row, declared, parse_row
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1)
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One number to choose, on a logarithmic scale.
-
-    Attributes:
-        name: in the study. values: the grid; a sampler draws between the least and the greatest.
-        sets: settings it determines, with a factor each; `params.x` is the row's own parameter x.
-    """
-
-    name: str
-    values: tuple[float, ...]
-    sets: tuple[tuple[str, float], ...]
-
 
 CLIENT = Dimension("client_lr", RATES, (("client_lr", 1.0),))
 SERVER_ID = Dimension("server_lr", RATES, (("server_lr_id", 1.0), ("server_lr", 1.0)))
 SERVER_FUSED = Dimension("server_lr", RATES, (("server_lr_id", 1.0), ("server_lr", 0.1)))
 RECBOLE = Dimension("learning_rate", RATES, (("params.learning_rate", 1.0),))
-OWN: Mapping[str, Dimension] = {
-    "VBPR": Dimension("reg_weight", (0.01, 0.1, 1.0), (("params.reg_weight", 1.0),)),
-    "BM3": Dimension("reg_weight", (0.01, 0.1), (("params.reg_weight", 1.0),)),
-    "MGCN": Dimension("cl_loss", (0.001, 0.01, 0.1), (("params.cl_loss", 1.0),)),
-    "PGL": Dimension("reg_weight", (0.001, 0.1), (("params.reg_weight", 1.0),)),  # 0.001: as good as off, the default
-}
-RAP = Dimension("penalty", (0.01, 0.1), (("params.lam", 1.0), ("params.mu", 1.0)))
 
 
 def space_of(row_name: str) -> tuple[Dimension, ...]:
@@ -54,9 +32,8 @@ def space_of(row_name: str) -> tuple[Dimension, ...]:
             f"'{row.name}' is a closed form: it chooses its own numbers by validation and is not searched"
         )
     if row.kind == "recbole":
-        return (RECBOLE, OWN[row.name]) if row.name in OWN else (RECBOLE,)
-    space = (CLIENT, SERVER_ID if row.fusion in ("none", "vbpr") else SERVER_FUSED)
-    return (*space, RAP) if row.backbone == "FedRAP" else space
+        return (RECBOLE, *declared(row).search)
+    return (CLIENT, SERVER_ID if row.fusion in ("none", "vbpr") else SERVER_FUSED, *declared(row).search)
 
 
 def grid(space: Sequence[Dimension]) -> list[dict[str, float]]:

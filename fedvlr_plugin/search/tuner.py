@@ -19,8 +19,9 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError
 from fedvlr_plugin.experiment.estimate import estimate_seconds
 from fedvlr_plugin.experiment.execution import Failure, Runner, complete, run_and_store
-from fedvlr_plugin.experiment.profiles import Profile, merge, spec_for
+from fedvlr_plugin.experiment.profiles import Profile, search_for, spec_for
 from fedvlr_plugin.experiment.progress import Progress, describe, outcome_of
+from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.search.selection import SelectedConfiguration, load_tuned, make_tuned, save_tuned
 from fedvlr_plugin.search.space import space_of
@@ -60,7 +61,7 @@ def cells_for(
         for row in rows:
             base = spec_for(profile, dataset, row, 0, protocol, overrides)
             how: dict[str, object] = {"method": "grid", "trials": 8, "seeds": profile.seeds, "priority": 0}
-            how |= merge(profile.search, dataset, base.row)
+            how |= search_for(profile, dataset, parse_row(base.row))
             chosen = method or how["method"]
             if chosen not in ("grid", "tpe"):
                 raise ConfigError(f"unknown search method '{chosen}'; allowed: grid, tpe")

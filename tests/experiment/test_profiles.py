@@ -14,7 +14,7 @@ import pytest
 
 from fedvlr_plugin.data.synthetic import generated
 from fedvlr_plugin.experiment.estimate import estimate_seconds
-from fedvlr_plugin.experiment.profiles import PROFILES, merge, spec_for
+from fedvlr_plugin.experiment.profiles import PROFILES, search_for, spec_for
 from fedvlr_plugin.experiment.rows import federated_rows, known_rows, parse_row
 from fedvlr_plugin.reporting.table3 import closed_form, verdict
 from fedvlr_plugin.search.space import space_of
@@ -38,7 +38,7 @@ def search(profile: str, dataset: str, row: str) -> dict[str, object]:
     if parse_row(row).kind == "floor":
         return {}
     space = [[d.name, list(d.values), [list(pair) for pair in d.sets]] for d in space_of(row)]
-    return {"effort": merge(PROFILES[profile].search, dataset, row), "space": space}
+    return {"effort": search_for(PROFILES[profile], dataset, parse_row(row)), "space": space}
 
 
 def current() -> dict[str, object]:

@@ -37,7 +37,7 @@ def register() -> tuple[str, ...]:
     from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
     from fedvlr_plugin.integrations.recbole.trainer import CentralizedTrainer, FedVLRTrainer
 
-    modules = {"FedVLR": "fedvlr_plugin.integrations.recbole.model", **OURS}
+    modules = {"FedVLR": "fedvlr_plugin.integrations.recbole.model", **{name: row.module for name, row in OURS.items()}}
     trainers = {name: FedVLRTrainer if name == "FedVLR" else CentralizedTrainer for name in modules}
     datasets, hosts = import_module("recbole.data.dataset"), import_module("recbole.trainer")
     models = {name: import_module(module) for name, module in modules.items()}
