@@ -17,7 +17,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fedvlr_plugin.audit.robustness import HEAD, RULES, bench, settings
+from fedvlr_plugin.aggregation.robust import RULES
+from fedvlr_plugin.audit.robustness import HEAD, bench, settings
 from fedvlr_plugin.config import Attack, ExecutionConfig, build_config
 from fedvlr_plugin.data.recbole import loader as datasets
 from fedvlr_plugin.devices import check_device
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument("--row", default="FedAvg+ours")
     line.add_argument("--profile", choices=list(PROFILES), default="quick")
     line.add_argument("--attacks", nargs="+", choices=KINDS, default=list(KINDS))
-    line.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    line.add_argument("--rules", nargs="+", choices=RULES.names(), default=RULES.names())
     line.add_argument("--share", type=float, default=0.1, help="share of liars (default 0.1)")
     line.add_argument("--scale", type=float, default=10.0, help="factor of every attack (default 10)")
     line.add_argument("--item", type=int, help="item to promote, from 0; default: the least popular")

@@ -25,7 +25,6 @@ from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.federation.training import fit
 
 K = 50
-RULES = ("norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median")
 
 
 @dataclass(frozen=True)
