@@ -8,4 +8,4 @@ import sys
 from fedvlr_plugin.cli.tables import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], prog="run_figure2.py", product="figure2"))
+    sys.exit(main(sys.argv[1:], prog="run_figure2.py", output="figure2"))

@@ -8,4 +8,4 @@ import sys
 from fedvlr_plugin.cli.tables import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], prog="run_figure3.py", product="figure3"))
+    sys.exit(main(sys.argv[1:], prog="run_figure3.py", output="figure3"))

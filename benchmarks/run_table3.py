@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from fedvlr_plugin.cli.tables import table3
+from fedvlr_plugin.cli.tables import main
 
 if __name__ == "__main__":
-    sys.exit(table3(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], prog="run_table3.py", output="table3"))

@@ -8,4 +8,4 @@ import sys
 from fedvlr_plugin.cli.tables import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], prog="run_table4.py", product="table4"))
+    sys.exit(main(sys.argv[1:], prog="run_table4.py", output="table4"))

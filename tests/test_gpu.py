@@ -40,7 +40,7 @@ def federation(spec, device, backbone, fusion, **execution):
 
 
 def states(*federations):
-    return [{name: value.cpu() for name, value in f.training_state().items()} for f in federations]
+    return [{name: value.cpu() for name, value in f.state(moments=True).items()} for f in federations]
 
 
 def assert_same(spec, backbone, fusion, tolerance=1e-9, **execution):
@@ -107,7 +107,7 @@ def test_the_same_run_twice_is_bit_identical_and_so_is_going_on(make_spec, backb
     with pytest.raises(Killed):
         fit(broken, valid_of(broken), kill, Checkpoints(tmp_path / "c", 2))
     fit(again, valid_of(again), checkpoints=Checkpoints(tmp_path / "c", 2))
-    first, *others = (f.server.training_state() for f in (one, two, again))
+    first, *others = (f.server.state(moments=True) for f in (one, two, again))
     for other in others:
         assert all(torch.equal(value, other[name]) for name, value in first.items())
     assert torch.equal(one.score(ALL), two.score(ALL)) and torch.equal(one.score(ALL), again.score(ALL))

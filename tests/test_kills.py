@@ -33,22 +33,27 @@ def kill_at(event_number, below):
             os._exit(137)
     sys.addaudithook(hook)
 
+def attempt(arguments):
+    try:
+        app(arguments, standalone_mode=False)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 for line in sys.stdin:
     event_number, below, arguments = json.loads(line)
+    if event_number == 0:  # in this process, so that what is imported stays
+        print(attempt(arguments), file=answers, flush=True)
+        continue
     child = os.fork()
     if child == 0:
-        os.dup2(2, 1)
-        code = 1
-        try:
-            if event_number:
-                kill_at(event_number, below)
-            app(arguments, standalone_mode=False)
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        os._exit(code)
+        kill_at(event_number, below)
+        os._exit(attempt(arguments))
     status = os.waitpid(child, 0)[1]
-    print(os.waitstatus_to_exitcode(status), flush=True)
+    print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
 """
 
 

@@ -42,12 +42,9 @@ class Outcome:
 
     @property
     def cells(self) -> list[str]:
-        """As text, in the order of `HEAD`."""
+        """As text: row, attack, defence, seed, best round, HR@50, NDCG@50, exposure."""
         figures = [f"{value:.2f}" for value in (self.hr, self.ndcg, self.exposure)]
         return [self.row, self.attack, self.defence, str(self.seed), str(self.best_round), *figures]
-
-
-HEAD = ["row", "attack", "defence", "seed", "best round", "HR@50", "NDCG@50", "exposure of the target"]
 
 
 def settings(attacks: Sequence[Attack], rules: Sequence[str], share: float) -> list[Conditions]:

@@ -15,13 +15,14 @@ import torch
 
 from fedvlr_plugin.centralized.model_registry import OURS, find_model
 from fedvlr_plugin.centralized.trainable import Trainable
-from fedvlr_plugin.centralized.training import Epoch, Plan, seeded
+from fedvlr_plugin.centralized.training import Plan, seeded
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.recbole.loader import open_dataset, prepare
 from fedvlr_plugin.errors import DataError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 
 PROTOCOL = Protocol(negatives=1, negative_pool="train_items", mask_validation_at_test=False)
 PLAN = Plan(epochs=1000, patience=21, selected_by="hr@50")
@@ -82,12 +83,12 @@ def compare(model: str, data: PreparedData, rows: tuple[IntArray, IntArray], see
     """Trains one model once per seed."""
     found: list[tuple[float, float, int]] = []
     for seed in range(seeds):
-        epochs: list[Epoch] = []
+        epochs: list[RoundRecord] = []
         with seeded(seed, torch.device("cpu")):
             trained = Trainable(find_model(model), data, PROTOCOL, {}, rows=rows)
             trained.fit(PLAN, np.random.default_rng(seed), epochs.append)
             test = summary(trained.rank("test"))
-        found.append((test["hr@50"], test["ndcg@50"], epochs[-1].number))
+        found.append((test["hr@50"], test["ndcg@50"], epochs[-1].round))
     hr, ndcg, lengths = zip(*found, strict=True)
     return Outcome(model, hr, ndcg, lengths)
 

@@ -16,13 +16,14 @@ import torch
 
 from fedvlr_plugin.centralized.batches import Batches, Kind, NegativeSampler
 from fedvlr_plugin.centralized.recbole_dataset import TrainingRows, make_config
-from fedvlr_plugin.centralized.training import Epoch, Plan, fit, is_closed_form
+from fedvlr_plugin.centralized.training import Plan, fit, is_closed_form
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.interactions import IntArray
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks, Scorer, rank_positives
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 
 PAIRS_AT_ONCE = 2**18
 
@@ -66,7 +67,7 @@ class Trainable:
             self.scorer(), self.data.interactions, phase, mask_validation=mask, device=device
         )  # fmt: skip
 
-    def fit(self, plan: Plan, source: np.random.Generator, on_epoch: Callable[[Epoch], None]) -> int:
+    def fit(self, plan: Plan, source: np.random.Generator, on_epoch: Callable[[RoundRecord], None]) -> int:
         """Trains to the best epoch, see `training.fit`."""
 
         def validate() -> dict[str, float]:

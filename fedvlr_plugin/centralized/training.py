@@ -20,6 +20,8 @@ import torch
 
 from fedvlr_plugin.centralized.base import CentralizedModel
 from fedvlr_plugin.errors import ConfigError, FedVLRError
+from fedvlr_plugin.evaluation.best_round import BestRound
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -35,17 +37,6 @@ class BatchSource(Protocol):
     """Gives the batches of one epoch as RecBole's Interactions."""
 
     def epoch(self, source: np.random.Generator) -> Iterator[Any]: ...
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One finished epoch; `valid` is None when it was not validated."""
-
-    number: int
-    loss: float
-    samples: int
-    seconds: Mapping[str, float]
-    valid: Mapping[str, float] | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def fit(
     validate: Callable[[], Mapping[str, float]],
     plan: Plan,
     source: np.random.Generator,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: Callable[[RoundRecord], None],
 ) -> int:
     """Trains until the last epoch or until patience is used up; the model is left with its best state.
 
@@ -92,7 +83,7 @@ def fit(
         ConfigError: an optimiser that is not known. FedVLRError: the loss is no longer finite.
     """
     learner, fixed = make_optimizer(model, config), is_closed_form(model)
-    best, best_score, best_epoch, waited = None, -math.inf, 0, 0
+    best: BestRound[tuple[Any, Any]] = BestRound(plan.patience)
     epochs = 1 if fixed else plan.epochs
     decay = model.params.lr_decay if isinstance(model, CentralizedModel) else 1.0
     for number in range(1, epochs + 1):
@@ -110,20 +101,18 @@ def fit(
             begin = time.perf_counter()
             model.eval()
             valid = validate()
-            if valid[plan.selected_by] > best_score:
-                best_score, best_epoch, waited = valid[plan.selected_by], number, 0
-                best = copy.deepcopy((model.state_dict(), model.other_parameter()))
-            else:
-                waited += 1
+            if best.offer(number, valid[plan.selected_by]):
+                best.state = copy.deepcopy((model.state_dict(), model.other_parameter()))
             seconds["evaluation"] = time.perf_counter() - begin
-        on_epoch(Epoch(number, loss, samples, seconds, valid))
-        if plan.patience is not None and waited >= plan.patience:
+        on_epoch(RoundRecord(number, seconds, loss, valid, samples=samples))
+        if best.stop:
             break
-    if best is not None:
-        model.load_state_dict(best[0])
-        model.load_other_parameter(best[1])
+    if best.state is not None:
+        parameters, others = best.state
+        model.load_state_dict(parameters)
+        model.load_other_parameter(others)
     model.eval()
-    return best_epoch
+    return best.number
 
 
 def train_epoch(

@@ -1,4 +1,8 @@
-"""The command `fedvlr` and its sub-commands. Heavy modules are imported inside the commands."""
+"""The command `fedvlr` and its sub-commands. Heavy modules are imported inside the commands.
+
+Tables and figures come from the registry of outputs, so that one of an installed package has a sub-command of its own;
+`--help` reads its name without importing it.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,30 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from fedvlr_plugin.cli import data, fedml, privacy
 from fedvlr_plugin.errors import FedVLRError, did_you_mean
+from fedvlr_plugin.reporting import outputs
 from fedvlr_plugin.versions import version_lines
 
 if TYPE_CHECKING:
     from fedvlr_plugin.reporting.grid import Grid
 
 
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--no-such-option"]}
+
+
 class NearestNames(TyperGroup):
-    """Give it to `typer.Typer(cls=...)` or `add_typer(..., cls=...)`."""
+    """Sub-commands that answer an unknown name with the nearest one.
+
+    Give it to `typer.Typer(cls=...)` or `add_typer(..., cls=...)`.
+    """
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with; click's usage error names the nearest one and all of them."""
+        """Return the command that `args` begin with; click's usage error names the nearest one and all of them."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -33,17 +44,46 @@ class NearestNames(TyperGroup):
             raise
 
 
+class WithOutputs(NearestNames):
+    """The sub-commands written here, and one for every table and figure, those of installed packages included."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the outputs, then those of the other commands."""
+        others = super().list_commands(ctx)
+        return [*(name for name in outputs.summaries() if name not in others), *others]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command written here, or that of an output; None where there is neither."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            return command
+        summary = outputs.summaries().get(cmd_name)
+        return None if summary is None else _output_command(cmd_name, summary)
+
+
+def _output_command(name: str, summary: str) -> click.Command:
+    """Return the sub-command of an output; its options are parsed, and the output imported, when it is called."""
+
+    def run(context: click.Context) -> None:
+        from fedvlr_plugin.cli.tables import main as show
+
+        raise typer.Exit(show(context.args, prog=f"fedvlr {name}", output=name))
+
+    return TyperCommand(
+        name, callback=click.pass_context(run), help=summary, context_settings=PASS_ON, add_help_option=False
+    )
+
+
 app = typer.Typer(
-    cls=NearestNames,
+    cls=WithOutputs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--no-such-option"]}
 
 
 def _show_version(asked: bool) -> None:
-    """For `--version`, which ends the command before anything heavy is imported."""
+    """End the command after the versions, where they are asked for; nothing heavy is imported."""
     if asked:
         for line in version_lines():
             typer.echo(line)
@@ -66,9 +106,12 @@ def version() -> None:
     _show_version(True)
 
 
+DATA_ROOT = typer.Option(help="Folder of data sets; default: $FEDVLR_DATA, then ./data.")
+
+
 @app.command()
 def doctor(
-    data_root: Annotated[Optional[Path], typer.Option(help="Folder of data sets.")] = None,  # noqa: UP045 (typer 0.9)
+    data_root: Annotated[Optional[Path], DATA_ROOT] = None,  # noqa: UP045 (typer 0.9)
 ) -> None:
     """Show versions, shims, devices and data sets; exit with 1 if something needed is missing."""
     from fedvlr_plugin.cli.doctor import examine
@@ -79,49 +122,20 @@ def doctor(
     raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
 
 
-@app.command(context_settings=PASS_ON)
-def table2(context: typer.Context) -> None:
-    """Fill in and print Table 2; the options are those of benchmarks/run_table2.py (try: fedvlr table2 --help)."""
-    from fedvlr_plugin.cli.tables import main as run_table2
+@app.command("list")
+def list_names(
+    data_root: Annotated[Optional[Path], DATA_ROOT] = None,  # noqa: UP045 (typer 0.9)
+) -> None:
+    """List rows, backbones, views, rules, data sets, encoders and outputs, and the package that each is from."""
+    from fedvlr_plugin.cli.listing import lines
 
-    raise typer.Exit(run_table2(context.args, prog="fedvlr table2"))
-
-
-@app.command(context_settings=PASS_ON)
-def table3(context: typer.Context) -> None:
-    """Count client parameters beside Table 3; options: --datasets NAME ..., --csv FILE. Trains nothing."""
-    from fedvlr_plugin.cli.tables import table3 as run
-
-    raise typer.Exit(run(context.args, prog="fedvlr table3"))
-
-
-@app.command(context_settings=PASS_ON)
-def table4(context: typer.Context) -> None:
-    """Fill in and print Table 4 (noise and privacy); the options are those of benchmarks/run_table4.py."""
-    from fedvlr_plugin.cli.tables import main as run
-
-    raise typer.Exit(run(context.args, prog="fedvlr table4", product="table4"))
-
-
-@app.command(context_settings=PASS_ON)
-def figure2(context: typer.Context) -> None:
-    """Draw router weights by user activity; the options are those of benchmarks/run_figure2.py."""
-    from fedvlr_plugin.cli.tables import main as run
-
-    raise typer.Exit(run(context.args, prog="fedvlr figure2", product="figure2"))
-
-
-@app.command(context_settings=PASS_ON)
-def figure3(context: typer.Context) -> None:
-    """Leave out a modality or the ID table; the options are those of benchmarks/run_figure3.py."""
-    from fedvlr_plugin.cli.tables import main as run
-
-    raise typer.Exit(run(context.args, prog="fedvlr figure3", product="figure3"))
+    for line in lines(data_root):
+        typer.echo(line)
 
 
 @app.command(context_settings=PASS_ON)
 def report(context: typer.Context) -> None:
-    """Write one self-contained HTML page about a results folder; options: --results DIR, --output FILE."""
+    """Write one self-contained HTML page about a results folder."""
     from fedvlr_plugin.cli.tables import report as write_report
 
     raise typer.Exit(write_report(context.args, prog="fedvlr report"))
@@ -131,9 +145,11 @@ def report(context: typer.Context) -> None:
 def rank(
     results: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
     profile: Annotated[str, typer.Option(help="Profile of the runs.")] = "quick",
-    protocol: Annotated[str, typer.Option(help="corrected or as_released.")] = "corrected",
+    protocol: Annotated[
+        str, typer.Option(help="Evaluation protocol of the runs: corrected or as_released.")
+    ] = "corrected",
 ) -> None:
-    """Mean rank of every row over the data sets, with Nemenyi's critical difference."""
+    """Rank the rows: mean rank over the data sets, with Nemenyi's critical difference."""
 
     def show() -> None:
         from fedvlr_plugin.experiment.store import ResultsStore
@@ -146,8 +162,11 @@ def rank(
 
 
 @app.command()
-def compare(one: Path, two: Path) -> None:
-    """Two results folders side by side: difference of every cell they share, tested over users."""
+def compare(
+    one: Annotated[Path, typer.Argument(help="Results folder A.")],
+    two: Annotated[Path, typer.Argument(help="Results folder B.")],
+) -> None:
+    """Compare two results folders: the difference of every cell they share, tested over users."""
 
     def show() -> None:
         from fedvlr_plugin.experiment.store import ResultsStore
@@ -159,13 +178,13 @@ def compare(one: Path, two: Path) -> None:
 
 
 def _print(grid: Grid) -> None:
-    from fedvlr_plugin.reporting.grid import print_grid, terminal
+    from fedvlr_plugin.reporting.table_formats import print_grid, terminal
 
     print_grid(grid, terminal())
 
 
 def _guarded(show: Callable[[], None]) -> None:
-    """Runs a command; an error of ours is one line on stderr and status 2."""
+    """Run a command; an error of ours is one line on stderr and status 2."""
     try:
         show()
     except FedVLRError as error:

@@ -13,7 +13,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from fedvlr_plugin.cli.options import add_noise_options, noise_options
+from fedvlr_plugin.cli.arguments import NOISE_ARGUMENTS, PROFILES, OneLineParser, add_noise_options, make_noise_options
 from fedvlr_plugin.errors import ConfigError, FedVLRError
 
 app = typer.Typer(
@@ -100,30 +100,60 @@ def _say(answer: Callable[[], str]) -> None:
         raise typer.Exit(2) from None
 
 
+AUDIT_WIDTH = 200  # columns, where the output is a file or a pipe
 DESCRIPTION = "What a row's uplink tells a curious server: who takes part, what is in a history, head and router."
 
 
 def audit_parser(prog: str) -> argparse.ArgumentParser:
-    """The options."""
-    line = argparse.ArgumentParser(prog=prog, description=DESCRIPTION)
-    line.add_argument("--dataset", default="ku")
-    line.add_argument("--data-root", type=Path, help="folder of data sets; default: $FEDVLR_DATA, then ./data")
-    line.add_argument("--row", default="FedAvg+ours", help="a federated row (default: FedAvg+ours)")
-    line.add_argument("--profile", choices=("smoke", "quick", "paper"), default="quick", help="settings of the row")
-    line.add_argument(
-        "--rounds", type=int, default=20, help="rounds to look at; epsilon is for all of them (default: 20)"
+    """Return the parser of the audit's options; `prog` is the command."""
+    parser = OneLineParser(prog, DESCRIPTION)
+    add = parser.add_argument
+    add("--dataset", default="ku", metavar="NAME", help="data set (default: %(default)s)")
+    add(
+        "--data-root",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of data sets; default: $FEDVLR_DATA, then ./data",
     )
-    line.add_argument("--seeds", type=int, default=1, help="runs, with the seeds 0 .. N-1 (default: 1)")
-    line.add_argument(
-        "--users", type=int, default=200, help="clients to audit at most, half of them left out of the sum"
+    add("--row", default="FedAvg+ours", help="a federated row (default: %(default)s)")
+    add("--profile", choices=PROFILES, default="quick", help="settings of the row (default: %(default)s)")
+    add(
+        "--rounds",
+        type=int,
+        default=20,
+        metavar="N",
+        help="rounds to look at; epsilon is for all of them (default: %(default)s)",
     )
-    line.add_argument("--results", type=Path, default=Path("results"), help="results folder; writes to its audit/")
-    add_noise_options(line)
-    return line
+    add("--seeds", type=int, default=1, metavar="N", help="runs, with the seeds 0 .. N-1 (default: %(default)s)")
+    add(
+        "--users",
+        type=int,
+        default=200,
+        metavar="N",
+        help="clients to audit at most, half of them left out of the sum (default: %(default)s)",
+    )
+    add(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="results folder; the audit is written to its audit/ (default: %(default)s)",
+    )
+    add_noise_options(parser)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "run_privacy_audit.py") -> int:
-    """0, or 2 after one line on stderr, or 130 when interrupted (nothing is kept then)."""
+    """Run the audit and write its tables.
+
+    Args:
+        argv: the words after the command; None = those of the process.
+        prog: the command, for messages.
+
+    Returns:
+        0, or 2 after one line on stderr, or 130 when interrupted (nothing is kept then).
+    """
     options = audit_parser(prog).parse_args(argv)
     try:
         _run_audit(options)
@@ -137,8 +167,6 @@ def main(argv: Sequence[str] | None = None, prog: str = "run_privacy_audit.py") 
 
 
 def _run_audit(options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from fedvlr_plugin.audit.privacy_audit import trace
     from fedvlr_plugin.audit.results import Audit, member_line, sight_lines, write_audit
     from fedvlr_plugin.config import ExecutionConfig
@@ -147,23 +175,25 @@ def _run_audit(options: argparse.Namespace) -> None:
     from fedvlr_plugin.experiment.profiles import get_profile, spec_for
     from fedvlr_plugin.experiment.rows import parse_row
     from fedvlr_plugin.experiment.run import check_spec
+    from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.experiment.variants import levels
     from fedvlr_plugin.files import check_writable
     from fedvlr_plugin.privacy.guarantee import default_delta
     from fedvlr_plugin.reporting.audit_tables import member_grid, sight_grid
-    from fedvlr_plugin.reporting.grid import print_grid, write_grid
+    from fedvlr_plugin.reporting.table_formats import print_grid, terminal, write_grid
 
     for name in ("rounds", "seeds"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {getattr(options, name)}")
-    if options.adaptive_quantile is not None:
+    given = {name: value for name, value in vars(options).items() if name in NOISE_ARGUMENTS}
+    noise = make_noise_options(given, options.profile)
+    if noise.adaptive_quantile is not None:
         raise ConfigError("the audit clips to a fixed bound; leave --adaptive-quantile out and give --clip C")
     row = parse_row(options.row)
     if row.kind != "federated":
         raise ConfigError(f"row '{row.name}' is not federated: nothing is sent that could be audited")
-    noise = noise_options(options)
-    folder = options.results / "audit"
-    check_writable(folder)
+    store = ResultsStore(options.results)
+    check_writable(store.audit)
     data = datasets.load(datasets.check(options.dataset, options.data_root), options.data_root)
     settings = {"rounds": options.rounds, "participation": 1.0}
     profile = get_profile(options.profile)
@@ -186,13 +216,13 @@ def _run_audit(options: argparse.Namespace) -> None:
         members=tuple(members),
         environment=environment(),
     )
-    stem = folder / f"{data.name}-{row.name}-{profile.name}"
-    write_audit(audit, stem.with_name(stem.name + ".json"))
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    path = store.audit_path(data.name, row.name, profile.name)
+    write_audit(audit, path)
+    console = terminal(AUDIT_WIDTH)
     for name, grid in (("seen", sight_grid(audit)), ("members", member_grid(audit))):
         print_grid(grid, console)
-        write_grid(grid, stem.with_name(f"{stem.name}-{name}"))
-    print(f"Written: '{stem}.json', and the tables '-seen' and '-members' beside it.")
+        write_grid(grid, path.with_name(f"{path.stem}-{name}"))
+    print(f"Written: '{path}', and the tables '-seen' and '-members' beside it.")
 
 
 def _print_line(line: str) -> None:

@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedvlr_plugin.cli.options import Options, check_search, searches
+from fedvlr_plugin.cli.options import Options
 from fedvlr_plugin.config import ExecutionConfig, RunSpec, build_config
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.devices import check_device
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.experiment.profiles import get_profile, specs_for
+from fedvlr_plugin.experiment.profiles import Profile, get_profile, specs_for
 from fedvlr_plugin.experiment.rows import CLOSED_FORMS, NEED_CONTENT, REFERENCES, check_rows
 from fedvlr_plugin.experiment.run import check_spec
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import with_faults
 from fedvlr_plugin.paper.tables import display_name, published
-from fedvlr_plugin.reporting.outputs import get_output
+from fedvlr_plugin.reporting.output import RunsOutput
 from fedvlr_plugin.search.tuner import Cell, cells_for
 
 
@@ -65,18 +65,32 @@ class TableRequest:
     execution: ExecutionConfig
 
 
-def prepare(options: Options, sources: Sources, product: str, say: Callable[[str], None]) -> TableRequest:
-    """Checks everything; raises `FedVLRError` for the first thing that is wrong, before any work is done."""
+def prepare(options: Options, sources: Sources, output: RunsOutput, say: Callable[[str], None]) -> TableRequest:
+    """Check everything, and read the data.
+
+    Args:
+        options: the request.
+        sources: where data sets come from.
+        output: what is to be shown.
+        say: prints one line.
+
+    Raises:
+        FedVLRError: the first thing that is wrong, before any work is done.
+    """
     profile = get_profile(options.profile)
-    wanted = get_output(product, options.noise)
-    rows = check_rows([*(REFERENCES if wanted.references else ()), *(options.rows or wanted.rows())])
-    wanted.check(rows)
-    if options.control != "none" and not wanted.controls:
+    rows = check_rows([*(REFERENCES if output.references else ()), *(options.rows or output.rows())])
+    output.check(rows)
+    if options.control != "none" and not output.controls:
         raise ConfigError(f"--control {options.control} is for Table 2, which shows controls; leave it out here")
-    names = options.datasets or profile.datasets or wanted.datasets or tuple(sources.default(options.data_root))
+    names = options.datasets or profile.datasets or output.datasets or tuple(sources.default(options.data_root))
     datasets = list(dict.fromkeys(sources.check(name, options.data_root) for name in names))
     check_search(options, profile)
-    searched = [r for r in rows if r not in CLOSED_FORMS] if searches(options, profile) else []
+    is_searched = searches(options, profile)
+    if is_searched and not output.searched:
+        if options.search is not None:
+            raise ConfigError(f"{output.title} uses the settings of the profile; leave --search {options.search} out")
+        is_searched = False
+    searched = [row for row in rows if row not in CLOSED_FORMS] if is_searched else []
     plain = [row for row in rows if row not in searched]
     seeds = options.seeds or profile.seeds
     specs = specs_for(profile, datasets, plain, seeds, options.protocol, options.settings)
@@ -95,7 +109,7 @@ def prepare(options: Options, sources: Sources, product: str, say: Callable[[str
     budget = {} if options.memory_budget is None else {"memory_budget": options.memory_budget}
     if options.checkpoint_every is not None:
         budget["checkpoint_every"] = options.checkpoint_every
-    keep = tuple(dict.fromkeys([*options.keep, *wanted.keep]))
+    keep = tuple(dict.fromkeys([*options.keep, *output.keep]))
     execution = build_config(
         ExecutionConfig, {"engine": options.engine, "device": options.device, "keep": keep, **budget}
     )
@@ -112,17 +126,40 @@ def prepare(options: Options, sources: Sources, product: str, say: Callable[[str
 
 
 def _with_content(specs: list[RunSpec], data: Mapping[str, PreparedData], say: Callable[[str], None]) -> list[RunSpec]:
-    """The runs without those that score by content on data without item features; says which were left out."""
-    left: dict[str, list[str]] = {}
+    """Return the runs without those that score by content on data without item features; say which were left out."""
+    left_out: dict[str, list[str]] = {}
     kept = []
     for spec in specs:
         if spec.row in NEED_CONTENT and not len(data[spec.dataset].features):
-            left.setdefault(spec.dataset, []).append(spec.row)
+            left_out.setdefault(spec.dataset, []).append(spec.row)
         else:
             kept.append(spec)
-    for name, rows in left.items():
+    for name, rows in left_out.items():
         say(f"  {name} has no item features: without {', '.join(rows)}")
     return kept
+
+
+def searches(options: Options, profile: Profile) -> bool:
+    """Whether parameters are searched: as the user says, else as the profile does."""
+    return options.search != "none" if options.search else bool(profile.search)
+
+
+def check_search(options: Options, profile: Profile) -> None:
+    """Refuse options of a search where there is none, and a database out of reach, before any work.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if not searches(options, profile):
+        for name in options.given("storage", "trials", "pruning"):
+            raise ConfigError(
+                f"{name} is an option of a search, and here is none (profile '{profile.name}', --search "
+                f"{options.search or 'not given'}); add --search tpe or --search grid"
+            )
+    if options.storage is not None:
+        from fedvlr_plugin.search.storage import check_url
+
+        check_url(options.storage)
 
 
 def summary_line(data: PreparedData) -> str:

@@ -1,4 +1,4 @@
-"""`run_table2.py`, `run_table4.py`, `run_figure2.py`, `run_figure3.py`: options in, runs done, product out. Returns the exit status.
+"""The sub-commands that make tables and figures: options in, missing runs done, output shown and written.
 
 Heavy modules are imported after the options are parsed, behind the first line of output. What is checked before any
 work is in `request`.
@@ -7,31 +7,26 @@ work is in `request`.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedvlr_plugin.cli.options import Options, parse_options
-from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError, unknown_name
+from fedvlr_plugin.cli.arguments import parse_options
+from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError
+from fedvlr_plugin.reporting.output import ComputedOutput, RunsOutput
+from fedvlr_plugin.reporting.outputs import BUILT_IN, get_output
 
 if TYPE_CHECKING:
+    from fedvlr_plugin.cli.options import Options
     from fedvlr_plugin.cli.request import Sources, TableRequest
     from fedvlr_plugin.config import RunSpec
     from fedvlr_plugin.experiment.execution import Failure, Plan, Runner
     from fedvlr_plugin.experiment.store import ResultsStore
-    from fedvlr_plugin.reporting.table3 import Cell
     from fedvlr_plugin.search.tuner import Tuner
 
-TITLES = {
-    "table2": "Table 2",
-    "table4": "Table 4",
-    "figure2": "Figure 2 (router weights)",
-    "figure3": "Figure 3 (parts left out)",
-}
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -39,66 +34,118 @@ def main(
     argv: Sequence[str],
     *,
     prog: str = "run_table2.py",
-    product: str = "table2",
+    output: str = "table2",
     sources: Sources | None = None,
     runner: Runner | None = None,
 ) -> int:
-    """Does the runs that a product needs and draws it.
+    """Show a table or figure, after the runs that it lacks.
 
     Args:
-        argv: options, see `options`. product: a key of `TITLES`.
-        sources, runner: where data come from and what does a run; tests put their own in place.
+        argv: the words after the command; `--help` lists them.
+        prog: the command, for messages.
+        output: name of the output, as in `reporting.outputs`.
+        sources: where data sets come from; None = the catalogue of data sets.
+        runner: what does a run; None = `experiment.run.run`.
 
     Returns:
         0; 1 if some runs failed; 2 for a request that cannot be carried out; 130 after Ctrl-C.
     """
-    options = parse_options(argv, prog, TITLES[product], with_noise=product == "table4")
-    if int(os.environ.get("RANK", "0")) > 0:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (torchrun: rank 0 speaks)
-    say(f"{TITLES[product]}, profile {options.profile}, protocol {options.protocol}: checking the request ...")
+    with silent_beside_rank_0():
+        try:
+            built_in = BUILT_IN.get(output)
+            if built_in is None or built_in.options == "own":
+                loaded = get_output(output)
+                if isinstance(loaded, ComputedOutput):
+                    return _compute(loaded, argv, prog)
+                title, with_noise = loaded.title, loaded.with_noise
+            else:
+                title, with_noise = built_in.title, built_in.options == "noise"
+        except FedVLRError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return USAGE
+        options = parse_options(argv, prog, title, with_noise)
+        say(f"{title}, profile {options.profile}, protocol {options.protocol}: checking the request ...")
+        try:
+            if options.stored:
+                draw_stored(options, output, say)
+                return OK
+            return _work(options, output, sources, runner)
+        except FedVLRError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return USAGE
+        except KeyboardInterrupt:
+            print(
+                f"stopped. Finished runs are stored in '{options.results}'; the same command goes on from there.",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+
+
+@contextlib.contextmanager
+def silent_beside_rank_0() -> Iterator[None]:
+    """Under torchrun only rank 0 writes to the standard output; the others' is put back at the end."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
+        yield
+
+
+def _compute(output: ComputedOutput, argv: Sequence[str], prog: str) -> int:
+    """Parse the options of an output that computes what it shows, and make it."""
+    parser = argparse.ArgumentParser(prog=prog, description=output.description)
+    output.add_options(parser)
+    options = parser.parse_args(list(argv))
     try:
-        if options.stored:
-            draw_stored(options, product, say)
-            return OK
-        return _work(options, product, sources, runner)
+        output.make(options, say)
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print(
-            f"stopped. Finished runs are stored in '{options.results}'; the same command goes on from there.",
-            file=sys.stderr,
-        )
+        print("stopped; what was not finished is not kept.", file=sys.stderr)
         return INTERRUPTED
+    return OK
+
+
+def runs_output(name: str) -> RunsOutput:
+    """Return the output called `name`, which is drawn from runs.
+
+    Raises:
+        UnknownNameError: there is none.
+        ConfigError: it computes what it shows, and takes no options about runs.
+    """
+    found = get_output(name)
+    if not isinstance(found, RunsOutput):
+        raise ConfigError(f"the output '{name}' is not drawn from stored runs; call fedvlr {name} --help")
+    return found
 
 
 def say(line: str) -> None:
-    """One line to the user, at once."""
+    """Print one line at once."""
     print(line, flush=True)
 
 
-def _work(options: Options, product: str, sources: Sources | None, runner: Runner | None) -> int:
+def _work(options: Options, name: str, sources: Sources | None, runner: Runner | None) -> int:
     from fedvlr_plugin.cli.request import default_sources, prepare
     from fedvlr_plugin.experiment.controls import controls_of
     from fedvlr_plugin.experiment.execution import execute, make_plan
     from fedvlr_plugin.experiment.progress import make_progress
     from fedvlr_plugin.experiment.run import run
     from fedvlr_plugin.experiment.variants import fault_suffix
-    from fedvlr_plugin.reporting.grid import terminal
     from fedvlr_plugin.reporting.output import FinishedRuns
-    from fedvlr_plugin.reporting.outputs import get_output
+    from fedvlr_plugin.reporting.table_formats import terminal
 
-    job = prepare(options, sources or default_sources(), product, say)
+    output = runs_output(name)
+    job = prepare(options, sources or default_sources(), output, say)
     searched = _open_tuner(options, job, runner or run) if job.cells else None
-    wanted = get_output(product, options.noise)
 
-    def more(runs: Sequence[RunSpec]) -> list[RunSpec]:
-        """What the output needs beyond the rows' own runs, their controls among it."""
-        featured = [spec for spec in runs if len(job.data[spec.dataset].features)]
-        controls = controls_of(featured) if options.control == "shuffled" else []
-        return [*wanted.more(runs, job.data), *controls]
+    def more_runs(runs: Sequence[RunSpec]) -> list[RunSpec]:
+        """Return what the output needs beside the rows' own runs, their controls included."""
+        with_features = [spec for spec in runs if len(job.data[spec.dataset].features)]
+        controls = controls_of(with_features) if options.control == "shuffled" else []
+        return [*output.more(runs, job.data, options.noise), *controls]
 
-    specs = [*job.specs, *([] if searched else more(job.specs))]
+    specs = [*job.specs, *([] if searched else more_runs(job.specs))]
     plan = make_plan(specs, job.store, job.data, options.overwrite, job.execution)
     store = _sink(options, job)
     _announce(options, len(specs), plan, searched)
@@ -106,26 +153,37 @@ def _work(options: Options, product: str, sources: Sources | None, runner: Runne
         return OK
     console = terminal()
 
-    def do(plan: Plan) -> list[Failure]:
+    def run_all(plan: Plan) -> list[Failure]:
         progress = make_progress(console)
         return execute(plan, store, job.data, progress, runner or run, job.execution, options.profile)
 
-    failures = do(plan)
+    failures = run_all(plan)
     if store is not job.store:
         return FAILED if failures else OK
     table = list(job.specs)
     if searched is not None:
         failures += searched.run(make_progress(console))
         table += [spec for tuned in searched.selections() for spec in tuned.specs()]
-        failures += do(make_plan(more(table), job.store, job.data, execution=job.execution))
+        failures += run_all(make_plan(more_runs(table), job.store, job.data, execution=job.execution))
     if options.control == "shuffled":
-        table += [spec for spec in more(table) if spec.control != "none"]
+        table += [spec for spec in more_runs(table) if spec.control != "none"]
     suffix = f"{options.profile}-{options.protocol}" + fault_suffix(options.dropout, options.stragglers)
     fingerprints = {name: data.fingerprint for name, data in job.data.items()}
     modalities = {name: list(data.features) for name, data in job.data.items()}
-    wanted.finish(
+    output.finish(
         FinishedRuns(
-            table, job.rows, job.datasets, fingerprints, modalities, job.store, options.profile, suffix, console, say
+            specs=table,
+            rows=job.rows,
+            datasets=job.datasets,
+            fingerprints=fingerprints,
+            modalities=modalities,
+            store=job.store,
+            profile=options.profile,
+            protocol=options.protocol,
+            suffix=suffix,
+            noise=options.noise,
+            console=console,
+            say=say,
         )
     )
     for failure in failures:
@@ -170,37 +228,50 @@ def _open_tuner(options: Options, job: TableRequest, runner: Runner) -> Tuner:
             "choose another --results DIR to start anew, or --search none"
         )
     optuna.logging.set_verbosity(logging.WARNING)
-    storage = open_storage(options.storage or f"sqlite:///{options.results / 'studies.db'}")
+    storage = open_storage(options.storage or f"sqlite:///{job.store.study_database}")
     return Tuner(job.cells, job.data, job.store, storage, runner, job.execution, options.profile)
 
 
 def _announce(options: Options, total: int, plan: Plan, tuner: Tuner | None) -> None:
     """What will be done and what it will cost."""
-    from fedvlr_plugin.experiment.estimate import spell_seconds
+    from fedvlr_plugin.experiment.estimate import format_seconds
 
-    cost = f", about {spell_seconds(sum(plan.seconds))}" if plan.todo else ""
+    cost = f", about {format_seconds(sum(plan.seconds))}" if plan.todo else ""
     what = "runs" if tuner is None else "runs of floors"
     say(f"{len(plan.todo)} {what} to do{cost}; {plan.stored} of {total} stored in '{options.results}'.")
     if tuner is None:
         return
     weights = tuner.weights()
-    cost = f", about {spell_seconds(sum(weights))} for one worker" if weights else ""
+    cost = f", about {format_seconds(sum(weights))} for one worker" if weights else ""
     say(f"{len(tuner.cells)} cells to search: {len(weights)} trials and runs to do{cost}.")
 
 
 def report(argv: Sequence[str], prog: str = "report.py") -> int:
-    """Writes the page; 0, or 2 with one line on stderr if it cannot be made."""
+    """Write the page about a results folder.
+
+    Args:
+        argv: the words after the command.
+        prog: the command, for messages.
+
+    Returns:
+        0, or 2 with one line on stderr if it cannot be made.
+    """
     parser = argparse.ArgumentParser(prog=prog, description="One self-contained HTML page about a results folder.")
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: RESULTS/report.html")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="results folder (default: results)"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="page to write; default: report.html in the results folder"
+    )
     options = parser.parse_args(list(argv))
-    output = options.output or options.results / "report.html"
     from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.files import write_atomic
-    from fedvlr_plugin.reporting.html_report import build_report
+    from fedvlr_plugin.reporting.html.report import build_report
 
+    store = ResultsStore(options.results)
+    output = options.output or store.report
     try:
-        write_atomic(output, build_report(ResultsStore(options.results)).encode())
+        write_atomic(output, build_report(store).encode())
     except FedVLRError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -208,28 +279,32 @@ def report(argv: Sequence[str], prog: str = "report.py") -> int:
     return 0
 
 
-def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> None:
-    """Shows a product and writes its files.
+def draw_stored(options: Options, name: str, say: Callable[[str], None]) -> None:
+    """Show an output as far as it is stored, and write its files.
+
+    Args:
+        options: the request.
+        name: of the output.
+        say: prints one line.
 
     Raises:
         ResultsError: nothing of what was asked for is stored, or a file is damaged.
-        ConfigError: rows that the product cannot show, or unknown ones.
+        ConfigError: rows that the output cannot show, or unknown ones.
     """
     from fedvlr_plugin.experiment.rows import REFERENCES, check_rows
     from fedvlr_plugin.experiment.store import ResultsStore
-    from fedvlr_plugin.reporting.grid import terminal
     from fedvlr_plugin.reporting.output import FinishedRuns
-    from fedvlr_plugin.reporting.outputs import get_output
     from fedvlr_plugin.reporting.results_table import count_others, left_out, main_versions
     from fedvlr_plugin.reporting.stored_runs import in_order, stored_specs
+    from fedvlr_plugin.reporting.table_formats import terminal
 
     _refuse_work(options)
-    store, wanted = ResultsStore(options.results), get_output(product, options.noise)
-    references = REFERENCES if wanted.references else ()
-    rows = set(check_rows([*references, *(options.rows or wanted.rows())]))
+    store, output = ResultsStore(options.results), runs_output(name)
+    references = REFERENCES if output.references else ()
+    rows = set(check_rows([*references, *(options.rows or output.rows())]))
     specs = [
         spec
-        for spec in stored_specs(store, options.profile, options.protocol, options.settings)
+        for spec in stored_specs(store, options.profile, options.protocol, options.settings, output.searched)
         if spec.row in rows and (options.datasets is None or spec.dataset in options.datasets)
     ]
     records = store.records({spec.spec_hash for spec in specs})
@@ -244,8 +319,8 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
     for line in left_out(count_others(records, fingerprints)):
         say(line)
     shown = in_order({spec.row for spec in specs})
-    wanted.check(shown)
-    wanted.finish(
+    output.check(shown)
+    output.finish(
         FinishedRuns(
             specs=specs,
             rows=shown,
@@ -254,7 +329,9 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
             modalities={record.dataset: list(record.data.modalities) for record in records},
             store=store,
             profile=options.profile,
+            protocol=options.protocol,
             suffix=f"{options.profile}-{options.protocol}" + ("-part" if options.rows or options.datasets else ""),
+            noise=options.noise,
             console=terminal(),
             say=say,
         )
@@ -262,80 +339,10 @@ def draw_stored(options: Options, product: str, say: Callable[[str], None]) -> N
 
 
 def _refuse_work(options: Options) -> None:
-    """Options about runs would be ignored here, so they are refused."""
-    given = {
-        "--seeds": options.seeds is not None,
-        "--search": options.search is not None,
-        "--trials": options.trials is not None,
-        "--storage": options.storage is not None,
-        "--pruning": options.pruning,
-        "--keep": bool(options.keep),
-        "--overwrite": options.overwrite != "only-missing",
-        "--checkpoint-every": options.checkpoint_every is not None,
-        "--dropout": options.dropout > 0.0,
-        "--stragglers": options.stragglers > 0.0,
-        "--dry-run": options.dry_run,
-        "--control": options.control != "none",
-    }
-    for name, is_given in given.items():
-        if is_given:
-            raise ConfigError(f"{name} is about runs, and --stored makes none; leave one of the two out")
-
-
-HEAD = ["row", "data set", "paper K", "closed form", "agreement", "private", "private item rows", "received", "sent",
-        "down MB", "up MB"]  # fmt: skip
-NOTE = """paper K: thousands of client parameters as printed in Table 3; closed form: spec of the paper's own counting.
-private, private item rows (at most), received, sent: numbers counted from the tensors of one live client here
-(float32; one broadcast and one full upload a round). FedNCF and VBPR count every user's vectors in the paper's form."""
-
-
-def table3(argv: Sequence[str], prog: str = "run_table3.py") -> int:
-    """Prints the table; 0, or 2 with one line on stderr for a request that cannot be carried out."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Table 3: client parameters, the paper's beside the closed form and a live client's. Trains nothing.",
-    )
-    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="of the paper's seven; default: all")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table here")
-    options = parser.parse_args(list(argv))
-    from tabulate import tabulate
-
-    from fedvlr_plugin.files import write_atomic
-    from fedvlr_plugin.paper.tables import DATASETS
-    from fedvlr_plugin.reporting.table3 import table3
-
-    try:
-        chosen = [name.lower() for name in options.datasets or DATASETS]
-        for name in chosen:
-            if name not in DATASETS:
-                raise unknown_name("data set", name, DATASETS)
-        cells = [cell for cell in table3() if cell.dataset.lower() in chosen]
-        body = [_line(cell) for cell in cells]
-        if options.csv is not None:
-            text = io.StringIO(newline="")
-            csv.writer(text).writerows([HEAD, *body])
-            write_atomic(options.csv, text.getvalue().encode(), hint="Name a file that you may write with --csv FILE")
-    except FedVLRError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(tabulate(body, headers=HEAD, disable_numparse=True))
-    odd = [f"{c.row} on {c.dataset} ({c.verdict.removeprefix('ODD: ')})" for c in cells if c.verdict != "follows"]
-    print(f"\n{len(cells) - len(odd)} of {len(cells)} cells follow the closed form. Odd: {'; '.join(odd) or 'none'}.")
-    print(NOTE)
-    return 0
-
-
-def _line(cell: Cell) -> list[str]:
-    """The cell as it is spelled in the table and in the CSV."""
-    held = cell.held
-    numbers = (held.private, held.own_rows, held.received, held.sent)
-    sizes = (held.received_bytes, held.sent_bytes)
-    return [
-        cell.row,
-        cell.dataset,
-        str(cell.paper_thousands),
-        f"{cell.closed_form:,}",
-        cell.verdict,
-        *(f"{number:,}" for number in numbers),
-        *(f"{size / 2**20:.2f}" for size in sizes),
-    ]
+    """Refuse options about runs, which would be ignored here."""
+    about_runs = options.given(
+        "seeds", "search", "trials", "storage", "pruning", "keep", "overwrite", "checkpoint_every", "dropout", "stragglers",
+        "dry_run", "control",
+    )  # fmt: skip
+    for name in about_runs:
+        raise ConfigError(f"{name} is about runs, and --stored makes none; leave one of the two out")

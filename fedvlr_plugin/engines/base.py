@@ -70,29 +70,23 @@ class Engine(Protocol):
     def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
         """w_u of every client of this process in the order of `clients()`, `[., G]`, None without a router."""
 
-    def export_private(self) -> dict[str, torch.Tensor]:
-        """Private parameters of this process's clients as plain tensors, for a checkpoint that was asked for."""
+    def state(self, moments: bool) -> dict[str, torch.Tensor]:
+        """A copy of the private state of this process's clients, as tensors by name.
 
-    def import_private(self, state: dict[str, torch.Tensor]) -> None:
-        """Puts exported private parameters in force."""
+        Args:
+            moments: whether the optimisers' moments and counts of steps are in it. With them the next round goes on to
+                the last bit; without them it is what evaluation needs, the cheap copy that is kept of the best round.
+        """
 
-    def training_state(self) -> dict[str, torch.Tensor]:
-        """All that this process's clients go on from: parameters, moments, counts of steps; see `checkpoint`."""
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put a copy of `state` in force.
 
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Puts a training state back; the next round is then the same to the last bit."""
+        Optimisers start anew where it holds no moments, and so do clients that it does not name. States that earlier
+        versions stored are understood.
 
-    def snapshot(self) -> object:
-        """A copy of the private parameters, for keeping the best round."""
-
-    def restore(self, snapshot: object) -> None:
-        """Puts a snapshot back."""
-
-    def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
-        """A snapshot as tensors by name, for a checkpoint."""
-
-    def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> object:
-        """The inverse of `snapshot_state`."""
+        Raises:
+            ConfigError: the state is of other clients. KeyError, RuntimeError: a tensor is missing or misshapen.
+        """
 
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

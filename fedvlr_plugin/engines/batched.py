@@ -19,7 +19,7 @@ from fedvlr_plugin.engines.base import LocalProblem, Uplink
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.histories import HistoryBlock
 from fedvlr_plugin.engines.per_client import run_block_apart
-from fedvlr_plugin.engines.private_items import PrivateItems, PrivateItemsSnapshot
+from fedvlr_plugin.engines.private_items import PrivateItems
 from fedvlr_plugin.engines.sampling import BlockSampler
 from fedvlr_plugin.engines.workers import Done, Workers
 from fedvlr_plugin.errors import ConfigError
@@ -156,48 +156,16 @@ class BatchedEngine:
                 rows.append(self.problem.router.forward(state.router.values, pooled).weights)
         return torch.cat(rows).double().cpu().numpy()
 
-    def export_private(self) -> dict[str, torch.Tensor]:
-        state = self.store.snapshot()
-        if self.own is not None:
-            state |= self.own.export()
-        return state
+    def state(self, moments: bool) -> dict[str, torch.Tensor]:
+        state = {"clients": self.problem.histories.order.clone()} | self.store.state(moments)
+        return state if self.own is None else state | self.own.state(moments)
 
-    def import_private(self, state: dict[str, torch.Tensor]) -> None:
-        self.store.restore({name: state[name] for name in self.store.values})
-        if self.own is not None:
-            self.own.load(state)
-
-    def training_state(self) -> dict[str, torch.Tensor]:
-        state = {"clients": self.problem.histories.order} | self.store.training_state()
-        return state if self.own is None else state | self.own.training_state()
-
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        if not torch.equal(state["clients"].to(self.problem.device), self.problem.histories.order):
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        order = self.problem.histories.order
+        if "clients" in state and not torch.equal(state["clients"].to(self.problem.device), order):
             raise ConfigError(
                 "this private state is of other clients, or of other histories; it cannot be gone on from"
             )
-        self.store.load_training_state(state)
+        self.store.load(state)
         if self.own is not None:
-            self.own.load_training_state(state)
-
-    def snapshot(self) -> object:
-        return (self.store.snapshot(), None if self.own is None else self.own.snapshot())
-
-    def restore(self, snapshot: object) -> None:
-        if not isinstance(snapshot, tuple):
-            raise TypeError("not a snapshot of the batched engine")
-        dense, own = snapshot
-        self.store.restore(dense)
-        if self.own is not None and isinstance(own, PrivateItemsSnapshot):
-            self.own.restore(own)
-
-    def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
-        if not isinstance(snapshot, tuple):
-            raise TypeError("not a snapshot of the batched engine")
-        dense, own = snapshot
-        state = {f"dense.{name}": value for name, value in dense.items()}
-        return state | own.tensors() if isinstance(own, PrivateItemsSnapshot) else state
-
-    def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> object:
-        dense = {name[len("dense.") :]: value for name, value in state.items() if name.startswith("dense.")}
-        return (dense, None if self.own is None else self.own.load_snapshot(state))
+            self.own.load(state)

@@ -123,26 +123,38 @@ class ClientStore:
             for moment in self.moments.get(name, ()):
                 moment[slots] = 0.0
 
-    def training_state(self) -> dict[str, torch.Tensor]:
-        """Everything that training goes on from, by slot: `values.*`, `first.*`, `second.*` (moments), `steps.*`."""
-        state = {f"values.{name}": values for name, values in self.values.items()}
+    def state(self, moments: bool) -> dict[str, torch.Tensor]:
+        """Copies by slot: `values.*`, and with `moments` also `first.*`, `second.*` and `steps.*`."""
+        return {name: tensor.clone() for name, tensor in self._tensors(moments).items()}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Copy a state in; moments and steps that it does not hold are set to zero.
+
+        Earlier versions stored a best round's values as `dense.head` and exported ones as `head`.
+
+        Raises:
+            KeyError: a tensor is missing. RuntimeError: one is misshapen.
+        """
+        for name, values in self.values.items():
+            stored = (key for key in (f"values.{name}", f"dense.{name}", name) if key in state)
+            values.copy_(state[next(stored, f"values.{name}")])
+        with_moments = any(key.startswith("steps.") for key in state)
+        for name, tensor in self._tensors(moments=True).items():
+            if name.startswith("values."):
+                continue
+            if with_moments:
+                tensor.copy_(state[name])
+            else:
+                tensor.zero_()
+
+    def _tensors(self, moments: bool) -> dict[str, torch.Tensor]:
+        """The tensors themselves, by the names of `state`."""
+        tensors = {f"values.{name}": values for name, values in self.values.items()}
+        if not moments:
+            return tensors
         for name, (first, second) in self.moments.items():
-            state |= {f"first.{name}": first, f"second.{name}": second}
-        return state | {f"steps.{name}": steps for name, steps in self.steps.items()}
-
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Puts it back; raises `KeyError` for a missing and `RuntimeError` for a misshapen tensor."""
-        for name, kept in self.training_state().items():
-            kept.copy_(state[name])
-
-    def snapshot(self) -> dict[str, torch.Tensor]:
-        """A copy of the parameters (not the moments), for keeping the best round."""
-        return {name: values.clone() for name, values in self.values.items()}
-
-    def restore(self, snapshot: Mapping[str, torch.Tensor]) -> None:
-        """Puts a snapshot back."""
-        for name, values in snapshot.items():
-            self.values[name].copy_(values)
+            tensors |= {f"first.{name}": first, f"second.{name}": second}
+        return tensors | {f"steps.{name}": steps for name, steps in self.steps.items()}
 
     def update(self, group: Group, grad: torch.Tensor) -> None:
         """One local optimiser step on the first `len(grad)` clients of a group."""

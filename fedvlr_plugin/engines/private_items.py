@@ -1,14 +1,11 @@
-"""Private item rows (PFedRec's Delta, FedRAP's P): only what a client touched, within a memory budget.
+"""Private item vectors (PFedRec's Delta, FedRAP's P): only what a client touched, within a memory budget.
 
-A dense users x items x d table is 10.3 GB on Movie, so none is ever built. Rows live in *arenas*, one row `[d]` per
-touched (client, item) pair, in the arena of values and, where Adam's moments outlive a round, in one for each; each
-client keeps two small arrays, its touched items (ascending) and their rows. An arena is anonymous memory, mapped
-lazily, until the budget is used up; further rows go to a memory-mapped scratch file, whose pages are dropped from the
-process after every block. Rows that a batch does not touch are frozen (SparseAdam).
-Growing storage of rows of numbers: memory up to a budget, a memory-mapped scratch file beyond.
-
-Both parts are mapped lazily at their largest possible size, so that rows never move; the scratch file's pages are
-dropped from the process after use.
+A dense users x items x d table is 10.3 GB on Movie, so none is ever built. One vector `[d]` per touched (client, item)
+pair lives in a `RowStorage` of values and, where Adam's moments outlive a round, in one for each moment; each client
+keeps two small arrays, its touched items (ascending) and where their vectors are. A storage is anonymous memory, mapped
+lazily at its largest possible size so that vectors never move, until the budget is used up; further ones go to a
+memory-mapped scratch file, whose pages are dropped from the process after every block. Vectors that a batch does not
+touch are frozen (SparseAdam).
 """
 
 from __future__ import annotations
@@ -33,9 +30,16 @@ EMPTY: Ids = np.zeros(0, dtype=np.int64)
 
 @dataclass
 class PrivateItemsBlock:
-    """Rows of a block that a round will touch: `keys [T]` = client * n_items + item, ascending; `values [T, d]`.
+    """Private item vectors of a block that a round will touch.
 
-    Where the block is `lent`, `values` and `moments` are the arenas themselves, and `rows [T]` are the keys' places.
+    Attributes:
+        keys: `[T]`, client in the block * n_items + item, ascending.
+        owner: `[T]`, client in the block.
+        values: `[T, d]`; where the block is `lent`, the storage itself.
+        moments: like `values`; None for SGD.
+        steps: `[B]`, steps that each client has taken.
+        rows: `[T]`, where the keys' vectors are in the storage.
+        lent: whether changes go into the storage at once.
     """
 
     keys: torch.Tensor
@@ -47,27 +51,8 @@ class PrivateItemsBlock:
     lent: bool = False
 
 
-@dataclass
-class PrivateItemsSnapshot:
-    """Copies of all values, with the index that was in force."""
-
-    items: list[Ids]
-    rows: list[Ids]
-    values: RowStorage
-    used: int
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """As `PrivateItems.export`."""
-        rows = np.concatenate([EMPTY, *self.rows])
-        return {
-            "own.sizes": torch.tensor([len(items) for items in self.items]),
-            "own.items": torch.from_numpy(np.concatenate([EMPTY, *self.items])),
-            "own.values": torch.from_numpy(self.values.read(rows)),
-        }
-
-
 def check_budget(budget: int, n_items: int, width: int, itemsize: int) -> None:
-    """Raises `ConfigError` when a budget does not hold one client's rows `[n_items, width]`, twice over."""
+    """Raise `ConfigError` when a budget in bytes does not hold one client's vectors `[n_items, width]`, twice over."""
     least = 2 * n_items * width * itemsize
     if budget < least:
         raise ConfigError(
@@ -77,12 +62,21 @@ def check_budget(budget: int, n_items: int, width: int, itemsize: int) -> None:
 
 
 class PrivateItems:
-    """All clients' private item rows, by slot.
+    """Private item vectors of all clients, by slot.
 
-    Half of the budget is for the rows in training, a quarter each for two copies of their values, the best round's and
-    the one being made.
+    Half of the budget is for training, a quarter each for two copies (`state`): the best round's and the one being made.
 
-    Raises `ConfigError` when the budget is too small for the rows of the largest single client.
+    Args:
+        problem: the clients' side of the run.
+        budget: bytes of memory.
+
+    Attributes:
+        values: the vectors. moments: Adam's two moments of them, where they outlive a round.
+        items: each slot's touched items, ascending. rows: where their vectors are in `values` and `moments`.
+        steps: `[n_slots]`, steps that each slot's client has taken.
+
+    Raises:
+        ConfigError: the budget is too small for the vectors of the largest single client.
     """
 
     def __init__(self, problem: LocalProblem, budget: int) -> None:
@@ -94,15 +88,14 @@ class PrivateItems:
         self.dtype = NUMPY_DTYPES[problem.dtype]
         check_budget(budget, self.n_items, self.copies * self.dim, self.dtype.itemsize)
         n_users = problem.histories.n_slots
-        self.arena, *self.moments = self._arenas(n_users)
+        self.values, *self.moments = self._storages(n_users)
         self.items: list[Ids] = [EMPTY] * n_users
         self.rows: list[Ids] = [EMPTY] * n_users
         self.steps = torch.zeros(n_users, dtype=torch.int64)
-        self.values: RowStorage = self.arena
         self._lock = threading.Lock()
 
-    def _arenas(self, n_users: int) -> list[RowStorage]:
-        """Arenas of the values and of the moments that are kept; rows with the same number belong together."""
+    def _storages(self, n_users: int) -> list[RowStorage]:
+        """Storages of the values and of the moments that are kept; rows with the same number belong together."""
         kept = 1 if self.fresh else self.copies
         return [RowStorage(n_users * self.n_items, self.dim, self.dtype, self.budget // 2 // kept) for _ in range(kept)]
 
@@ -110,63 +103,67 @@ class PrivateItems:
         with self._lock:  # blocks run side by side
             for moment in self.moments:
                 moment.allocate(n)
-            return self.arena.allocate(n)
+            return self.values.allocate(n)
 
     def forget(self, slots: torch.Tensor) -> None:
-        """Sets clients' rows back to zero, with fresh moments."""
+        """Set clients' vectors back to zero, with fresh moments."""
         for slot in slots.tolist():
             rows = self.rows[slot]
-            for arena in (self.arena, *self.moments):
-                arena.write(rows, np.zeros((len(rows), self.dim), dtype=self.dtype))
+            for storage in (self.values, *self.moments):
+                storage.write(rows, np.zeros((len(rows), self.dim), dtype=self.dtype))
         self.steps[slots.cpu()] = 0
 
     def checkout(self, slots: torch.Tensor, keys: torch.Tensor, lend: bool = False) -> PrivateItemsBlock:
-        """Rows for `keys` (client in the block * n_items + item, ascending, distinct), made where new.
+        """Take out the vectors of a block, made where they are new.
 
-        Copies; with `lend`, on a CPU, the arenas themselves where they are persistent and in memory.
+        Args:
+            slots: `[B]`, the block's clients.
+            keys: `[T]`, client in the block * n_items + item, ascending, distinct.
+            lend: give the storage itself in place of copies, where it persists and these vectors are in memory; for
+                programs on a CPU.
         """
         device, ids = self.problem.device, slots.tolist()
-        wanted = keys.cpu().numpy()
-        owner = wanted // self.n_items
+        flat_keys = keys.cpu().numpy()
+        owner = flat_keys // self.n_items
         bounds = np.searchsorted(owner, np.arange(len(ids) + 1))
-        rows = np.empty(len(wanted), dtype=np.int64)
-        for c, slot in enumerate(ids):
-            part = slice(bounds[c], bounds[c + 1])
-            rows[part] = self._rows_of(slot, wanted[part] - c * self.n_items)
-        arenas = (self.arena, *self.moments)
-        lent = lend and not self.fresh and all(bool((rows < arena.in_memory).all()) for arena in arenas)
+        rows = np.empty(len(flat_keys), dtype=np.int64)
+        for client, slot in enumerate(ids):
+            part = slice(bounds[client], bounds[client + 1])
+            rows[part] = self._rows_of(slot, flat_keys[part] - client * self.n_items)
+        storages = (self.values, *self.moments)
+        lent = lend and not self.fresh and all(bool((rows < storage.in_memory).all()) for storage in storages)
         if lent:
-            parts = [torch.from_numpy(arena.memory) for arena in arenas]
+            parts = [torch.from_numpy(storage.memory) for storage in storages]
         elif self.fresh:
             self.steps[slots.cpu()] = 0
             zeros = torch.zeros(self.copies, len(rows), self.dim, dtype=self.problem.dtype, device=device)
             parts = list(zeros.unbind())
         else:
-            parts = [torch.from_numpy(arena.read(rows)).to(device) for arena in arenas]
+            parts = [torch.from_numpy(storage.read(rows)).to(device) for storage in storages]
         moments = (parts[1], parts[2]) if self.copies == 3 else None
         steps = self.steps[slots.cpu()].to(device)
         return PrivateItemsBlock(keys, torch.from_numpy(owner).to(device), parts[0], moments, steps, rows, lent)
 
     def _rows_of(self, slot: int, items: Ids) -> Ids:
-        """RowStorage rows of one client's items; a fresh client's former rows are used again."""
+        """Where one client's items are in the storage; a fresh client's former places are used again."""
         if self.fresh:
             spare = self.rows[slot]
             if len(spare) < len(items):
                 spare = np.concatenate([spare, self._allocate(len(items) - len(spare))])
             self.items[slot], self.rows[slot] = items, spare[: len(items)]
             return self.rows[slot]
-        have = self.items[slot]
-        place = np.searchsorted(have, items)
+        known = self.items[slot]
+        place = np.searchsorted(known, items)
         new = np.ones(len(items), dtype=bool)
-        new[place < len(have)] = have[place[place < len(have)]] != items[place < len(have)]
+        new[place < len(known)] = known[place[place < len(known)]] != items[place < len(known)]
         if new.any():
             self.rows[slot] = np.insert(self.rows[slot], place[new], self._allocate(int(new.sum())))
-            self.items[slot] = np.insert(have, place[new], items[new])
+            self.items[slot] = np.insert(known, place[new], items[new])
             place += np.cumsum(new) - new
         return self.rows[slot][place]
 
     def update(self, block: PrivateItemsBlock, touched: torch.Tensor, grad: torch.Tensor) -> None:
-        """SparseAdam (or SGD) on the rows `touched [D]` of a block with `grad [D, d]`; steps are counted already."""
+        """Step (SparseAdam or SGD) the vectors `touched [D]` of a block by `grad [D, d]`; steps are counted already."""
         lr = self.problem.spec.training.client_lr
         values = block.values[touched]
         if block.moments is None:
@@ -179,10 +176,12 @@ class PrivateItems:
         block.moments[1][touched] = second
 
     def checkin(self, slots: torch.Tensor, block: PrivateItemsBlock) -> None:
-        """Writes a block's rows back, unless they were lent."""
+        """Write a block's vectors back, unless they were lent."""
         parts = [] if block.lent else [block.values, *(block.moments or ())]
-        for arena, part in zip((self.arena, *self.moments), parts, strict=False):  # a fresh client's moments end here
-            arena.write(block.rows, part.cpu().numpy())
+        for storage, part in zip(
+            (self.values, *self.moments), parts, strict=False
+        ):  # a fresh client's moments end here
+            storage.write(block.rows, part.cpu().numpy())
         self.steps[slots.cpu()] = block.steps.cpu()
 
     def dense(self, slots: torch.Tensor) -> torch.Tensor:
@@ -193,16 +192,17 @@ class PrivateItems:
         return torch.from_numpy(out).view(len(slots), self.n_items, self.dim).to(self.problem.device)
 
     def touched(self, slots: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of a few clients for evaluation: position in `work_queue` * n_items + item `[T]`, and values `[T, d]`."""
+        """Vectors of a few clients for evaluation: position in `slots` * n_items + item `[T]`, and values `[T, d]`."""
         items, rows, indptr = self._index(slots)
-        at = items + np.repeat(np.arange(len(slots)), np.diff(indptr)) * self.n_items
+        keys = items + np.repeat(np.arange(len(slots)), np.diff(indptr)) * self.n_items
         device = self.problem.device
-        return torch.from_numpy(at).to(device), torch.from_numpy(self.values.read(rows)).to(device)
+        return torch.from_numpy(keys).to(device), torch.from_numpy(self.values.read(rows)).to(device)
 
     def lend_for_evaluation(self, slots: torch.Tensor) -> tuple[Ids, Ids, Ids, FloatRows]:
-        """Items and places `[T]` of a few clients' rows, ragged by `indptr [B + 1]`, and the rows these are places in.
+        """A few clients' vectors for evaluation, without a copy where they are in memory.
 
-        All rows, or, unless these clients' are in memory, copies of theirs.
+        Returns:
+            items `[T]`; rows `[T]`; both ragged by `indptr [B + 1]`; the vectors `[., d]` that the rows are numbers of.
         """
         items, rows, indptr = self._index(slots)
         if (rows < self.values.in_memory).all():
@@ -210,86 +210,105 @@ class PrivateItems:
         return items, np.arange(len(rows)), indptr, self.values.read(rows)
 
     def _index(self, slots: torch.Tensor) -> tuple[Ids, Ids, Ids]:
-        """Items and arena rows `[T]` in force for some clients, ragged by `indptr [B + 1]`; none where they are lost."""
+        """Items and storage rows `[T]` of some clients, ragged by `indptr [B + 1]`; none where they are lost."""
         ids = slots.tolist()
         items = [EMPTY if self.lost else self.items[slot] for slot in ids]
         rows = [EMPTY if self.lost else self.rows[slot] for slot in ids]
         indptr = np.cumsum([0, *map(len, rows)])
         return np.concatenate([EMPTY, *items]), np.concatenate([EMPTY, *rows]), indptr
 
-    def export(self) -> dict[str, torch.Tensor]:
-        """All rows as tensors: `own.sizes [n_slots]`, `own.items [T]`, `own.values [T, d]`."""
+    def state(self, moments: bool) -> dict[str, torch.Tensor]:
+        """A copy of what the clients hold, slot after slot.
+
+        Returns:
+            `own.sizes [n_slots]`, touched items of each slot; `own.items [T]`; `own.values [T, d]`. With `moments`
+            `own.steps [n_slots]` too, and the kept moments beside the values, `own.values [T, 3 d]`. Values beyond a
+            quarter of the budget lie in a scratch file.
+        """
         rows = np.concatenate([EMPTY, *self.rows])
-        return {
+        storages = (self.values, *self.moments) if moments else (self.values,)
+        copied = ScratchRows(len(rows), self.dim * len(storages), self.dtype, self.budget // 4)
+        for begin in range(0, len(rows), COPIED_AT_ONCE):
+            part = slice(begin, begin + COPIED_AT_ONCE)
+            for number, storage in enumerate(storages):
+                copied.values[part, number * self.dim : (number + 1) * self.dim] = storage.read(rows[part])
+            copied.drop()
+        state = {
             "own.sizes": torch.tensor([len(items) for items in self.items]),
             "own.items": torch.from_numpy(np.concatenate([EMPTY, *self.items])),
-            "own.values": torch.from_numpy(self.values.read(rows)),
+            "own.values": torch.from_numpy(copied.values),
         }
+        return state | {"own.steps": self.steps.clone()} if moments else state
 
-    def training_state(self) -> dict[str, torch.Tensor]:
-        """What training goes on from: as `export`, with the kept moments side by side, and each slot's steps."""
-        rows = np.concatenate([EMPTY, *self.rows])
-        values = np.concatenate([arena.read(rows) for arena in (self.arena, *self.moments)], axis=1)
-        return self.export() | {"own.values": torch.from_numpy(values), "own.steps": self.steps}
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put a copy of a state in force; moments and steps that it does not hold start at zero.
 
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Puts it back."""
-        sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
-        items = state["own.items"].cpu().numpy()
-        self.arena, *self.moments = self._arenas(len(self.items))
+        Raises:
+            KeyError: a tensor is missing. RuntimeError: the state is of another number of clients.
+        """
+        sizes, items = state["own.sizes"].cpu().numpy(), state["own.items"].cpu().numpy()
+        values = state["own.values"].cpu().numpy()
+        if len(sizes) != len(self.items):
+            raise RuntimeError(f"private items of {len(sizes)} clients cannot be loaded into {len(self.items)}")
+        self.values, *self.moments = self._storages(len(self.items))
         rows = self._allocate(len(items))
-        parts = state["own.values"].cpu().split(self.dim, dim=1)
-        for arena, part in zip((self.arena, *self.moments), parts, strict=False):
-            arena.write(rows, part.numpy())
-        self.items, self.rows = np.split(items, sizes), np.split(rows, sizes)
-        self.steps.copy_(state["own.steps"])
-        self.values = self.arena
-
-    def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Puts exported rows in force for evaluation."""
-        sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
-        items = state["own.items"].cpu().numpy()
-        self.values = RowStorage(max(len(items), 1), self.dim, self.dtype, self.budget)
-        rows = self.values.allocate(len(items))
-        self.values.write(rows, state["own.values"].cpu().numpy())
-        self.items, self.rows = np.split(items, sizes), np.split(rows, sizes)
-
-    def snapshot(self) -> PrivateItemsSnapshot:
-        """A copy of every value (not the moments), kept within the same kind of budget."""
-        used = self.arena.used
-        copy = RowStorage(max(used, 1), self.dim, self.dtype, self.budget // 4)
-        copy.allocate(used)
-        for begin in range(0, used, 1 << 16):
-            rows = np.arange(begin, min(used, begin + (1 << 16)), dtype=np.int64)
-            copy.write(rows, self.arena.read(rows))
-        return PrivateItemsSnapshot(list(self.items), list(self.rows), copy, used)
-
-    def load_snapshot(self, state: Mapping[str, torch.Tensor]) -> PrivateItemsSnapshot:
-        """A snapshot from its tensors."""
-        sizes = np.cumsum(state["own.sizes"].cpu().numpy())[:-1]
-        items = state["own.items"].cpu().numpy()
-        copy = RowStorage(max(len(items), 1), self.dim, self.dtype, self.budget // 4)
-        rows = copy.allocate(len(items))
-        copy.write(rows, state["own.values"].cpu().numpy())
-        return PrivateItemsSnapshot(np.split(items, sizes), np.split(rows, sizes), copy, len(items))
-
-    def restore(self, snapshot: PrivateItemsSnapshot) -> None:
-        """Puts a snapshot's values in force for evaluation; training must not go on afterwards."""
-        self.items, self.rows, self.values = list(snapshot.items), list(snapshot.rows), snapshot.values
+        storages = (self.values, *self.moments) if values.shape[1] > self.dim else (self.values,)
+        for begin in range(0, len(rows), COPIED_AT_ONCE):
+            part = slice(begin, begin + COPIED_AT_ONCE)
+            for number, storage in enumerate(storages):
+                storage.write(rows[part], values[part, number * self.dim : (number + 1) * self.dim])
+        borders = np.cumsum(sizes)[:-1]
+        self.items, self.rows = np.split(items, borders), np.split(rows, borders)
+        if "own.steps" in state:
+            self.steps.copy_(state["own.steps"])
+        else:
+            self.steps.zero_()
 
 
+COPIED_AT_ONCE = 1 << 16
 FloatType = np.dtype[np.float32] | np.dtype[np.float64]
 FloatRows = npt.NDArray[np.float64]  # or float32
 Ids = npt.NDArray[np.int64]
 
 
+class ScratchRows:
+    """Rows `[n, width]` side by side: in memory up to `budget` bytes, all in a scratch file beyond.
+
+    Attributes:
+        values: `[n, width]`, to be written; keeps memory or file alive.
+    """
+
+    def __init__(self, n: int, width: int, dtype: FloatType, budget: int) -> None:
+        self._file_map: mmap.mmap | None = None
+        size = n * width * dtype.itemsize
+        if size <= budget:
+            self.values: FloatRows = np.empty((n, width), dtype)
+            return
+        with tempfile.TemporaryFile(prefix="fedvlr-rows-") as scratch:
+            scratch.truncate(size)
+            self._file_map = mmap.mmap(scratch.fileno(), size)
+        self.values = np.ndarray((n, width), dtype, self._file_map)
+
+    def drop(self) -> None:
+        """Give the scratch file's pages back to the system; what was written stays in the file."""
+        if self._file_map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._file_map.madvise(mmap.MADV_DONTNEED)
+
+
 class RowStorage:
     """Growing storage of rows `[width]`: memory up to `budget` bytes, a scratch file beyond.
 
+    Both parts are mapped once at their largest possible size; the system gives pages as they are written.
+
+    Args:
+        most_rows: rows at most.
+        width: numbers in a row.
+        dtype: their type.
+        budget: bytes of memory.
+
     Attributes:
         memory: `[in_memory, width]`, the rows that live in memory, by number.
-
-    Both parts are mapped once at their largest possible size; the system gives pages as they are written.
+        used: rows that were allocated.
     """
 
     def __init__(self, most_rows: int, width: int, dtype: FloatType, budget: int) -> None:
@@ -320,7 +339,7 @@ class RowStorage:
         return max(0, self.used - self.in_memory)
 
     def allocate(self, n: int) -> Ids:
-        """`n` new rows, zero; neighbours."""
+        """Return the numbers of `n` new rows, zero and side by side."""
         rows = np.arange(self.used, self.used + n, dtype=np.int64)
         self.used += n
         if self.used > self.in_memory and self._file is None:
@@ -331,7 +350,7 @@ class RowStorage:
         return rows
 
     def read(self, rows: Ids, width: int | None = None) -> FloatRows:
-        """Copies of some rows `[len(rows), width]` (their first `width` numbers)."""
+        """Copy some rows `[len(rows), width]` out (their first `width` numbers)."""
         w = self.width if width is None else width
         low = rows < self.in_memory
         if low.all():
@@ -344,7 +363,7 @@ class RowStorage:
         return out
 
     def write(self, rows: Ids, values: FloatRows) -> None:
-        """Stores `values [len(rows), width]`."""
+        """Store `values [len(rows), width]` in some rows."""
         low = rows < self.in_memory
         if low.all():
             self.memory[rows] = values
@@ -355,6 +374,6 @@ class RowStorage:
             self._drop()
 
     def _drop(self) -> None:
-        """Gives the scratch file's pages back to the system; what was written stays in the file."""
+        """Give the scratch file's pages back to the system; what was written stays in the file."""
         if self._file_map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._file_map.madvise(mmap.MADV_DONTNEED)

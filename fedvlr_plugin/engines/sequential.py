@@ -25,6 +25,7 @@ from fedvlr_plugin.engines.sequential_client import (
     client_state,
     load_client,
 )
+from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.rng import Stream, generator
 
 
@@ -163,41 +164,23 @@ class SequentialEngine:
         slot = self.problem.histories.slot_of[user : user + 1]
         return self.problem.histories.ragged(slot)[2]
 
-    def export_private(self) -> dict[str, torch.Tensor]:
-        raise NotImplementedError("checkpoints are written by the batched engine; set engine: batched")
-
-    def import_private(self, state: dict[str, torch.Tensor]) -> None:
-        raise NotImplementedError("checkpoints are read by the batched engine; set engine: batched")
-
-    def training_state(self) -> dict[str, torch.Tensor]:
-        return self.snapshot_state(self.clients)
-
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        self.clients = self.load_snapshot_state(state)
-
-    def snapshot_state(self, snapshot: object) -> dict[str, torch.Tensor]:
-        if not isinstance(snapshot, dict):
-            raise TypeError("not a snapshot of the sequential engine")
+    def state(self, moments: bool) -> dict[str, torch.Tensor]:
         return {
             f"{user}.{name}": value
-            for user, client in sorted(snapshot.items())
-            for name, value in client_state(client).items()
+            for user, client in sorted(self.clients.items())
+            for name, value in client_state(client, moments).items()
         }
 
-    def load_snapshot_state(self, state: Mapping[str, torch.Tensor]) -> dict[int, Client]:
-        of_user: dict[int, dict[str, torch.Tensor]] = {}
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        states_by_user: dict[int, dict[str, torch.Tensor]] = {}
         for key, value in state.items():
-            number, _, name = key.partition(".")
-            of_user.setdefault(int(number), {})[name] = value
-        clients = {user: self._initial() for user in of_user}
-        for user, values in of_user.items():
-            load_client(clients[user], values)
-        return clients
-
-    def snapshot(self) -> object:
-        return copy.deepcopy(self.clients)
-
-    def restore(self, snapshot: object) -> None:
-        if not isinstance(snapshot, dict):
-            raise TypeError("not a snapshot of the sequential engine")
-        self.clients = copy.deepcopy(snapshot)
+            owner, _, name = key.partition(".")
+            if not owner.isdecimal() or not name:
+                raise ConfigError(
+                    f"'{key}' is no private state of the sequential engine; load what the same engine gave"
+                )
+            states_by_user.setdefault(int(owner), {})[name] = value
+        clients = {user: self._initial() for user in states_by_user}
+        for user, client_values in states_by_user.items():
+            load_client(clients[user], client_values)
+        self.clients = clients

@@ -92,33 +92,40 @@ class Client:
         self.own_steps = 0
 
 
-def client_state(client: Client) -> dict[str, torch.Tensor]:
-    """Everything a client goes on from, as tensors by name: parameters, moments, counts of steps."""
+def client_state(client: Client, moments: bool) -> dict[str, torch.Tensor]:
+    """Copies of a client's parameters as tensors by name, with `moments` also those of its optimisers and their steps."""
     state = {f"head.{name}": value.detach() for name, value in client.head.items()}
     if client.router is not None:
         state["router"] = client.router.detach()
     if client.own is not None:
-        state |= {"own": client.own.detach(), "own_steps": torch.tensor(client.own_steps)}
-    for name, moment in zip(("own_first", "own_second"), client.own_moments or (), strict=False):
-        state[name] = moment
-    for number, optimizer in enumerate(client.optimizers):
-        for parameter, values in optimizer.state_dict()["state"].items():
-            state |= {f"optimizer.{number}.{parameter}.{key}": value for key, value in values.items()}
+        state["own"] = client.own.detach()
+    if moments:
+        if client.own is not None:
+            state["own_steps"] = torch.tensor(client.own_steps)
+        state |= dict(zip(("own_first", "own_second"), client.own_moments or (), strict=False))
+        for number, optimizer in enumerate(client.optimizers):
+            for parameter, values in optimizer.state_dict()["state"].items():
+                state |= {f"optimizer.{number}.{parameter}.{key}": value for key, value in values.items()}
     return {name: value.clone() for name, value in state.items()}
 
 
 @torch.no_grad()
 def load_client(client: Client, state: Mapping[str, torch.Tensor]) -> None:
-    """Puts a state into a client of the same kind; raises `KeyError` where a tensor is missing."""
+    """Put a state into a new client of the same kind; its optimisers stay new where the state holds no moments.
+
+    Raises:
+        KeyError: a tensor is missing.
+    """
     for name, value in client.head.items():
         value.copy_(state[f"head.{name}"])
     if client.router is not None:
         client.router.copy_(state["router"])
     if client.own is not None:
         client.own.copy_(state["own"])
-        client.own_steps = int(state["own_steps"])
-    for name, moment in zip(("own_first", "own_second"), client.own_moments or (), strict=False):
-        moment.copy_(state[name])
+        if "own_steps" in state:
+            client.own_steps = int(state["own_steps"])
+            for name, moment in zip(("own_first", "own_second"), client.own_moments or (), strict=False):
+                moment.copy_(state[name])
     for number, optimizer in enumerate(client.optimizers):
         whole = optimizer.state_dict()
         for key, value in state.items():

@@ -32,7 +32,8 @@ from fedvlr_plugin.evaluation.content import FloatArray, as_scorer, content_dire
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.new_items import BONUSES, with_bonus
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks, Scorer, rank_positives
-from fedvlr_plugin.experiment.result import Meter, OnRound, RoundRecord, RunResult
+from fedvlr_plugin.evaluation.round_record import RoundRecord
+from fedvlr_plugin.experiment.result import Meter, OnRound, RunResult
 from fedvlr_plugin.experiment.rows import Row
 from fedvlr_plugin.federation.one_shot import OneShotParams, gather
 

@@ -54,7 +54,7 @@ def estimate_seconds(spec: RunSpec, interactions: Interactions, history: Iterabl
     return OVERHEAD_SECONDS + samples * per_sample + scoring
 
 
-def spell_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """`45 s`, `12 min`, `3.5 h`."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"

@@ -15,7 +15,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import FedVLRError, ResultsError, unknown_name
 from fedvlr_plugin.experiment.estimate import estimate_seconds
 from fedvlr_plugin.experiment.progress import Progress, describe, outcome_of
-from fedvlr_plugin.experiment.record import RunRecord, run_key
+from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.result import OnRound, RunResult
 from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.experiment.store import ResultsStore
@@ -123,7 +123,7 @@ def execute(
 
 def remove_finished_checkpoints(store: ResultsStore) -> None:
     """Remove checkpoints of runs that are stored: a run killed between the two steps leaves one, with private state."""
-    for path in (store.root / "checkpoints").glob("*.safetensors"):
+    for path in store.checkpoints.glob("*.safetensors"):
         if any(store.runs.glob(f"*--{path.stem}.json")):
             path.unlink(missing_ok=True)
 
@@ -141,7 +141,7 @@ def run_and_store(
     outputs = _outputs(spec, execution)
     if execution is None or execution.checkpoint_every is None or parse_row(spec.row).kind != "federated":
         return store.append(runner(spec, execution, data=data, on_round=on_round, outputs=outputs), data, profile)
-    path = store.root / "checkpoints" / f"{run_key(spec.spec_hash, data.fingerprint)}.safetensors"
+    path = store.checkpoint_path(spec, data.fingerprint)
     result = runner(spec, execution, data=data, on_round=on_round, outputs=outputs, checkpoint=path)
     record = store.append(result, data, profile)
     path.unlink(missing_ok=True)

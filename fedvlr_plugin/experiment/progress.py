@@ -16,10 +16,10 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.experiment.controls import label_of
-from fedvlr_plugin.experiment.estimate import spell_seconds
+from fedvlr_plugin.experiment.estimate import format_seconds
 from fedvlr_plugin.experiment.record import RunRecord
-from fedvlr_plugin.experiment.result import RoundRecord
 
 LINE_EVERY_S = 15.0
 TRUST, TRUST_S = 0.05, 30.0
@@ -95,7 +95,7 @@ def outcome_of(record: RunRecord) -> str:
     """`HR@50 38.24, NDCG@50 17.02, best round 40 of 60, 5 s`."""
     found = f"HR@50 {record.test['hr@50']:.2f}, NDCG@50 {record.test['ndcg@50']:.2f}"
     rounds = f", best round {record.best_round} of {record.rounds}" if record.rounds else ""
-    return f"{found}{rounds}, {spell_seconds(record.cost.wall_s)}"
+    return f"{found}{rounds}, {format_seconds(record.cost.wall_s)}"
 
 
 class PlainProgress:
@@ -123,18 +123,18 @@ class PlainProgress:
         if time.monotonic() - self._last < self._every:
             return
         self._last = time.monotonic()
-        left = spell_seconds(self._clock.left(record.round / self._rounds))
+        left = format_seconds(self._clock.left(record.round / self._rounds))
         self._write(f"    round {record.round} of {self._rounds}{_score(record)}; about {left} left in all")
 
     def run_done(self, label: str, outcome: str) -> None:
         self._clock.finish()
         done = self._clock.index + 1
-        left = f"; about {spell_seconds(self._clock.left())} left" if done < self._total else ""
+        left = f"; about {format_seconds(self._clock.left())} left" if done < self._total else ""
         self._write(f"[{done}/{self._total}] {label}: {outcome}{left}")
 
     def waiting(self, cells: int, grace_s: int) -> None:
         if not self._waiting:
-            self._write(spell_waiting(cells, grace_s))
+            self._write(format_waiting(cells, grace_s))
         self._waiting = True
 
     def stop(self) -> None:
@@ -181,7 +181,7 @@ class LiveProgress:
         self._clock = Clock(weights)
         self._cells = self._bars.add_task("cells", total=1, note="", visible=False)
         self._runs = self._bars.add_task(
-            "trials and runs", total=len(weights), note=f"ETA {spell_seconds(sum(weights))}"
+            "trials and runs", total=len(weights), note=f"ETA {format_seconds(sum(weights))}"
         )
         self._run = self._bars.add_task("", total=1, note="", visible=False)
         self._bars.start()
@@ -201,18 +201,18 @@ class LiveProgress:
             self._bars.update(
                 self._run, completed=record.round, note=_score(record).lstrip(", ").replace("validation", "valid")
             )
-            eta = spell_seconds(self._clock.left(record.round / self._rounds))
+            eta = format_seconds(self._clock.left(record.round / self._rounds))
             self._bars.update(self._runs, note=f"ETA {eta}")
 
     def run_done(self, label: str, outcome: str) -> None:
         self._clock.finish()
         self._console.print(f"{label}: {outcome}", highlight=False, markup=False)
         if self._runs is not None:
-            self._bars.update(self._runs, advance=1, note=f"ETA {spell_seconds(self._clock.left())}")
+            self._bars.update(self._runs, advance=1, note=f"ETA {format_seconds(self._clock.left())}")
 
     def waiting(self, cells: int, grace_s: int) -> None:
         if self._run is not None and not self._waiting:
-            self._console.print(spell_waiting(cells, grace_s), highlight=False, markup=False)
+            self._console.print(format_waiting(cells, grace_s), highlight=False, markup=False)
             self._bars.reset(self._run, description="waiting", total=None, note="", visible=True)
         self._waiting = True
 
@@ -220,7 +220,7 @@ class LiveProgress:
         self._bars.stop()
 
 
-def spell_waiting(cells: int, grace_s: int) -> str:
+def format_waiting(cells: int, grace_s: int) -> str:
     """What is waited for, and how long it may take."""
     what = "1 cell" if cells == 1 else f"{cells} cells"
     return f"waiting for other workers in {what}; what a killed one left is taken over after {grace_s} s of silence"

@@ -15,6 +15,7 @@ from fedvlr_plugin.config import ExecutionConfig, RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.experiment.environment import Environment
 from fedvlr_plugin.experiment.result import RunResult
 from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, guarantee_of
@@ -55,17 +56,6 @@ class CostPart(_Part):
     samples_per_s: float | None
 
 
-class RoundPart(_Part):
-    """One point of the learning curve."""
-
-    round: int
-    seconds: dict[str, float]
-    train_loss: float
-    valid: dict[str, float] | None
-    left_out: dict[str, int] = {}
-    accounts: dict[str, float] = {}
-
-
 class FilePart(_Part):
     """A file beside the JSON: its name (in the same folder) and the sha256 of its content."""
 
@@ -94,7 +84,7 @@ class RunRecord(_Part):
     best_round: int
     valid: dict[str, float]
     test: dict[str, float]
-    curve: tuple[RoundPart, ...]
+    curve: tuple[RoundRecord, ...]
     ranks: FilePart
     outputs: FilePart | None
     chosen: dict[str, float] = Field({}, description="numbers that the run itself chose by validation")
@@ -167,23 +157,9 @@ def make_record(
         best_round=result.best_round,
         valid=summary(result.valid),
         test=summary(result.test),
-        curve=tuple(
-            RoundPart(
-                round=r.round,
-                seconds=dict(r.seconds),
-                train_loss=r.train_loss,
-                valid=_dict(r.valid),
-                left_out=dict(r.left_out),
-                accounts=dict(r.accounts),
-            )
-            for r in result.curve
-        ),
+        curve=result.curve,
         ranks=ranks,
         outputs=outputs,
         chosen=dict(result.chosen),
         privacy=guarantee_of(spec, data.interactions.n_users),
     )
-
-
-def _dict(values: object) -> dict[str, float] | None:
-    return dict(values) if isinstance(values, dict) else None

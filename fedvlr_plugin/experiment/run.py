@@ -28,11 +28,12 @@ from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.evaluation.floors import rank_floor
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Phase, Ranks, Scorer
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.experiment.closed_forms import Solved, rank_solved, run_closed_form, run_one_shot
 from fedvlr_plugin.experiment.controls import under_control
-from fedvlr_plugin.experiment.result import Meter, OnRound, RoundRecord, RunResult
+from fedvlr_plugin.experiment.result import Meter, OnRound, RunResult
 from fedvlr_plugin.experiment.rows import Row, parse_row
-from fedvlr_plugin.federation.checkpoint import Checkpoints, RoundReport
+from fedvlr_plugin.federation.checkpoint import Checkpoints
 from fedvlr_plugin.federation.distributed import Processes
 from fedvlr_plugin.federation.one_shot import OneShotParams, check_conditions
 from fedvlr_plugin.federation.ranking import rank_federation
@@ -42,7 +43,6 @@ from fedvlr_plugin.fusion.views import make_fusion
 
 if TYPE_CHECKING:
     from fedvlr_plugin.centralized.trainable import Trainable
-    from fedvlr_plugin.centralized.training import Epoch
 
 OUTPUTS = ("router_weights",)
 Outputs = Mapping[str, npt.NDArray[np.float64]]
@@ -152,14 +152,10 @@ def _run_federated(
     def validate() -> dict[str, float]:
         return summary(rank_federation(federation, "valid"))
 
-    def report(done: RoundReport) -> None:
-        if on_round is not None:
-            on_round(_record(done))
-
     def rank(scorer: Scorer, phase: Phase) -> Ranks:
         return rank_federation(federation, phase, spec.protocol.mask_validation_at_test, scorer)
 
-    fitted = fit(federation, validate, report, checkpoints)
+    fitted = fit(federation, validate, on_round, checkpoints)
     valid, test, chosen = rank_solved(row, Solved(federation.score, {}), data.interactions, rank)
     kept: dict[str, npt.NDArray[np.float64]] = {}
     if "router_weights" in outputs:
@@ -167,10 +163,8 @@ def _run_federated(
         if weights is None:
             raise ConfigError(f"row '{row.name}' has no router, so there are no router weights; use a +ours row")
         kept["router_weights"] = weights
-    curve = tuple(_record(done) for done in fitted.reports)
-    result = _result(
-        spec, execution, data, fitted.best_round, curve, valid, test, meter, kept, fitted.client_updates, fitted.samples
-    )
+    best, curve, updates, samples = fitted.best_round, fitted.records, fitted.client_updates, fitted.samples
+    result = _result(spec, execution, data, best, curve, valid, test, meter, kept, updates, samples)
     return replace(result, chosen=chosen)
 
 
@@ -181,11 +175,6 @@ def build_federation(
     if row.backbone is None or row.fusion is None:
         raise ConfigError(f"row '{row.name}' is not federated")
     return Federation(spec, row.backbone, row.fusion, data, execution, processes)
-
-
-def _record(done: RoundReport) -> RoundRecord:
-    left_out = dict(done.uplink.left_out)
-    return RoundRecord(done.round, dict(done.seconds), done.uplink.loss, done.valid, left_out, done.uplink.accounts)
 
 
 def _result(
@@ -243,21 +232,18 @@ def run_recbole_model(
     device = torch.device(execution.device)
     meter = Meter(device)
     curve: list[RoundRecord] = []
-    samples = 0
 
-    def record(epoch: Epoch) -> None:
-        nonlocal samples
-        samples += epoch.samples
-        curve.append(RoundRecord(epoch.number, epoch.seconds, epoch.loss, epoch.valid))
+    def keep(record: RoundRecord) -> None:
+        curve.append(record)
         if on_round is not None:
-            on_round(curve[-1])
+            on_round(record)
 
     training = spec.training
     with seeded(spec.seed, device), fixed_order(device):
         params: dict[str, object] = dict(spec.model.params)
         trained = Trainable(found, data, spec.protocol, params, execution.device, spec.model.dim)
         plan = Plan(training.rounds, training.patience, training.eval_every)
-        best = trained.fit(plan, np.random.default_rng(spec.seed), record)
+        best = trained.fit(plan, np.random.default_rng(spec.seed), keep)
         valid, test = trained.rank("valid"), trained.rank("test")
     if on_finished is not None:
         on_finished(trained)
@@ -271,5 +257,5 @@ def run_recbole_model(
         curve=tuple(curve),
         valid=valid,
         test=test,
-        resources=meter.read(samples=samples),
+        resources=meter.read(samples=sum(record.samples for record in curve)),
     )

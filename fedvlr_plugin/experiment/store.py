@@ -4,6 +4,8 @@
     <results>/runs/<the same>.parquet       phase, user, item, above, tied, cold, history: a line per user and phase
     <results>/runs/<the same>.npz           arrays asked for by name, where there are any (router weights)
 
+and beside them `studies/`, `tables/`, `figures/`, `audit/`, `checkpoints/`, `site/`, `studies.db`, `report.html`.
+
 The JSON is written last, so a run exists only when it is complete. A run's key is the hash of its specification and
 of its data; how it was executed (engine, device) is recorded but is not part of the key.
 """
@@ -37,11 +39,52 @@ from fedvlr_plugin.files import check_writable, read_bytes, remove_leftovers, wr
 
 
 class ResultsStore:
-    """Reads and writes the runs below one results folder; the folder is made when first written to."""
+    """Reads and writes the runs below one results folder, and knows where everything else below it lies.
+
+    The folder is made when first written to. No other file spells the name of a folder below it.
+
+    Args:
+        root: the results folder.
+
+    Attributes:
+        runs: records and per-user ranks of runs.
+        studies: selections of finished searches.
+        tables: tables as files.
+        figures: figures as files.
+        audit: results of privacy audits.
+        checkpoints: unfinished runs, with the clients' private state.
+        site: pages for a browser.
+        study_database: the searches' own database, unless another is named.
+        report: the page about the whole folder.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.runs = root / "runs"
+        self.studies = root / "studies"
+        self.tables = root / "tables"
+        self.figures = root / "figures"
+        self.audit = root / "audit"
+        self.checkpoints = root / "checkpoints"
+        self.site = root / "site"
+        self.study_database = root / "studies.db"
+        self.report = root / "report.html"
+
+    def below(self, folder: str) -> ResultsStore:
+        """Return the store in a folder of this one, such as that of the runs of Table 4."""
+        return ResultsStore(self.root / folder)
+
+    def checkpoint_path(self, spec: RunSpec, data_fingerprint: str) -> Path:
+        """Return where the checkpoint of an unfinished run lies."""
+        return self.checkpoints / f"{run_key(spec.spec_hash, data_fingerprint)}.safetensors"
+
+    def selection_path(self, study: str) -> Path:
+        """Return where the selection of a study lies; characters that a file name may not have become `_`."""
+        return self.studies / (re.sub(r"[^\w+.-]+", "_", study).strip("_") + ".json")
+
+    def audit_path(self, dataset: str, row: str, profile: str) -> Path:
+        """Return where the JSON file of a privacy audit lies; its tables lie beside it."""
+        return self.audit / f"{dataset}-{row}-{profile}.json"
 
     def check_writable(self) -> None:
         """Raise `ResultsError` unless runs can be written here; remove what killed processes left anywhere below.

@@ -2,7 +2,7 @@
 
 A checkpoint is one file (`tensor_file`) with everything that the next round depends on: shared weights and the
 server's optimiser, every client's private parameters, moments and step counts, the rule's state (the accountant's
-history among it), the best round so far, and the reports of the rounds done. Random streams need no state: each draw
+history among it), the best round so far, and the records of the rounds run. Random streams need no state: each draw
 is a function of (seed, round, epoch, client). The file holds private state of all clients. It is written only where
 the user asked for checkpoints, and is removed when the run is finished.
 """
@@ -15,41 +15,42 @@ from pathlib import Path
 
 import torch
 
-from fedvlr_plugin.engines.base import Uplink
 from fedvlr_plugin.errors import ConfigError, ResultsError
-from fedvlr_plugin.federation.simulation import Best, Federation
+from fedvlr_plugin.evaluation.best_round import BestRound
+from fedvlr_plugin.evaluation.round_record import RoundRecord
+from fedvlr_plugin.federation.simulation import Federation
 from fedvlr_plugin.tensor_files import read_tensors, write_tensors
 
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class RoundReport:
-    """One finished round: its uplink's accounts and, when validated, the metrics."""
-
-    round: int
-    uplink: Uplink
-    seconds: Mapping[str, float]
-    valid: Mapping[str, float] | None
-
-
 @dataclass
 class Progress:
-    """Where training stands: rounds done, the best one, validations without gain, reports."""
+    """Where training stands.
 
-    done: int = 0
-    best: Best | None = None
-    best_score: float | None = None
-    best_round: int = 0
-    waited: int = 0
-    reports: list[RoundReport] = field(default_factory=list)
+    Attributes:
+        best: the best round so far, with a copy of its parameters.
+        records: of all rounds that were run, in their order.
+    """
+
+    best: BestRound[dict[str, torch.Tensor]] = field(default_factory=BestRound)
+    records: list[RoundRecord] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were run."""
+        return len(self.records)
 
 
 class Checkpoints:
     """The checkpoint of one run.
 
     Args:
-        path: the file. every: rounds between two writes, at least 1.
+        path: the file.
+        every: rounds between two writes, at least 1.
+
+    Raises:
+        ConfigError: `every` is below 1.
     """
 
     def __init__(self, path: Path, every: int) -> None:
@@ -59,9 +60,9 @@ class Checkpoints:
 
     def save(self, federation: Federation, progress: Progress) -> None:
         """Writes the checkpoint in one step; raises `ResultsError` when the disk refuses."""
-        parts = {"now": federation.training_state()}
-        if progress.best is not None:
-            parts["best"] = federation.best_state(progress.best)
+        parts = {"now": federation.state(moments=True)}
+        if progress.best.state is not None:
+            parts["best"] = progress.best.state
         tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
         write_tensors(self.path, tensors, _facts(federation) | {"progress": _describe(progress)})
 
@@ -71,7 +72,7 @@ class Checkpoints:
         Raises `ResultsError` for a damaged file, `ConfigError` for one of another run.
         """
         if not self.path.exists():
-            return Progress()
+            return Progress(BestRound(federation.spec.training.patience))
         tensors, facts = read_tensors(self.path)
         expected = _facts(federation)
         for name, value in expected.items():
@@ -81,10 +82,9 @@ class Checkpoints:
                     "remove it or name another"
                 )
         try:
-            federation.load_training_state(_part(tensors, "now."))
-            progress = _progress(facts["progress"])
-            best = _part(tensors, "best.")
-            progress.best = federation.load_best_state(best) if best else None
+            federation.load(_part(tensors, "now."), moments=True)
+            progress = _progress(facts["progress"], federation.spec.training.patience)
+            progress.best.state = _part(tensors, "best.") or None
         except (KeyError, TypeError, RuntimeError) as error:
             raise ResultsError(f"checkpoint '{self.path}' does not fit this run ({error}); remove it") from None
         return progress
@@ -111,34 +111,43 @@ def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.T
 def _describe(progress: Progress) -> dict[str, object]:
     reports = [
         {
-            "round": report.round,
-            "seconds": dict(report.seconds),
-            "valid": None if report.valid is None else dict(report.valid),
-            "loss": report.uplink.loss,
-            "clients": report.uplink.clients,
-            "samples": report.uplink.samples,
-            "left_out": report.uplink.left_out,
-            "accounts": report.uplink.accounts,
+            "round": record.round,
+            "seconds": dict(record.seconds),
+            "valid": None if record.valid is None else dict(record.valid),
+            "loss": record.train_loss,
+            "clients": record.clients,
+            "samples": record.samples,
+            "left_out": dict(record.left_out),
+            "accounts": dict(record.accounts),
         }
-        for report in progress.reports
+        for record in progress.records
     ]
     return {
-        "done": progress.done,
-        "best_score": progress.best_score,
-        "best_round": progress.best_round,
-        "waited": progress.waited,
+        "done": progress.rounds,
+        "best_score": progress.best.score,
+        "best_round": progress.best.number,
+        "waited": progress.best.waited,
         "reports": reports,
     }
 
 
-def _progress(content: object) -> Progress:
+def _progress(content: object, patience: int | None) -> Progress:
+    """The inverse of `_describe`; the best round's parameters are tensors beside it."""
     if not isinstance(content, dict):
         raise TypeError("no progress in it")
-    reports = []
-    for entry in content["reports"]:
-        seconds, valid = entry.pop("seconds"), entry.pop("valid")
-        number, loss = entry.pop("round"), entry.pop("loss")
-        uplink = Uplink({}, loss, entry["clients"], entry["samples"], dict(seconds))
-        uplink.left_out, uplink.accounts = entry["left_out"], entry["accounts"]
-        reports.append(RoundReport(number, uplink, seconds, valid))
-    return Progress(content["done"], None, content["best_score"], content["best_round"], content["waited"], reports)
+    records = [
+        RoundRecord(
+            round=entry["round"],
+            seconds=entry["seconds"],
+            train_loss=entry["loss"],
+            valid=entry["valid"],
+            left_out=entry["left_out"],
+            accounts=entry["accounts"],
+            clients=entry["clients"],
+            samples=entry["samples"],
+        )
+        for entry in content["reports"]
+    ]
+    if content["done"] != len(records):
+        raise TypeError(f"{content['done']} rounds were done and {len(records)} are described")
+    return Progress(BestRound(patience, content["best_round"], content["best_score"], content["waited"]), records)

@@ -124,17 +124,28 @@ class Server:
         """Forgets the computed broadcast, after the shared weights were changed from outside."""
         self._graph = None
 
-    def training_state(self) -> dict[str, torch.Tensor]:
-        """Shared weights and the optimiser's state, as tensors by name."""
+    def state(self, moments: bool) -> dict[str, torch.Tensor]:
+        """A copy of the shared weights as tensors by name (`model.*`), with `moments` the optimiser's too."""
         state = {f"model.{name}": value for name, value in self.snapshot().items()}
+        if not moments:
+            return state
         for number, values in self.optimizer.state_dict()["state"].items():
             state |= {
                 f"optimizer.{number}.{name}": value.clone() for name, value in values.items() if value is not None
             }
         return state
 
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Puts it back; raises `RuntimeError` for missing or misshapen weights."""
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Put a state in force; the optimiser starts anew where it holds no moments.
+
+        Earlier versions stored a best round's weights without `model.` before their names.
+
+        Raises:
+            RuntimeError: weights are missing or misshapen.
+        """
+        weights = {
+            key.removeprefix("model."): value for key, value in state.items() if not key.startswith("optimizer.")
+        }
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {}
         for key, value in state.items():
@@ -142,17 +153,13 @@ class Server:
             if kind == "optimizer":
                 number, _, name = rest.partition(".")
                 optimizer["state"].setdefault(int(number), {})[name] = value.clone()
-        self.restore({key[len("model.") :]: value for key, value in state.items() if key.startswith("model.")})
+        self.model.load_state_dict(weights)
         self.optimizer.load_state_dict(optimizer)
+        self.refresh()
 
     def snapshot(self) -> dict[str, torch.Tensor]:
-        """A copy of the shared weights, for keeping the best round."""
+        """A copy of the shared weights by name."""
         return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-
-    def restore(self, snapshot: Mapping[str, torch.Tensor]) -> None:
-        """Puts a snapshot back."""
-        self.model.load_state_dict(dict(snapshot))
-        self._graph = None
 
 
 def _table(n_items: int, dim: int, source: torch.Generator, dtype: torch.dtype) -> torch.nn.Parameter:

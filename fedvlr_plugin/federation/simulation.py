@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,14 +30,6 @@ from fedvlr_plugin.federation.cohort import answers, draw_cohort, draw_poisson
 from fedvlr_plugin.federation.distributed import Processes, join_processes, local_device
 from fedvlr_plugin.federation.server import Broadcast, Server
 from fedvlr_plugin.fusion.views import Fusion, make_fusion
-
-
-@dataclass(frozen=True)
-class Best:
-    """A copy of all parameters, shared and private, of one round."""
-
-    server: dict[str, torch.Tensor]
-    clients: object
 
 
 class Federation:
@@ -196,45 +187,42 @@ class Federation:
             out[clients] = weights
         return out
 
-    def snapshot(self) -> Best:
-        """A copy of all parameters (no optimiser state)."""
-        return Best(self.server.snapshot(), self.engine.snapshot())
+    def state(self, moments: bool) -> dict[str, torch.Tensor]:
+        """A copy of all parameters, shared and private, of this process, as tensors by name.
 
-    def restore(self, best: Best) -> None:
-        """Puts a copy back, for evaluation."""
-        self.server.restore(best.server)
-        self.engine.restore(best.clients)
+        Args:
+            moments: whether everything else that the next round depends on is in it too: the optimisers' moments and
+                the state of the aggregation rule.
 
-    def training_state(self) -> dict[str, torch.Tensor]:
-        """Everything that the next round depends on, private state among it, as tensors by name."""
-        if self.processes.size > 1:
+        Raises:
+            ConfigError: a state with moments is asked for and there are several processes.
+        """
+        if moments and self.processes.size > 1:
             raise ConfigError("checkpoints are written by one process; leave torchrun or checkpoints out")
-        parts = {"server": self.server.training_state(), "clients": self.engine.training_state()}
-        if self.rule is not None:
+        parts = {"server": self.server.state(moments), "clients": self.engine.state(moments)}
+        if moments and self.rule is not None:
             parts["rule"] = self.rule.state()
         return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
 
-    def load_training_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Puts it in force.
+    def load(self, state: Mapping[str, torch.Tensor], moments: bool) -> None:
+        """Put a state in force.
+
+        Args:
+            state: what `state(moments)` gave, now or in an earlier version.
+            moments: whether to go on from it, the rule's accounts included. Without them optimisers start anew and the
+                rule stays as it is: for evaluation.
 
         Raises:
-            ConfigError: other clients, or another mechanism. KeyError, RuntimeError: tensors are missing or misshapen.
+            ConfigError: the state is of other clients or of another privacy mechanism, or there are several processes
+                to go on.
+            KeyError, RuntimeError: tensors are missing or misshapen.
         """
-        if self.processes.size > 1:
+        if moments and self.processes.size > 1:
             raise ConfigError("checkpoints are read by one process; leave torchrun or checkpoints out")
-        self.server.load_training_state(_part(state, "server"))
-        self.engine.load_training_state(_part(state, "clients"))
-        if self.rule is not None:
+        self.server.load(_part(state, "server"))
+        self.engine.load(_part(state, "clients"))
+        if moments and self.rule is not None:
             self.rule.load_state(_part(state, "rule"))
-
-    def best_state(self, best: Best) -> dict[str, torch.Tensor]:
-        """A copy of all parameters as tensors by name."""
-        parts = {"server": best.server, "clients": self.engine.snapshot_state(best.clients)}
-        return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
-
-    def load_best_state(self, state: Mapping[str, torch.Tensor]) -> Best:
-        """The inverse of `best_state`."""
-        return Best(_part(state, "server"), self.engine.load_snapshot_state(_part(state, "clients")))
 
 
 def _part(state: Mapping[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:

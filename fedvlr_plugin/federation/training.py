@@ -1,8 +1,7 @@
 """Training to the end: rounds, validation, the best round kept, early stopping.
 
-The best round is the one with the highest validation NDCG@50, compared unrounded and strictly; its parameters,
-shared and private, are what the test is read with, once (algorithm.md section 6). This module never sees a test
-item: it is given a function that validates.
+The parameters of the best round (`BestRound`), shared and private, are what the test is read with, once (algorithm.md
+section 6). This module never sees a test item: it is given a function that validates.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fedvlr_plugin.errors import FedVLRError
-from fedvlr_plugin.federation.checkpoint import Checkpoints, Progress, RoundReport
+from fedvlr_plugin.evaluation.best_round import BestRound
+from fedvlr_plugin.evaluation.round_record import RoundRecord
+from fedvlr_plugin.federation.checkpoint import Checkpoints, Progress
 from fedvlr_plugin.federation.simulation import Federation
 
-__all__ = ["DivergedError", "Fitted", "RoundReport", "fit"]
+__all__ = ["SELECTED_BY", "DivergedError", "Fitted", "fit"]
 
 Validate = Callable[[], Mapping[str, float]]
 SELECTED_BY = "ndcg@50"
@@ -28,58 +29,67 @@ class DivergedError(FedVLRError):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training came to; the federation holds the best round's parameters."""
+    """The outcome of training; the federation holds the best round's parameters.
+
+    Attributes:
+        best_round: counted from 1.
+        records: of all rounds that were run, in their order.
+    """
 
     best_round: int
-    reports: tuple[RoundReport, ...]
+    records: tuple[RoundRecord, ...]
 
     @property
     def client_updates(self) -> int:
         """Clients that trained, summed over rounds."""
-        return sum(report.uplink.clients for report in self.reports)
+        return sum(record.clients for record in self.records)
 
     @property
     def samples(self) -> int:
-        """Samples seen, summed over rounds and local epochs."""
-        return sum(report.uplink.samples for report in self.reports)
+        """Samples that were trained on, summed over rounds and local epochs."""
+        return sum(record.samples for record in self.records)
 
 
 def fit(
     federation: Federation,
     validate: Validate,
-    on_round: Callable[[RoundReport], None] | None = None,
+    on_round: Callable[[RoundRecord], None] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Fitted:
-    """Runs rounds until the last one or until patience is used up, then puts the best round back.
+    """Run rounds until the last one or until patience is used up, then put the best round's parameters back.
 
-    The last round is always validated. With `checkpoints` training goes on where a stored one stands, and rounds that
-    were done before are reported again. Raises `DivergedError` when the loss is no longer finite.
+    Args:
+        federation: what is trained; `federation.spec.training` says how many rounds, and how often to validate. The
+            last round is always validated.
+        validate: returns the validation metrics of the present parameters; `ndcg@50` selects the round.
+        on_round: called with each round's record; rounds that a checkpoint has behind it are reported again.
+        checkpoints: where to go on from, and to write to.
+
+    Raises:
+        DivergedError: the training loss is no longer finite.
+        FedVLRError: no round could be validated.
     """
     training = federation.spec.training
-    state = Progress() if checkpoints is None else checkpoints.load(federation)
+    progress = Progress(BestRound(training.patience)) if checkpoints is None else checkpoints.load(federation)
     if on_round is not None:
-        for report in state.reports:
-            on_round(report)
-    while state.done < training.rounds and not _used_up(state, training.patience):
-        report = _one_round(federation, validate, state)
+        for record in progress.records:
+            on_round(record)
+    while progress.rounds < training.rounds and not progress.best.stop:
+        record = _one_round(federation, validate, progress)
         if on_round is not None:
-            on_round(report)
-        if checkpoints is not None and state.done % checkpoints.every == 0:
-            checkpoints.save(federation, state)
-    if state.best is None:
+            on_round(record)
+        if checkpoints is not None and progress.rounds % checkpoints.every == 0:
+            checkpoints.save(federation, progress)
+    if progress.best.state is None:
         raise FedVLRError("no round was validated; the data set has no validation items or NDCG is not a number")
-    federation.restore(state.best)
-    return Fitted(state.best_round, tuple(state.reports))
+    federation.load(progress.best.state, moments=False)
+    return Fitted(progress.best.number, tuple(progress.records))
 
 
-def _used_up(state: Progress, patience: int | None) -> bool:
-    return patience is not None and state.waited >= patience
-
-
-def _one_round(federation: Federation, validate: Validate, state: Progress) -> RoundReport:
-    """The next round, validated where it is due; moves `state` on."""
+def _one_round(federation: Federation, validate: Validate, progress: Progress) -> RoundRecord:
+    """Run the next round, validate it where that is due, and add it to `progress`."""
     training = federation.spec.training
-    number = state.done + 1
+    number = progress.rounds + 1
     uplink = federation.round(number)
     if not math.isfinite(uplink.loss):
         raise DivergedError(
@@ -91,14 +101,18 @@ def _one_round(federation: Federation, validate: Validate, state: Progress) -> R
     if number % training.eval_every == 0 or number == training.rounds:
         begin = time.perf_counter()
         valid = validate()
-        if state.best_score is None or valid[SELECTED_BY] > state.best_score:
-            state.best_score, state.best_round, state.waited = valid[SELECTED_BY], number, 0
-            state.best = federation.snapshot()
-        else:
-            state.waited += 1
+        if progress.best.offer(number, valid[SELECTED_BY]):
+            progress.best.state = federation.state(moments=False)
         seconds["evaluation"] = time.perf_counter() - begin
-    uplink.sums.clear()
-    report = RoundReport(number, uplink, seconds, valid)
-    state.reports.append(report)
-    state.done = number
-    return report
+    record = RoundRecord(
+        round=number,
+        seconds=seconds,
+        train_loss=uplink.loss,
+        valid=valid,
+        left_out=dict(uplink.left_out),
+        accounts=dict(uplink.accounts),
+        clients=uplink.clients,
+        samples=uplink.samples,
+    )
+    progress.records.append(record)
+    return record

@@ -11,10 +11,11 @@ import torch
 
 from fedvlr_plugin.centralized.model_registry import find_model
 from fedvlr_plugin.centralized.trainable import Trainable
-from fedvlr_plugin.centralized.training import Epoch, Plan, seeded
+from fedvlr_plugin.centralized.training import Plan, seeded
 from fedvlr_plugin.config import Protocol
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 
 MMREC_ON_KU = {
     "VBPR": (".04-.12", ".05-.15"),
@@ -43,11 +44,11 @@ def measure(model: str, data: PreparedData, epochs: int) -> Timing:
     """Trains `epochs` + 1 epochs and leaves the first, which warms up, out of the medians."""
     if epochs < 1:
         raise ConfigError(f"epochs must be at least 1, got {epochs}")
-    done: list[Epoch] = []
+    epoch_records: list[RoundRecord] = []
     with seeded(0, torch.device("cpu")):
         trained = Trainable(find_model(model), data, Protocol(), {})
-        trained.fit(Plan(epochs + 1, None), np.random.default_rng(0), done.append)
-    timed = done[1:]
+        trained.fit(Plan(epochs + 1, None), np.random.default_rng(0), epoch_records.append)
+    timed = epoch_records[1:]
     parts = [statistics.median(epoch.seconds[part] for epoch in timed) for part in ("local", "evaluation")]
     return Timing(data.name, model, *parts)
 

@@ -117,7 +117,7 @@ def caption(table: Table) -> list[str]:
     if table.pairs:
         lines.append(
             "Significant at 5 % by a paired randomisation test over users, corrected by Holm for the "
-            f"{_families(table)}: * better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
+            f"{_families(table)}: ▲ better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
         )
     lines += [*closed_form_lines(table), *control_lines(table)]
     missing = sum(n - len(table.cells[c].records) if c in table.cells else n for c, n in table.wanted.items())

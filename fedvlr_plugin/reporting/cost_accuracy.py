@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.rows import ONE_SHOT
 from fedvlr_plugin.paper.tables import Metric, display_name
-from fedvlr_plugin.reporting.grid import Grid
+from fedvlr_plugin.reporting.grid import Grid, format_interval
 from fedvlr_plugin.reporting.plots import apart, empty_picture, name_levels
 from fedvlr_plugin.reporting.results_table import Cell, Figure, Table, kind_of
 from fedvlr_plugin.reporting.table3 import held_by
@@ -124,7 +124,7 @@ def cost_accuracy_grid(points: Sequence[Point]) -> Grid:
             round(p.uploads, 2),
             round(p.sent / 1e6, 3),
             p.figure.mean,
-            f"{p.figure.interval.low:.2f}..{p.figure.interval.high:.2f}",
+            format_interval(p.figure.interval.low, p.figure.interval.high),
         )
         for p in points
     )

@@ -14,18 +14,25 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.record import RunRecord
+from fedvlr_plugin.experiment.rows import federated_rows, parse_row
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import display_name
 from fedvlr_plugin.reporting.comparisons import per_user
-from fedvlr_plugin.reporting.grid import Grid
+from fedvlr_plugin.reporting.drawing import draw, refuse_other_rows, stamped
+from fedvlr_plugin.reporting.grid import Grid, format_mean_sd
+from fedvlr_plugin.reporting.output import FinishedRuns, RunsOutput
+from fedvlr_plugin.reporting.outputs import BUILT_IN
 from fedvlr_plugin.reporting.plots import Bar, bars
 from fedvlr_plugin.reporting.results_table import Table
+from fedvlr_plugin.reporting.table2 import annotated, table_of
+from fedvlr_plugin.reporting.table_formats import print_grid, write_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -104,7 +111,7 @@ def router_grid(groups: Sequence[RouterGroup]) -> Grid:
             g.row,
             span(g.least, g.most),
             g.users,
-            *(f"{g.weights[v]:.3f} ± {g.spread[v]:.3f}" if v in g.weights else None for v in views),
+            *(format_mean_sd(g.weights[v], g.spread[v], digits=3) if v in g.weights else None for v in views),
             f"{g.heterogeneity:.3f}",
             g.hr,
             g.ndcg,
@@ -163,7 +170,7 @@ def title(group: RouterGroup) -> str:
     number = "seed" if len(group.seeds) == 1 else "seeds"
     return (
         f"Router weights: {display_name(group.dataset)}, {group.row}, protocol {group.protocol}, "
-        f"{number} {spelled(group.seeds)}"
+        f"{number} {format_seeds(group.seeds)}"
     )
 
 
@@ -178,7 +185,7 @@ def weight_bars(groups: Sequence[RouterGroup]) -> dict[str, list[Bar]]:
     }
 
 
-def spelled(seeds: Sequence[int]) -> str:
+def format_seeds(seeds: Sequence[int]) -> str:
     """`0 to 4`, or `0, 2, 5` where some between are missing."""
     low, high = min(seeds), max(seeds)
     return span(low, high) if len(set(seeds)) == high - low + 1 else ", ".join(map(str, sorted(seeds)))
@@ -186,3 +193,33 @@ def spelled(seeds: Sequence[int]) -> str:
 
 def _wrapped(text: str, width: float, size: int) -> str:
     return textwrap.fill(text, int(width * LETTERS_PER_INCH[size]))
+
+
+def rows_with_routers() -> list[str]:
+    """Return the federated rows whose clients have a router."""
+    return [row for row in federated_rows() if parse_row(row).fusion == "blfm"]
+
+
+def _check(rows: Sequence[str]) -> None:
+    refuse_other_rows(rows, [row for row in rows if parse_row(row).fusion == "blfm"], "have routers; use +ours rows")
+
+
+def _finish(finished: FinishedRuns) -> None:
+    table = table_of(finished)
+    groups = table_groups(finished.store, table)
+    stem = finished.store.figures / f"figure2-{finished.suffix}"
+    grid = annotated(finished, table, router_grid(groups))
+    print_grid(grid, finished.console)
+    paths = write_grid(grid, stem)
+    for dataset, row in dict.fromkeys((group.dataset, group.row) for group in groups):
+        of_cell = [group for group in groups if (group.dataset, group.row) == (dataset, row)]
+        make_picture = partial(_stamped_picture, finished, of_cell)
+        paths += draw(finished, make_picture, stem.with_name(f"{stem.name}-{dataset}-{row}"))
+    finished.say(f"Written: {', '.join(path.name for path in paths)} in '{stem.parent}'.")
+
+
+def _stamped_picture(finished: FinishedRuns, groups: Sequence[RouterGroup]) -> Picture:
+    return stamped(finished, router_picture(groups))
+
+
+FIGURE2 = RunsOutput(BUILT_IN["figure2"].title, rows_with_routers, _finish, _check, keep=("router_weights",))

@@ -7,7 +7,8 @@ A table stands between two comments; what is between them is replaced as a whole
 
 `profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
 is the table of faults, with `show=claims` what the runs say of the paper's claims, with `show=budget` what was spent on
-the searches. The privacy tables:
+the searches. Two short forms are for the README: `show=brief` is one data set with a line per backbone, `show=bullets
+claim=vanilla,mlp` one bullet per claim. The privacy tables:
 
     <!-- table4 profile=quick datasets=ku,ml folder=table4 -->     Table 4, compact; its runs lie in a store of their own
     <!-- audit dataset=ku row=FedAvg+ours profile=quick show=seen -->       the audit: `seen` or `members`
@@ -18,33 +19,47 @@ the searches. The privacy tables:
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
-from tabulate import tabulate
-
 from fedvlr_plugin.errors import ConfigError, did_you_mean, unknown_name
+from fedvlr_plugin.experiment.profiles import get_profile, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
-from fedvlr_plugin.reporting.claims import claims_grid, findings
-from fedvlr_plugin.reporting.faults_table import fault_table
-from fedvlr_plugin.reporting.grid import Grid, markdown_grid, shown
-from fedvlr_plugin.reporting.results_table import build_table
+from fedvlr_plugin.paper.tables import METRICS, display_name, paper_value
+from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
+from fedvlr_plugin.reporting.faults import faults_grid, faults_markdown
+from fedvlr_plugin.reporting.grid import Grid
+from fedvlr_plugin.reporting.results_table import Table, build_table, kind_of
 from fedvlr_plugin.reporting.stored_runs import in_order, stored_budget, stored_specs
-from fedvlr_plugin.reporting.table4 import stored_lines
-from fedvlr_plugin.reporting.table4_formats import compact_grid
-from fedvlr_plugin.reporting.table_formats import table_and_caption
+from fedvlr_plugin.reporting.table2_formats import marks, table_and_caption
+from fedvlr_plugin.reporting.table4.grids import compact_grid
+from fedvlr_plugin.reporting.table4.lines import stored_lines
+from fedvlr_plugin.reporting.table_formats import markdown_grid
 
 END = "<!-- end of table -->"
 KEYS: Mapping[str, Sequence[str]] = {
-    "table2": ("profile", "datasets", "protocol", "rows", "seeds", "show"),
+    "table2": ("profile", "datasets", "protocol", "rows", "seeds", "show", "claim"),
     "table4": ("profile", "datasets", "folder"),
     "audit": ("dataset", "row", "profile", "show"),
     "attacks": ("dataset", "row", "profile"),
 }
-OPTIONAL = {"table2": ("protocol", "rows", "seeds", "show")}
+OPTIONAL = {"table2": ("protocol", "rows", "seeds", "show", "claim")}
 BLOCK = re.compile(
     rf"<!-- (?P<kind>{'|'.join(KEYS)}) (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL
 )
-SHOW = ("table", "claims", "budget")
+SHOW = ("table", "claims", "budget", "brief", "bullets")
+CLAIMS: Mapping[str, tuple[str, str]] = {
+    "vanilla": ("+ours beats the vanilla row", "+ours against the vanilla row"),
+    "mlp": ("+ours beats +MLP", "+ours against +MLP"),
+    "centralized": (
+        "the best +ours row beats the best centralized row",
+        "The best +ours row against the best centralized row",
+    ),
+    "floor": ("the best federated row beats cold-first", "The best federated row against cold-first"),
+}  # name in a marker: the claim as `findings` words it, and the beginning of its bullet
+WORDS = {"holds": "better", "does not hold": "worse", "undecided": "undecided"}
+FUSIONS = ("", "+MLP", "+ours")
+LINE = 100  # characters of a line of the README
 
 
 def refresh(text: str, store: ResultsStore) -> str:
@@ -90,7 +105,8 @@ def _table2(given: Mapping[str, str], store: ResultsStore) -> str:
         return f"\n{markdown_grid(stored_budget(store, given['profile'], protocol, datasets))}\n"
     wanted = given["rows"].split(",") if "rows" in given else None
     if "seeds" in given:
-        return f"\n{fault_table(store, given['profile'], datasets[0], wanted or [], int(given['seeds']))}\n"
+        plain = specs_for(get_profile(given["profile"]), datasets[:1], wanted or [], int(given["seeds"]), protocol)
+        return f"\n{faults_markdown(faults_grid(store, plain, profile=given['profile']))}\n"
     specs = [
         spec
         for spec in stored_specs(store, given["profile"], protocol)
@@ -103,15 +119,112 @@ def _table2(given: Mapping[str, str], store: ResultsStore) -> str:
     table = build_table(store, specs, None, given["profile"], rows, datasets)
     if given.get("show") == "claims":
         return f"\n{markdown_grid(claims_grid(findings(store, table)))}\n"
+    if given.get("show") == "brief":
+        return f"\n{markdown_grid(brief_grid(table, datasets[0]), brief_columns(datasets[0]))}\n"
+    if given.get("show") == "bullets":
+        chosen = given.get("claim", ",".join(CLAIMS)).split(",")
+        return "\n" + "\n".join(bullets(findings(store, table), chosen, protocol)) + "\n\n"
     return table_and_caption(table)
+
+
+def brief_grid(table: Table, dataset: str) -> Grid:
+    """One line per backbone with HR@50 / NDCG@50 of its three fusions, then the centralized rows and the floors."""
+    backbones = [row for row in table.rows if f"{row}+ours" in table.rows]
+    lines: list[tuple[str | None, ...]] = [
+        (name, *(_brief(table, name + fusion, dataset) for fusion in FUSIONS), _published(f"{name}+ours", dataset))
+        for name in backbones
+    ]
+    lines += [
+        (row, _brief(table, row, dataset), None, None, _published(row, dataset))
+        for row in table.rows
+        if kind_of(row) != "federated"
+    ]
+    title = f"{display_name(dataset)}: HR@50 / NDCG@50"
+    notes = (
+        "Test split, percent, means over seeds. Paper: of +ours, or of the row itself without a fusion.",
+        "Significant at 5 % (Holm): * better, ▼ worse than vanilla; † better, ▽ worse than +MLP.",
+    )
+    return Grid((title, "vanilla", "+MLP", "+ours", "paper"), tuple(lines), notes)
+
+
+def brief_columns(dataset: str) -> tuple[str, ...]:
+    """The columns of `brief_grid` that hold text."""
+    return (f"{display_name(dataset)}: HR@50 / NDCG@50",)
+
+
+def _brief(table: Table, row: str, dataset: str) -> str | None:
+    """`41.7 / 18.9 ▼`: both means with the marks of significant differences."""
+    found = [table.figure(row, dataset, metric) for metric in METRICS]
+    texts = [
+        f"{figure.mean:.1f}{marks(table, row, dataset, metric)}"
+        for metric, figure in zip(METRICS, found, strict=True)
+        if figure is not None
+    ]
+    return " / ".join(texts) or None
+
+
+def _published(row: str, dataset: str) -> str | None:
+    values = [paper_value(row, dataset, metric) for metric in METRICS]
+    return " / ".join(f"{value:.1f}" for value in values if value is not None) or None
+
+
+def bullets(found: Sequence[Finding], claims: Sequence[str], protocol: str) -> list[str]:
+    """One bullet per claim, no longer than `LINE` a line; says what the tests say and no more.
+
+    Args:
+        found: what the stored runs say. claims: keys of `CLAIMS`, in order. protocol: named in the bullet.
+
+    Raises:
+        UnknownNameError: a claim that is not in `CLAIMS`. ConfigError: nothing is stored for a claim.
+    """
+    out = []
+    for name in claims:
+        if name not in CLAIMS:
+            raise unknown_name("claim", name, CLAIMS)
+        claim, title = CLAIMS[name]
+        pairs = [finding for finding in found if finding.claim == claim]
+        if not pairs:
+            raise ConfigError(f"no stored runs of protocol {protocol} say anything on the claim '{name}'")
+        datasets = ", ".join(dict.fromkeys(display_name(finding.dataset) for finding in pairs))
+        text = _each(pairs) if name in ("centralized", "floor") else _counted(pairs)
+        bullet = f"* **{title}** ({protocol}; {datasets}): {text}"
+        out += textwrap.wrap(bullet, LINE, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    return out
+
+
+def _counted(pairs: Sequence[Finding]) -> str:
+    """How many comparisons are better, worse and undecided; those that are decided are named if they are few."""
+    parts = []
+    for word, label in WORDS.items():
+        chosen = [finding for finding in pairs if finding.word == word]
+        named = "; ".join(
+            f"{finding.better.partition('+')[0]} on {display_name(finding.dataset)}, "
+            f"{finding.metric.upper()} {finding.difference:+.1f}"
+            for finding in chosen
+        )
+        few = 0 < len(chosen) <= 4 and word != "undecided"
+        parts.append(f"{label} in {len(chosen)}" + (f" ({named})" if few else ""))
+    known = [finding for finding in pairs if finding.paper is not None]
+    paper = f" In the paper better in {sum(bool(f.paper) for f in known)} of {len(known)}." if known else ""
+    return f"of {len(pairs)} comparisons {', '.join(parts)}.{paper}"
+
+
+def _each(pairs: Sequence[Finding]) -> str:
+    """Every difference with its word, by data set, with the two rows that are compared."""
+    parts = []
+    for dataset in dict.fromkeys(finding.dataset for finding in pairs):
+        mine = [finding for finding in pairs if finding.dataset == dataset]
+        numbers = ", ".join(f"{f.metric.upper()} {f.difference:+.1f} ({WORDS[f.word]})" for f in mine)
+        parts.append(f"{mine[0].better} less {mine[0].worse} on {display_name(dataset)}: {numbers}")
+    return "; ".join(parts) + "."
 
 
 def _table4(given: Mapping[str, str], store: ResultsStore) -> Grid:
     datasets = given["datasets"].split(",")
-    lines = stored_lines(ResultsStore(store.root / given["folder"]), given["profile"], "corrected")
+    lines = stored_lines(store.below(given["folder"]), given["profile"], "corrected")
     lines = [line for line in lines if line.dataset in datasets]
     if not lines:
-        raise ConfigError(f"no noisy runs of {given['datasets']} are stored in '{store.root / given['folder']}'")
+        raise ConfigError(f"no noisy runs of {given['datasets']} are stored in '{store.below(given['folder']).root}'")
     return compact_grid(lines)
 
 
@@ -122,29 +235,21 @@ def _audit(given: Mapping[str, str], store: ResultsStore) -> Grid:
     grids = {"seen": sight_grid, "members": member_grid}
     if given["show"] not in grids:
         raise ConfigError(f"show={given['show']} is not a table of the audit; allowed: {', '.join(grids)}")
-    name = f"{given['dataset']}-{given['row']}-{given['profile']}.json"
-    return grids[given["show"]](read_audit(store.root / "audit" / name))
+    return grids[given["show"]](read_audit(store.audit_path(given["dataset"], given["row"], given["profile"])))
 
 
 def _attacks(given: Mapping[str, str], store: ResultsStore) -> Grid:
-    from fedvlr_plugin.reporting.audit_tables import attack_grid, read_outcomes
+    from fedvlr_plugin.reporting.attacks import attack_grid, read_outcomes
 
     name = f"attacks-{given['dataset']}-{given['row']}-{given['profile']}.csv"
-    return attack_grid(read_outcomes(store.root / "tables" / name))
+    return attack_grid(read_outcomes(store.tables / name))
 
 
-def _markdown(grid: Grid) -> str:
-    body = [[shown(value) for value in line] for line in grid.lines]
-    align = ["left" if heading in LEFT else "right" for heading in grid.headings]
-    drawn = tabulate(body, grid.headings, tablefmt="pipe", colalign=align, disable_numparse=True)
-    return drawn + "\n\n" + "\n".join(grid.notes) + "\n"
-
-
-LEFT = ("data set", "row", "noise", "what is seen", "defence")
+TEXT_COLUMNS = ("data set", "row", "noise", "what is seen", "defence")
 
 
 def _drawn(make: Callable[[Mapping[str, str], ResultsStore], Grid]) -> Callable[[Mapping[str, str], ResultsStore], str]:
-    return lambda given, store: f"\n{_markdown(make(given, store))}\n"
+    return lambda given, store: f"\n{markdown_grid(make(given, store), TEXT_COLUMNS)}\n"
 
 
 MAKERS: Mapping[str, Callable[[Mapping[str, str], ResultsStore], str]] = {

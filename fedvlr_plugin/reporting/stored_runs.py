@@ -32,15 +32,26 @@ def stored_profiles(store: ResultsStore) -> list[tuple[str, str]]:
 
 
 def stored_specs(
-    store: ResultsStore, profile: str, protocol: str, settings: Mapping[str, object] | None = None
+    store: ResultsStore,
+    profile: str,
+    protocol: str,
+    settings: Mapping[str, object] | None = None,
+    searched: bool = True,
 ) -> list[RunSpec]:
-    """The specifications of a profile's table, floors first, for the data sets and rows that are in the store.
+    """Return the specifications of a profile's table, for the data sets and rows that are in the store.
 
-    `settings` are those the runs were started with (`--set`), if any. Shuffled controls come last, where stored.
+    Floors come first, shuffled controls last, where they are stored.
+
+    Args:
+        store: where the runs are.
+        profile: name of the profile.
+        protocol: name of the evaluation protocol.
+        settings: those the runs were started with (`--set`), if any.
+        searched: whether the selections of searches count; False = the settings of the profile.
     """
     everything = store.records()
     records = [r for r in everything if r.protocol == protocol and r.profile in (profile, None)]
-    tuned = best_searches(store, all_tuned(store.root, profile, protocol))
+    tuned = best_searches(store, all_tuned(store, profile, protocol)) if searched else []
     datasets = sorted({r.dataset for r in records} | {t.base.dataset for t in tuned})
     floors = [row for row in CLOSED_FORMS if any(r.row == row for r in everything)]
     if tuned:
@@ -111,7 +122,7 @@ def budget_grid(tuned: Sequence[SelectedConfiguration]) -> Grid:
 
 def stored_budget(store: ResultsStore, profile: str, protocol: str, datasets: Sequence[str] | None = None) -> Grid:
     """The budget of the searches that the stored table of a profile and protocol shows."""
-    tuned = best_searches(store, all_tuned(store.root, profile, protocol))
+    tuned = best_searches(store, all_tuned(store, profile, protocol))
     return budget_grid([each for each in tuned if datasets is None or each.base.dataset in datasets])
 
 

@@ -4,28 +4,28 @@ The closed forms are those of algorithm.md section 9, written in the width w (64
 (`Backbone.paper_parameters`).
 
 Thousands are cut, not rounded. A cell that does not follow its form at w = 64 is looked up at other widths, cut or
-rounded, and named. The last columns come
-from live tensors of this implementation, no formula: a client's private parameters, and the numbers and bytes of one
-broadcast and one upload. No training happens.
+rounded, and named. The last columns come from live tensors of this implementation, no formula: a client's private
+parameters, and the numbers and bytes of one broadcast and one upload. Nothing is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+from fedvlr_plugin.errors import ConfigError, unknown_name
+from fedvlr_plugin.files import write_atomic
+from fedvlr_plugin.paper.tables import DATASETS, published
+from fedvlr_plugin.reporting.grid import Grid
+from fedvlr_plugin.reporting.output import ComputedOutput
+from fedvlr_plugin.reporting.outputs import BUILT_IN
 
-from fedvlr_plugin.backbones import BACKBONES
-from fedvlr_plugin.config import Conditions, ExecutionConfig, RunSpec, TrainingConfig
-from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.data.item_features import ItemFeatures, Modality
-from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.experiment.rows import federated_rows, parse_row
-from fedvlr_plugin.experiment.run import build_federation
-from fedvlr_plugin.federation.distributed import Processes
-from fedvlr_plugin.paper.tables import published
+if TYPE_CHECKING:
+    from fedvlr_plugin.config import RunSpec
+    from fedvlr_plugin.data.prepared import PreparedData
 
 WIDTH = 64
 OTHER_WIDTHS = (512, 32, 8)
@@ -66,6 +66,9 @@ def closed_form(row: str, users: int, items: int, width: int = WIDTH) -> int:
 
     Raises `ConfigError` for a row that the paper's Table 3 does not have.
     """
+    from fedvlr_plugin.backbones import BACKBONES
+    from fedvlr_plugin.experiment.rows import parse_row
+
     parsed = parse_row(row)
     if parsed.backbone is not None and parsed.fusion is not None:
         count = BACKBONES.get(parsed.backbone).paper_parameters(parsed.fusion, users, items, width)
@@ -76,6 +79,9 @@ def closed_form(row: str, users: int, items: int, width: int = WIDTH) -> int:
 
 def written_width(row: str, width: int) -> int:
     """The width as the form of the row is written with."""
+    from fedvlr_plugin.backbones import BACKBONES
+    from fedvlr_plugin.experiment.rows import parse_row
+
     parsed = parse_row(row)
     if parsed.backbone is None or parsed.fusion is None:
         return width
@@ -95,17 +101,28 @@ def verdict(row: str, users: int, items: int, paper_thousands: int) -> str:
 
 
 def held(row: str, items: int) -> Held:
-    """Counts a live client of the row on a data set with `items` items and two 512-wide modalities."""
+    """Count a live client of the row on a data set with `items` items and two 512-wide modalities."""
+    from fedvlr_plugin.config import RunSpec
+
     return held_by(RunSpec(dataset="counted", row=row), items, {"vision": CLIP_WIDTH, "text": CLIP_WIDTH})
 
 
 def held_by(spec: RunSpec, items: int, modalities: Mapping[str, int]) -> Held:
-    """Counts a live client of a run, with its own widths and views; `modalities` are widths by name.
+    """Count a live client of a run, with its own widths and views.
 
-    The client is alone in a federation of this process, whatever torchrun announced.
+    The client is alone in a federation of this process, whatever torchrun announced. What sits on top of the method
+    (noise, masks, faults) is left out: the tensors are those of the plain protocol.
 
-    What sits on top of the method (noise, masks, faults) is left out: the tensors are those of the plain protocol.
+    Args:
+        spec: the run.
+        items: number of items.
+        modalities: widths of the item features by name.
     """
+    from fedvlr_plugin.config import Conditions, ExecutionConfig, TrainingConfig
+    from fedvlr_plugin.experiment.rows import parse_row
+    from fedvlr_plugin.experiment.run import build_federation
+    from fedvlr_plugin.federation.distributed import Processes
+
     once = TrainingConfig(rounds=1, local_epochs=1)
     spec = spec.model_copy(update={"training": once, "conditions": Conditions()})
     execution = ExecutionConfig(engine="sequential")
@@ -125,7 +142,9 @@ def held_by(spec: RunSpec, items: int, modalities: Mapping[str, int]) -> Held:
 
 
 def table3() -> list[Cell]:
-    """All 16 rows x 7 data sets, in the paper's order."""
+    """Return all 16 rows on 7 data sets, in the paper's order."""
+    from fedvlr_plugin.experiment.rows import federated_rows
+
     sizes = {line["dataset"]: (int(line["users"]), int(line["items"])) for line in published(1)}
     paper = {(_row(line), line["dataset"]): int(line["client_params_thousands"]) for line in published(3)}
     counted: dict[tuple[str, int], Held] = {}
@@ -146,7 +165,13 @@ def _row(line: Mapping[str, str]) -> str:
 
 
 def _minimal(items: int, modalities: Mapping[str, int]) -> PreparedData:
-    """One user with one training item: enough for every tensor to exist."""
+    """Return one user with one training item: enough for every tensor to exist."""
+    import numpy as np
+
+    from fedvlr_plugin.data.interactions import Interactions
+    from fedvlr_plugin.data.item_features import ItemFeatures, Modality
+    from fedvlr_plugin.data.prepared import PreparedData
+
     interactions = Interactions.from_labels(
         np.array([0]), np.array([0]), np.array([0]), ("u",), tuple(f"i{i}" for i in range(items))
     )
@@ -155,3 +180,70 @@ def _minimal(items: int, modalities: Mapping[str, int]) -> PreparedData:
         Modality(name, np.zeros((items, width), dtype=np.float32), everything) for name, width in modalities.items()
     ]
     return PreparedData("counted", interactions, ItemFeatures(contents))
+
+
+NOTE = (
+    "paper K: thousands of client parameters as printed in Table 3; closed form: that of the paper's own counting. "
+    "private, private item rows (at most), received, sent: numbers counted from the tensors of one live client here "
+    "(float32; one broadcast and one full upload a round). FedNCF and VBPR count every user's vectors in the paper's form."
+)
+HEADINGS = (
+    "row", "data set", "paper K", "closed form", "agreement", "private", "private item rows", "received", "sent",
+    "down MB", "up MB",
+)  # fmt: skip
+
+
+def table3_grid(cells: list[Cell]) -> Grid:
+    """Return one line per cell, and below them how many follow the closed form."""
+    odd = [f"{c.row} on {c.dataset} ({c.verdict.removeprefix('ODD: ')})" for c in cells if c.verdict != "follows"]
+    count = f"{len(cells) - len(odd)} of {len(cells)} cells follow the closed form. Odd: {'; '.join(odd) or 'none'}."
+    return Grid(HEADINGS, tuple(_line(cell) for cell in cells), (count, NOTE))
+
+
+def _line(cell: Cell) -> tuple[str, ...]:
+    counted = cell.held
+    numbers = (counted.private, counted.own_rows, counted.received, counted.sent)
+    sizes = (counted.received_bytes, counted.sent_bytes)
+    return (
+        cell.row,
+        cell.dataset,
+        str(cell.paper_thousands),
+        f"{cell.closed_form:,}",
+        cell.verdict,
+        *(f"{number:,}" for number in numbers),
+        *(f"{size / 2**20:.2f}" for size in sizes),
+    )
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Add the options of Table 3."""
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="of the paper's seven; default: all of them")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the table here (default: not written)")
+
+
+def make(options: Namespace, say: Callable[[str], None]) -> None:
+    """Print the table, and write it where a file is named.
+
+    Raises:
+        UnknownNameError: a data set that the paper does not have.
+        ResultsError: the file cannot be written.
+    """
+    from fedvlr_plugin.reporting.table_formats import csv_table, print_grid, terminal
+
+    datasets = [name.lower() for name in options.datasets or DATASETS]
+    for name in datasets:
+        if name not in DATASETS:
+            raise unknown_name("data set", name, DATASETS)
+    grid = table3_grid([cell for cell in table3() if cell.dataset.lower() in datasets])
+    if options.csv is not None:
+        text = csv_table(grid.headings, grid.lines)
+        write_atomic(options.csv, text.encode(), hint="Name a file that you may write with --csv FILE")
+    print_grid(grid, terminal())
+
+
+TABLE3 = ComputedOutput(
+    BUILT_IN["table3"].title,
+    "Table 3: client parameters, the paper's beside the closed form and a live client's. Trains nothing.",
+    add_options,
+    make,
+)

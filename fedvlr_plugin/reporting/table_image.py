@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from fedvlr_plugin.paper.tables import METRICS
 from fedvlr_plugin.reporting.captions import caption
-from fedvlr_plugin.reporting.grid import Grid, is_number, shown
+from fedvlr_plugin.reporting.grid import Grid, format_value, is_number
 from fedvlr_plugin.reporting.plots import empty_picture
 from fedvlr_plugin.reporting.results_table import Table
-from fedvlr_plugin.reporting.table_formats import Text, blocks, group_ends, warm_and_cold
+from fedvlr_plugin.reporting.table2_formats import Text, blocks, group_ends, warm_and_cold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def grid_picture(grid: Grid) -> Picture:
     """A plain table, with a rule wherever the column called `row` changes."""
     columns = []
     for number, heading in enumerate(grid.headings):
-        texts = tuple(Text(shown(line[number])) for line in grid.lines)
+        texts = tuple(Text(format_value(line[number])) for line in grid.lines)
         columns.append(Column("", heading.strip(), texts, left=not all(is_number(text.text) for text in texts)))
     rows = [line[grid.headings.index("row")] for line in grid.lines] if "row" in grid.headings else []
     ends = frozenset(i for i, (one, two) in enumerate(itertools.pairwise(rows)) if one != two)

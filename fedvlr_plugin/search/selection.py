@@ -6,7 +6,6 @@ data.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from fedvlr_plugin.config import ParamValue, RunSpec
 from fedvlr_plugin.data.reading.names import visible
 from fedvlr_plugin.errors import ResultsError
 from fedvlr_plugin.experiment.profiles import spec_with
+from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.files import read_bytes, write_atomic
 from fedvlr_plugin.search.study import Selection, StudySpec
 
@@ -73,24 +73,20 @@ def make_tuned(
     )
 
 
-def _path(results: Path, study: str) -> Path:
-    return results / "studies" / (re.sub(r"[^\w+.-]+", "_", study).strip("_") + ".json")
-
-
-def save_tuned(results: Path, tuned: SelectedConfiguration) -> None:
+def save_tuned(store: ResultsStore, tuned: SelectedConfiguration) -> None:
     """Writes the selection in one step."""
-    write_atomic(_path(results, tuned.study), (tuned.model_dump_json(indent=1) + "\n").encode())
+    write_atomic(store.selection_path(tuned.study), (tuned.model_dump_json(indent=1) + "\n").encode())
 
 
-def load_tuned(results: Path, study: str) -> SelectedConfiguration | None:
+def load_tuned(store: ResultsStore, study: str) -> SelectedConfiguration | None:
     """The selection of a study, None if it is not finished."""
-    path = _path(results, study)
+    path = store.selection_path(study)
     return _read(path) if path.is_file() else None
 
 
-def all_tuned(results: Path, profile: str, protocol: str) -> list[SelectedConfiguration]:
+def all_tuned(store: ResultsStore, profile: str, protocol: str) -> list[SelectedConfiguration]:
     """The stored selections of a profile under a protocol, in the order of their file names."""
-    found = [_read(path) for path in visible((results / "studies").glob("*.json"))]
+    found = [_read(path) for path in visible(store.studies.glob("*.json"))]
     return [t for t in found if t.profile == profile and t.base.protocol.name == protocol]
 
 

@@ -25,9 +25,9 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.declarations import Dimension
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.experiment.execution import Runner
 from fedvlr_plugin.experiment.profiles import spec_with
-from fedvlr_plugin.experiment.result import RoundRecord
 from fedvlr_plugin.search.space import grid, point_of, settings_of
 from fedvlr_plugin.search.work_queue import ERROR, Claim, Queue, Slot
 

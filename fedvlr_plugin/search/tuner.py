@@ -148,7 +148,7 @@ class Tuner:
                 return True
             data = self.data[cell.study.base.dataset]
             tuned = make_tuned(cell.study, found, data.fingerprint, self._profile, cell.seeds)
-            save_tuned(self.store.root, tuned)
+            save_tuned(self.store, tuned)
         return self._final(tuned, progress, failures)
 
     def _trial(self, study: Study, cell: Cell, progress: Progress) -> bool:
@@ -213,7 +213,7 @@ class Tuner:
 
     def _tuned(self, cell: Cell) -> SelectedConfiguration | None:
         """The stored selection with the cell's number of seeds."""
-        found = load_tuned(self.store.root, cell.study.name(self.data[cell.study.base.dataset].fingerprint))
+        found = load_tuned(self.store, cell.study.name(self.data[cell.study.base.dataset].fingerprint))
         return None if found is None else found.model_copy(update={"seeds": cell.seeds})
 
     def _study(self, cell: Cell) -> Study:

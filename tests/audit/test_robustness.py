@@ -7,7 +7,7 @@ import pytest
 from helpers.paths import BENCHMARKS
 
 from fedvlr_plugin.errors import ResultsError
-from fedvlr_plugin.reporting.audit_tables import attack_grid
+from fedvlr_plugin.reporting.attacks import attack_grid
 
 SCRIPT = BENCHMARKS / "run_attacks.py"
 FIXED = ("--profile", "smoke", "--dataset", "planted", "--row", "FCF")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy import make_toy
+from helpers.toy import make_toy
 
 from fedvlr_plugin.centralized import closed_form
 from fedvlr_plugin.centralized.closed_form import (

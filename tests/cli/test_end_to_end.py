@@ -13,7 +13,8 @@ from helpers.paths import BENCHMARKS, ROOT
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table_formats import escape, latex
+from fedvlr_plugin.reporting.table2_formats import latex
+from fedvlr_plugin.reporting.table_formats import escape_latex
 
 SCRIPT = BENCHMARKS / "run_table2.py"
 ROWS = ["chance", "popularity", "FedAvg", "FedAvg+MLP", "FedAvg+ours"]
@@ -87,5 +88,5 @@ def test_latex_is_balanced_and_escaped(finished) -> None:
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
     assert text.count("{") == text.count("}") and r"\textbf{" in text and r"\pm" not in body[-1]
     assert text.isascii()
-    assert escape("a_b & 5 %") == r"a\_b \& 5 \%"
+    assert escape_latex("a_b & 5 %") == r"a\_b \& 5 \%"
     assert latex(build_table(ResultsStore(folder), [])).count("midrule") == 1

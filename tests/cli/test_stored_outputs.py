@@ -28,9 +28,9 @@ def call(tmp_path: Path, tiny: PreparedData, fake):
         specs.append(spec)
         return fake(spec, *args, **kwargs)
 
-    def call(*options: str, product: str = "table2") -> int:
+    def call(*options: str, output: str = "table2") -> int:
         sources = Sources(lambda root: ["tiny"], lambda name, root: name, load)
-        return main(["--results", str(tmp_path / "r"), *options], product=product, sources=sources, runner=runner)
+        return main(["--results", str(tmp_path / "r"), *options], output=output, sources=sources, runner=runner)
 
     call.specs, call.loaded, call.root = specs, loaded, tmp_path / "r"
     return call
@@ -71,7 +71,7 @@ def test_runs_on_another_version_of_the_data_are_named_in_every_file_too(
     assert all(path.read_text().count(line) == 1 for path in written(call.root))
     assert call(*rows) == OK, "a run on the data in hand leaves them out as well"
     assert all(path.read_text().count(line) == 1 for path in written(call.root))
-    assert call("--stored", product="figure2") == OK
+    assert call("--stored", output="figure2") == OK
     (grid,) = (call.root / "figures").glob("figure2-*.md")
     assert "1 stored run was made on another version of the data and left out" in grid.read_text()
 
@@ -83,10 +83,10 @@ def written(root: Path) -> list[Path]:
 
 def test_figure_3_is_drawn_again_too(call) -> None:
     pytest.importorskip("matplotlib", reason="figures need the extra [report]")
-    assert call("--rows", "FCF+ours", product="figure3") == OK
+    assert call("--rows", "FCF+ours", output="figure3") == OK
     first = (call.root / "figures" / "figure3-quick-corrected.csv").read_text()
     assert "w/o text" in first
-    assert call("--stored", "--rows", "FCF+ours", product="figure3") == OK
+    assert call("--stored", "--rows", "FCF+ours", output="figure3") == OK
     assert (call.root / "figures" / "figure3-quick-corrected-part.csv").read_text() == first
 
 
@@ -110,15 +110,15 @@ def test_router_weights_are_made_for_a_searched_row_that_was_stored_without(call
     pytest.importorskip("matplotlib", reason="figures need the extra [report]")
     assert call(*SEARCH, "3") == OK
     before = len(call.specs)
-    assert call(*SEARCH, "3", product="figure2") == OK
+    assert call(*SEARCH, "3", output="figure2") == OK
     assert len(call.specs) == before + 2, "both seeds again, with their weights; the search is not repeated"
     assert "FedAvg+ours" in (call.root / "figures" / "figure2-quick-corrected.csv").read_text()
-    assert call(*SEARCH, "3", product="figure2") == OK and len(call.specs) == before + 2
+    assert call(*SEARCH, "3", output="figure2") == OK and len(call.specs) == before + 2
 
 
 def test_the_best_search_of_a_cell_counts_by_validation(call) -> None:
     assert call(*SEARCH, "4") == OK and call(*SEARCH, "3") == OK
-    store, tuned = ResultsStore(call.root), all_tuned(call.root, "quick", "corrected")
+    store, tuned = ResultsStore(call.root), all_tuned(ResultsStore(call.root), "quick", "corrected")
     assert sorted(t.tried for t in tuned) == [3, 4]
     small, large = sorted(tuned, key=lambda t: t.tried)
     for better in (small, large):
@@ -135,7 +135,7 @@ def test_the_best_search_of_a_cell_counts_by_validation(call) -> None:
 def test_a_search_whose_final_runs_are_not_done_hides_no_finished_one(call) -> None:
     assert call(*SEARCH, "4") == OK and call(*SEARCH, "3") == OK
     store = ResultsStore(call.root)
-    small, large = sorted(all_tuned(call.root, "quick", "corrected"), key=lambda t: t.tried)
+    small, large = sorted(all_tuned(ResultsStore(call.root), "quick", "corrected"), key=lambda t: t.tried)
     begun = large.model_copy(update={"value": small.value + 1, "seeds": large.seeds + 1})
     assert best_searches(store, [small, begun]) == best_searches(store, [begun, small]) == [small]
     assert best_searches(store, [begun]) == [begun]

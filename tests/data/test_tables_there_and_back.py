@@ -22,7 +22,7 @@ from fedvlr_plugin.data.recbole.loader import open_dataset
 from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.features.encode import encode_dataset
 
-BULK = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+BULK = settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 USERS, ITEMS, EACH = 4, 8, 6
 PLAIN = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\ufeff")
 TRAPS = [

@@ -28,13 +28,13 @@ def build(make_spec, backbone, budget, rounds=3):
 @pytest.mark.parametrize("backbone", ["PFedRec", "FedRAP"])
 def test_spilling_to_a_file_changes_no_bit(make_spec, backbone):
     roomy, tight = build(make_spec, backbone, 2**30), build(make_spec, backbone, LEAST)
-    assert roomy.engine.own.arena.spilled_rows == 0
-    assert tight.engine.own.arena.spilled_rows > 0
+    assert roomy.engine.own.values.spilled_rows == 0
+    assert tight.engine.own.values.spilled_rows > 0
     assert torch.equal(roomy.score(ALL), tight.score(ALL))
-    best = tight.snapshot()
+    best = tight.state(moments=False)
     scores = tight.score(ALL)
     tight.round(4)
-    tight.restore(best)
+    tight.load(best, moments=False)
     assert torch.equal(scores, tight.score(ALL))
 
 
@@ -50,13 +50,13 @@ def test_only_touched_rows_take_room(make_spec):
             for step in block.epoch(1, epoch):
                 touched |= {(slot, item) for item in step.items.tolist()}
     assert {(slot, i) for slot in cohort for i in own.items[slot].tolist()} == touched
-    assert own.arena.used == len(touched) < 9 * 23
+    assert own.values.used == len(touched) < 9 * 23
 
 
 def test_fresh_rows_reuse_their_places(make_spec):
-    """PFedRec's rows start anew each round; the arena does not grow past one round's need by much."""
+    """PFedRec's rows start anew each round; the storage does not grow past one round's need by much."""
     once, often = build(make_spec, "PFedRec", 2**30, 1), build(make_spec, "PFedRec", 2**30, 8)
-    assert once.engine.own.arena.used <= often.engine.own.arena.used <= 9 * 23
+    assert once.engine.own.values.used <= often.engine.own.values.used <= 9 * 23
 
 
 def test_too_small_a_budget_is_refused_before_any_work(make_spec):
@@ -64,17 +64,17 @@ def test_too_small_a_budget_is_refused_before_any_work(make_spec):
         build(make_spec, "FedRAP", LEAST - 1)
 
 
-def test_arena_round_trip_across_the_border():
-    arena = RowStorage(100, 4, np.dtype(np.float64), budget=10 * 4 * 8)
-    first, second = arena.allocate(8), arena.allocate(30)
-    assert arena.in_memory == 10 and arena.spilled_rows == 28
+def test_storage_round_trip_across_the_border():
+    storage = RowStorage(100, 4, np.dtype(np.float64), budget=10 * 4 * 8)
+    first, second = storage.allocate(8), storage.allocate(30)
+    assert storage.in_memory == 10 and storage.spilled_rows == 28
     values = np.random.default_rng(0).normal(size=(38, 4))
     rows = np.concatenate([first, second])
-    arena.write(rows, values)
+    storage.write(rows, values)
     mixed = np.random.default_rng(1).permutation(38)
-    assert np.array_equal(arena.read(rows[mixed]), values[mixed])
-    assert np.array_equal(arena.read(rows[mixed], 2), values[mixed][:, :2])
-    assert not arena.read(arena.allocate(3)).any()
+    assert np.array_equal(storage.read(rows[mixed]), values[mixed])
+    assert np.array_equal(storage.read(rows[mixed], 2), values[mixed][:, :2])
+    assert not storage.read(storage.allocate(3)).any()
 
 
 def resident() -> int:
@@ -85,14 +85,14 @@ def resident() -> int:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from Linux's /proc")
 def test_the_budget_is_kept():
     """150 MB of rows under a budget of 16 MB: the process grows by the budget and a little, not by the rows."""
-    arena = RowStorage(200_000, 192, np.dtype(np.float32), budget=16 * 2**20)
+    storage = RowStorage(200_000, 192, np.dtype(np.float32), budget=16 * 2**20)
     chunk = np.ones((4096, 192), dtype=np.float32)
     before, peak = resident(), 0
     for _ in range(48):
-        rows = arena.allocate(4096)
-        arena.write(rows, chunk)
-        arena.read(rows)
+        rows = storage.allocate(4096)
+        storage.write(rows, chunk)
+        storage.read(rows)
         peak = max(peak, resident())
-    assert arena.used * 192 * 4 > 140 * 2**20
+    assert storage.used * 192 * 4 > 140 * 2**20
     assert peak - before < 40 * 2**20
-    assert (arena.read(np.arange(0, arena.used, 999)) == 1.0).all()
+    assert (storage.read(np.arange(0, storage.used, 999)) == 1.0).all()

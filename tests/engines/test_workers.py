@@ -92,7 +92,7 @@ def test_sums_are_the_same_bit_by_bit_at_equal_threads(two_threads, make_spec, b
         federation = build(single, backbone, fusion, block=2, participation=1.0)
         losses = [federation.round(number).loss for number in (1, 2, 3)]
         assert len(federation.engine.workers.busy) == 2
-        runs.append((losses, federation.training_state()))
+        runs.append((losses, federation.state(moments=True)))
     for losses, state in runs[1:]:
         assert losses == runs[0][0]
         assert all(torch.equal(value, runs[0][1][name]) for name, value in state.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toy import make_toy
+from helpers.toy import make_toy
 
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.data.item_features import ItemFeatures, Modality

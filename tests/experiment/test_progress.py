@@ -9,10 +9,10 @@ from rich.console import Console
 
 from fedvlr_plugin.config import PROTOCOLS
 from fedvlr_plugin.errors import ConfigError, UnknownNameError
-from fedvlr_plugin.experiment.estimate import estimate_seconds, samples_per_round, spell_seconds
-from fedvlr_plugin.experiment.profiles import PROFILES, Profile, Rule, get_profile, merge, spec_for, specs_for
+from fedvlr_plugin.experiment.estimate import estimate_seconds, format_seconds, samples_per_round
+from fedvlr_plugin.experiment.profiles import PROFILES, Profile, Rule, get_profile, settings_for, spec_for, specs_for
 from fedvlr_plugin.experiment.progress import Clock, LiveProgress, PlainProgress, describe, make_progress, outcome_of
-from fedvlr_plugin.experiment.rows import check_rows, known_rows, recbole_models
+from fedvlr_plugin.experiment.rows import check_rows, known_rows, parse_row, recbole_models
 from fedvlr_plugin.experiment.store import ResultsStore
 
 RULES: tuple[Rule, ...] = (
@@ -24,8 +24,12 @@ TEST = Profile("test", "for tests", 2, None, RULES)
 
 
 def test_later_rules_win_and_params_are_merged() -> None:
-    assert merge(RULES, "ml", "FedAvg") == {"rounds": 10, "params": {"a": 1}}
-    assert merge(RULES, "ku", "FedAvg+ours") == {"rounds": 20, "client_lr": 0.5, "params": {"a": 1, "b": 2}}
+    assert settings_for(TEST, "ml", parse_row("FedAvg")) == {"rounds": 10, "params": {"a": 1}}
+    assert settings_for(TEST, "ku", parse_row("FedAvg+ours")) == {
+        "rounds": 20,
+        "client_lr": 0.5,
+        "params": {"a": 1, "b": 2},
+    }
 
 
 def test_a_specification_follows_rules_overrides_and_protocol() -> None:
@@ -139,7 +143,7 @@ def test_estimates_grow_with_the_work_and_learn_from_stored_runs(tmp_path, tiny,
 
 
 def test_times_are_spelled_for_people() -> None:
-    assert [spell_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
+    assert [format_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
 
 
 def test_the_live_view_shows_cells_runs_and_rounds_however_narrow(tmp_path, tiny, fake) -> None:

@@ -63,7 +63,7 @@ def test_random_weights_are_named_in_figures_and_their_tables(tmp_path):
     encoder = OpenClipEncoder(TINY, allow_random_weights=True, device="cpu")
     extract_texts(encoder, tokens, {token: f"title {token}" for token in tokens}, folder, by_row=True)
     arguments = ["--datasets", "made", "--data-root", str(tmp_path), "--results", str(tmp_path / "results")]
-    assert main([*arguments, "--profile", "smoke", "--rows", "FCF+ours"], product="figure2") == 0
+    assert main([*arguments, "--profile", "smoke", "--rows", "FCF+ours"], output="figure2") == 0
     assert main([*arguments, "--profile", "smoke", "--rows", "FCF+ours"]) == 0
     for name in ("figures/figure2-smoke-corrected", "figures/cost-accuracy-smoke-corrected"):
         assert "Features of made: text: RANDOM WEIGHTS" in (tmp_path / "results" / f"{name}.md").read_text()

@@ -61,10 +61,10 @@ def test_going_on_is_the_same_to_the_last_bit(make_spec, backbone, fusion, engin
     continued = fit(again, valid_of(again), lambda report: seen.append(report.round), Checkpoints(tmp_path / "c", 2))
     assert seen == [1, 2, 3, 4, 5], "rounds 1 and 2 from the file, the rest anew"
     assert continued.best_round == fitted.best_round
-    assert [r.uplink.loss for r in continued.reports] == [r.uplink.loss for r in fitted.reports]
-    assert [r.valid for r in continued.reports] == [r.valid for r in fitted.reports]
+    assert [r.train_loss for r in continued.records] == [r.train_loss for r in fitted.records]
+    assert [r.valid for r in continued.records] == [r.valid for r in fitted.records]
     assert torch.equal(whole.score(ALL), again.score(ALL))
-    states_equal(whole.server.training_state(), again.server.training_state())
+    states_equal(whole.server.state(moments=True), again.server.state(moments=True))
 
 
 @cases
@@ -73,10 +73,10 @@ def test_the_state_holds_all_that_the_next_rounds_depend_on(make_spec, backbone,
     first, second = build(make_spec, backbone, fusion, engine), build(make_spec, backbone, fusion, engine)
     for number in (1, 2):
         first.round(number)
-    second.load_training_state(first.training_state())
+    second.load(first.state(moments=True), moments=True)
     for number in (3, 4):
         first.round(number), second.round(number)
-    states_equal(first.training_state(), second.training_state())
+    states_equal(first.state(moments=True), second.state(moments=True))
 
 
 def test_the_accountant_goes_on_and_another_mechanism_is_refused(make_spec, tmp_path):
@@ -92,14 +92,14 @@ def test_the_accountant_goes_on_and_another_mechanism_is_refused(make_spec, tmp_
         whole.round(number)
     part.round(1)
     again = federation()
-    again.load_training_state(part.training_state())
+    again.load(part.state(moments=True), moments=True)
     again.round(2)
     last = again.round(3)
-    states_equal(whole.training_state(), again.training_state())
+    states_equal(whole.state(moments=True), again.state(moments=True))
     assert last.accounts["epsilon"] == whole.rule.counts()["epsilon"]
     other = Conditions(privacy=Privacy(noise_multiplier=2.0, clip=0.5), faults=Faults(dropout=0.2))
     with pytest.raises(ConfigError):
-        federation(spec.model_copy(update={"conditions": other})).load_training_state(part.training_state())
+        federation(spec.model_copy(update={"conditions": other})).load(part.state(moments=True), moments=True)
 
 
 @pytest.fixture

@@ -28,14 +28,14 @@ def test_the_best_round_is_put_back_and_ties_keep_the_first(make_spec):
         kept.append(federation.server.snapshot())
 
     fitted = fit(federation, scripted(federation, [1.0, 3.0, 2.0, 3.0, 1.0, 0.0]), remember)
-    assert fitted.best_round == 2 and len(fitted.reports) == 6
+    assert fitted.best_round == 2 and len(fitted.records) == 6
     assert all((kept[1][name] == value).all() for name, value in federation.server.snapshot().items())
 
 
 def test_patience_counts_validations_without_gain(make_spec):
     federation = Federation(make_spec(rounds=50, patience=2, eval_every=2), "FCF", "none", make_toy())
     fitted = fit(federation, scripted(federation, [1.0, 2.0, 2.0, 1.0, 9.0]))
-    assert fitted.best_round == 4 and fitted.reports[-1].round == 8
+    assert fitted.best_round == 4 and fitted.records[-1].round == 8
 
 
 def test_divergence_stops_with_the_rates_in_the_message(make_spec, monkeypatch):

@@ -13,7 +13,8 @@ from fedvlr_plugin.data.item_features import ItemFeatures, Modality
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Ranks
-from fedvlr_plugin.experiment.result import OnRound, Resources, RoundRecord, RunResult
+from fedvlr_plugin.evaluation.round_record import RoundRecord
+from fedvlr_plugin.experiment.result import OnRound, Resources, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.transforms import Bbox

@@ -16,7 +16,7 @@ from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.comparisons import compare_rows, per_user
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table_formats import marks, verdicts
+from fedvlr_plugin.reporting.table2_formats import marks, verdicts
 from fedvlr_plugin.reporting.verdict import RELEASED_FEATURES, judge
 
 KU = DataPart(
@@ -62,7 +62,7 @@ def test_pairs_are_within_the_backbone_and_the_real_difference_is_found(stored) 
     assert found["FedAvg+ours", "FedAvg+MLP", "ndcg@50"].better is True
     assert found["FedAvg+MLP", "FedAvg", "ndcg@50"].better is None
     assert all(p.adjusted_p >= p.comparison.p for p in table.pairs)
-    assert marks(table, "FedAvg+ours", "tiny", "ndcg@50") == " *†" and marks(table, "FedAvg", "tiny", "ndcg@50") == ""
+    assert marks(table, "FedAvg+ours", "tiny", "ndcg@50") == " ▲†" and marks(table, "FedAvg", "tiny", "ndcg@50") == ""
     assert any("6 comparisons" in line for line in caption(table))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="figures need the extra [report]")
 
-from fedvlr_plugin.reporting.figure2 import RouterGroup, router_grid, router_picture, spelled, title, weight_bars
+from fedvlr_plugin.reporting.figure2 import RouterGroup, format_seeds, router_grid, router_picture, title, weight_bars
 
 FEW = RouterGroup(
     "ku", "FedAvg+ours", "corrected", (0, 1, 2), 3, 3, 100,
@@ -43,5 +43,5 @@ def test_the_caption_of_the_numbers_says_it_too_and_a_group_of_one_size_has_one_
 
 
 def test_seeds_are_spelled_as_they_are() -> None:
-    assert [spelled(seeds) for seeds in ((0,), (0, 1, 2), (2, 0, 5))] == ["0", "0 to 2", "0, 2, 5"]
+    assert [format_seeds(seeds) for seeds in ((0,), (0, 1, 2), (2, 0, 5))] == ["0", "0 to 2", "0, 2, 5"]
     assert title(dataclasses.replace(FEW, seeds=(3,))).endswith("seed 3")

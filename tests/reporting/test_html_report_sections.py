@@ -15,8 +15,8 @@ from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.claims import Finding
 from fedvlr_plugin.reporting.grid import Grid
-from fedvlr_plugin.reporting.html_elements import grid_table
-from fedvlr_plugin.reporting.html_report import NOTHING, _weight, build_report, counted, full_parts
+from fedvlr_plugin.reporting.html.elements import grid_table
+from fedvlr_plugin.reporting.html.report import NOTHING, _weight, build_report, counted, full_parts
 from fedvlr_plugin.reporting.stored_runs import stored_table
 
 ROWS = {

@@ -39,9 +39,9 @@ def call(tmp_path: Path, tiny: PreparedData, fake):
         specs.append(spec)
         return fake(spec, *args, **kwargs)
 
-    def call(product: str, *options: str) -> int:
+    def call(output: str, *options: str) -> int:
         argv = ["--results", str(tmp_path / "r"), "--seeds", "2", *options]
-        return main(argv, product=product, sources=sources, runner=runner)
+        return main(argv, output=output, sources=sources, runner=runner)
 
     call.specs, call.root = specs, tmp_path / "r"
     return call

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedvlr_plugin.centralized.closed_form import LAMBDAS
-from fedvlr_plugin.cli.options import parse_options
+from fedvlr_plugin.cli.arguments import parse_options
 from fedvlr_plugin.cli.request import Sources, prepare
 from fedvlr_plugin.config import PROTOCOLS, Conditions, ExecutionConfig, Privacy, RunSpec, TrainingConfig
 from fedvlr_plugin.data.item_features import ItemFeatures
@@ -33,7 +33,7 @@ from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.claims import BY_CONTENT, findings
 from fedvlr_plugin.reporting.cost_accuracy import cost_points
 from fedvlr_plugin.reporting.results_table import build_table, kind_of
-from fedvlr_plugin.reporting.table_formats import group_ends, markdown
+from fedvlr_plugin.reporting.table2_formats import group_ends, markdown
 from fedvlr_plugin.search.space import space_of
 
 

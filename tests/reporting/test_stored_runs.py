@@ -31,7 +31,7 @@ def test_rows_treated_alike_share_a_line() -> None:
 @pytest.mark.parametrize("sizes", [(3, 16), (16, 3)])
 def test_only_the_search_that_the_table_shows_counts(tmp_path, sizes) -> None:
     for tried in sizes:
-        save_tuned(tmp_path, tuned("FedAvg", tried))
+        save_tuned(ResultsStore(tmp_path), tuned("FedAvg", tried))
     assert [line[3] for line in stored_budget(ResultsStore(tmp_path), "paper", "corrected").lines] == [17]
     assert stored_budget(ResultsStore(tmp_path), "paper", "corrected", ["ml"]).lines == ()
     text = refresh(f"<!-- table2 profile=paper datasets=ku show=budget -->\n{END}", ResultsStore(tmp_path))

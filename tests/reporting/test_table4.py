@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedvlr_plugin.cli.options import parse_options
+from fedvlr_plugin.cli.arguments import parse_options
 from fedvlr_plugin.cli.request import Sources
 from fedvlr_plugin.cli.tables import OK, USAGE, main, report
 from fedvlr_plugin.config import Privacy, RunSpec
@@ -23,7 +23,7 @@ from fedvlr_plugin.experiment.variants import at_level, levels
 from fedvlr_plugin.privacy.guarantee import guarantee_of
 from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table4 import named_levels, published4, stored_lines
+from fedvlr_plugin.reporting.table4.lines import named_levels, published4, stored_lines
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 
@@ -42,7 +42,7 @@ def call(tmp_path: Path, tiny: PreparedData, fake):
 
     def call(*options: str) -> int:
         argv = ["--results", str(tmp_path / "r"), "--seeds", "2", "--datasets", "ku", *options]
-        return main(argv, product="table4", sources=sources, runner=runner)
+        return main(argv, output="table4", sources=sources, runner=runner)
 
     call.specs, call.root, call.data = specs, tmp_path / "r", data
     return call

@@ -12,10 +12,10 @@ from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.rows import known_rows
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.captions import caption
-from fedvlr_plugin.reporting.grid import Grid, shown
+from fedvlr_plugin.reporting.grid import Grid, format_value
 from fedvlr_plugin.reporting.plots import bars, save_picture
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table_formats import blocks
+from fedvlr_plugin.reporting.table2_formats import blocks
 from fedvlr_plugin.reporting.table_image import grid_picture, table_picture, wrap
 
 
@@ -62,7 +62,7 @@ def test_a_long_grid_is_drawn_whole(texts_of, all_apart) -> None:
     picture = grid_picture(grid)
     boxes = texts_of(picture)
     drawn = [text for text, _ in boxes]
-    assert drawn.count("12.35") == drawn.count("38.24 ± 1.10 ▼") == 12 and drawn.count(shown(None)) == 4
+    assert drawn.count("12.35") == drawn.count("38.24 ± 1.10 ▼") == 12 and drawn.count(format_value(None)) == 4
     assert drawn[-1] == "$ and _ and % are themselves."
     all_apart(boxes, picture.bbox)
     ends = {text: {round(box.x1) for other, box in boxes if other == text} for text in ("38.24 ± 1.10 ▼", "HR@50")}

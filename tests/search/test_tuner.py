@@ -54,7 +54,7 @@ def test_search_then_seeds_then_table(call, capsys: pytest.CaptureFixture[str]) 
     ]  # fmt: skip
     out = capsys.readouterr().out
     assert "2 cells to search: 10 trials and runs to do, about" in out and "trial 3 of 3: validation NDCG@50" in out
-    for tuned in all_tuned(call.root, "quick", "corrected"):
+    for tuned in all_tuned(ResultsStore(call.root), "quick", "corrected"):
         chosen = [s for s in real if s.row == tuned.base.row]
         assert all(s.training.client_lr == pytest.approx(tuned.point["client_lr"], rel=1e-5) for s in chosen)
         assert tuned.tried == 3
@@ -67,7 +67,7 @@ def test_the_table_is_rebuilt_from_the_results_folder_alone(call) -> None:
     call(*SEARCH)
     for file in call.root.glob("studies.db*"):
         file.unlink()
-    specs = [spec for tuned in all_tuned(call.root, "quick", "corrected") for spec in tuned.specs()]
+    specs = [spec for tuned in all_tuned(ResultsStore(call.root), "quick", "corrected") for spec in tuned.specs()]
     table = build_table(ResultsStore(call.root), specs)
     assert {row: cell.figures["hr@50"].n for (row, _), cell in table.cells.items()} == {"FedAvg": 2, "FCF": 2}
     before = len(call.specs)
@@ -159,7 +159,7 @@ def test_a_damaged_selection_is_named(call) -> None:
     path = next((call.root / "studies").glob("*.json"))
     path.write_text(path.read_text().replace('"tried"', '"tired"'))
     with pytest.raises(ResultsError, match="not a selection this version can read"):
-        all_tuned(call.root, "quick", "corrected")
+        all_tuned(ResultsStore(call.root), "quick", "corrected")
 
 
 def test_the_paper_profile_searches_the_deciding_cells_first_and_fully() -> None:

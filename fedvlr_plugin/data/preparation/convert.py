@@ -52,29 +52,34 @@ def import_released(folder: Path, out: Path, name: str | None = None) -> Path:
     features = source.features()  # checks them
     target = _fresh(out / name)
     matrices = feature_files(folder, modality_of)
-    table = items_table(folder)
-    write_data_file(target / f"{name}.inter", write_table(rows.rename(columns=ATOMIC)))
+    inter, item = write_table(rows.rename(columns=ATOMIC)), _item_file(folder)
+    write_data_file(target / f"{name}.inter", inter)
     for file, checked in zip(matrices, features, strict=True):
         write_data_file(target / file.name, file.read_bytes())
         write_lines(target / file.with_suffix(".tokens").name, checked.tokens)
         _copy_manifest(file, target)
-    if table is not None:
-        titles = read_titles(folder)
+    if (folder / ITEMS_FILE).is_file():
         write_data_file(target / ITEMS_FILE, (folder / ITEMS_FILE).read_bytes())
-        if titles or any(name in table for name in TITLES):
-            named = columns.whole_ids(table, "itemID")
-            frame = pd.DataFrame(
-                {"item_id:token": named, "title:token_seq": [titles.get(token, NO_TITLE) for token in named]},
-                dtype=object,
-            )
-            write_data_file(target / f"{name}.item", write_table(frame.drop_duplicates("item_id:token")))
+    if item is not None:
+        write_data_file(target / f"{name}.item", item)
     return target
+
+
+def _item_file(folder: Path) -> bytes | None:
+    """The content of `<name>.item` from `items.csv`; None where it names no titles."""
+    table, titles = items_table(folder), read_titles(folder)
+    if table is None or "itemID" not in table or not any(name in table for name in TITLES):
+        return None
+    tokens = list(dict.fromkeys(columns.whole_ids(table, "itemID")))
+    named = [titles.get(token, NO_TITLE) for token in tokens]
+    return write_table(pd.DataFrame({"item_id:token": tokens, "title:token_seq": named}, dtype=object))
 
 
 def export_released(folder: Path, out: Path) -> Path:
     """Writes the atomic data set at `folder` to `out/<name>` in the released layout; returns it.
 
-    A data set without split labels is split here (leave-one-out in time). Raises `DataError` for what is odd.
+    A data set without split labels is split here (leave-one-out in time), unless it has users below the filter: who they
+    are is then decided, and the split made, when the folder is opened, as for the atomic files. Raises `DataError` for what is odd.
     """
     name = folder.name
     source = AtomicSource(name, folder)
@@ -82,7 +87,8 @@ def export_released(folder: Path, out: Path) -> Path:
     features = source.features()
     users, user_ids = _numbered(frame[USER])
     items, item_ids = _numbered(frame[ITEM])
-    if LABEL not in frame:
+    titles = read_titles(folder)
+    if LABEL not in frame and _every_user_is_kept(frame):
         first = ~frame.duplicated([USER, ITEM])
         frame = frame[first].reset_index(drop=True)
         users, items = users[first.to_numpy()], items[first.to_numpy()]
@@ -107,10 +113,15 @@ def export_released(folder: Path, out: Path) -> Path:
         write_data_file(target / "items.csv", (folder / "items.csv").read_bytes())
     elif list(item_ids) != [str(i) for i in range(len(item_ids))]:
         described = pd.DataFrame({"itemID": range(len(item_ids)), "item": item_ids})
-        titles = read_titles(folder)
         described["title"] = [titles.get(token, "") for token in item_ids]
         write_data_file(target / "items.csv", described.to_csv(index=False).encode())
     return target
+
+
+def _every_user_is_kept(frame: pd.DataFrame) -> bool:
+    """Whether no user has fewer distinct items than a run needs (labelled rows are taken as they are)."""
+    pairs = frame.drop_duplicates([USER, ITEM])
+    return int(pairs.groupby(USER, sort=False).size().min()) >= AtomicSource.min_interactions
 
 
 def _copy_manifest(

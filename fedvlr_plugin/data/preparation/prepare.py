@@ -90,6 +90,7 @@ def prepare_raw(name: str, raw_folder: Path, out: Path, *, overwrite: bool = Fal
 def _write_whole(folder: Path, content: Mapping[str, bytes], manifest: Mapping[str, object]) -> None:
     """Write all files of a data set so that a reader never takes a part of them for the whole."""
     remove_leftovers(folder.parent, deep=False)
+    remove_leftovers(folder)
     if folder.exists() and any(folder.iterdir()):
         write_data_file(folder / UNFINISHED, b"being replaced; run the same command again to go on\n")
         _write_files(folder, content, manifest)

@@ -1,9 +1,9 @@
 """RecBole's Dataset as host of our data: own sources, stable leave-one-out, dense item features by raw token.
 
 RecBole filters, remaps tokens to ids (from 1, 0 is padding) and hands parts to its samplers, loaders and models.
-What is ours: rows come from a `Source`, atomic files through the package's one reader; duplicates are counted once, the first, before filter and split; ties
-in time keep file order; labels that a source ships are used; features are aligned to the ids. `prepared` is the same
-data for our engines, ids from 0.
+What is ours: rows come from a `Source`, atomic files through the package's one reader; duplicates are counted once, the
+first, before filter and split; ties in time keep file order; labels that a source ships are used; features are aligned
+to the ids. `prepared` is the same data for our engines, ids from 0.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ are drawn with counters, never with the global random state.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
 from fedvlr_plugin.integrations.fedml.defenses import Raw
 from fedvlr_plugin.integrations.fedml.messages import Message
@@ -20,23 +21,22 @@ from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
 AT_ONCE = 64
 
 
-@dataclass(frozen=True)
-class RoundLine:
-    """One round: its number, mean local loss, clients called, wall seconds, and uploads left out so far."""
-
-    round: int
-    loss: float
-    clients: int
-    seconds: float
-    left_out: dict[str, int] = field(default_factory=dict)
-
-
 class Driver:
     """See the module.
 
     Args:
-        args: FedML's arguments. dataset: what `load_data` returned first.
-        on_round: called after each round.
+        args: FedML's arguments.
+        dataset: the first of what `load_data` returned.
+        trainer: FedML's client side of all clients.
+        aggregator: FedML's server side.
+        on_round: called with each round's record.
+
+    Attributes:
+        records: of the rounds that were run. `clients` are FedML clients that were called, `left_out` the uploads of
+            the round that did not count.
+
+    Raises:
+        ConfigError: `dataset` is not one that `load_data` returned.
     """
 
     def __init__(
@@ -45,23 +45,24 @@ class Driver:
         dataset: Sequence[object],
         trainer: FedVLRClientTrainer,
         aggregator: FedVLRServerAggregator,
-        on_round: Callable[[RoundLine], None] | None = None,
+        on_round: Callable[[RoundRecord], None] | None = None,
     ) -> None:
         if len(dataset) != 8 or not isinstance(dataset[5], dict):
             raise ConfigError("the dataset must be the list of eight that fedvlr_plugin's load_data(args) returns")
         self.args, self.trainer, self.aggregator, self.on_round = args, trainer, aggregator, on_round
         self.device = getattr(args, "device", None)
         self.clients: dict[int, ClientData] = dataset[5]
-        self.lines: list[RoundLine] = []
+        self.records: list[RoundRecord] = []
 
     def run(self) -> None:
         """All rounds that are left."""
         while self.aggregator.round <= self.aggregator.task.spec.training.rounds:
             self.one_round()
 
-    def one_round(self) -> RoundLine:
+    def one_round(self) -> RoundRecord:
         """Broadcast, every client of the cohort in turn, and the server's hooks."""
         begin, aggregator, number = time.perf_counter(), self.aggregator, self.aggregator.round
+        left_out_before = Counter(aggregator.left_out)
         broadcast = aggregator.get_model_params()
         cohort = aggregator.task.cohort(number)
         called = [client for client in self.clients.values() if not cohort.isdisjoint(client.users)]
@@ -80,11 +81,12 @@ class Driver:
         seconds = time.perf_counter() - begin
         trained = [loss for loss in losses if loss > 0]
         loss = sum(trained) / max(len(trained), 1)
-        line = RoundLine(number, loss, len(called), seconds, dict(aggregator.left_out))
-        self.lines.append(line)
+        left_out = dict(aggregator.left_out - left_out_before)
+        record = RoundRecord(number, {"local": seconds}, loss, None, left_out, clients=len(called))
+        self.records.append(record)
         if self.on_round is not None:
-            self.on_round(line)
-        return line
+            self.on_round(record)
+        return record
 
     def train_one(self, client: ClientData, broadcast: Message) -> tuple[float, Message]:
         """One FedML client's turn."""

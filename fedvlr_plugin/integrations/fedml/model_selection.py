@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.evaluation.best_round import BestRound
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.ranks import Phase, rank_positives
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.federation.training import SELECTED_BY
 
 if TYPE_CHECKING:
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
-    from fedvlr_plugin.integrations.fedml.driver import RoundLine
     from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
 
 Broadcast = dict[str, torch.Tensor]
@@ -29,69 +30,71 @@ class Selection:
     """See the module.
 
     Args:
-        then: called after each round with what `Driver` says of it.
+        trainer: FedML's client side, which holds all users' private state.
+        aggregator: FedML's server side.
+        then: called with each round's record.
 
     Attributes:
-        best_round: the selected round, None before one was validated. valid: its validation metrics, percent.
+        best: the selected round so far, with copies of its broadcast and private state.
+        valid: its validation metrics, percent.
     """
 
     def __init__(
         self,
         trainer: FedVLRClientTrainer,
         aggregator: FedVLRServerAggregator,
-        then: Callable[[RoundLine], object] | None = None,
+        then: Callable[[RoundRecord], object] | None = None,
     ) -> None:
         self.trainer, self.aggregator, self.then = trainer, aggregator, then
         self.task = aggregator.task
         self.engine = trainer.engine_for(self.task.clients[0])
-        self.first, self.last, self.waited = aggregator.round, 0, 0
-        self.best_round: int | None = None
+        self.first, self.last = aggregator.round, 0
+        self.best: BestRound[tuple[Broadcast, dict[str, torch.Tensor]]] = BestRound(self.task.spec.training.patience)
         self.valid: Mapping[str, float] = {}
-        self._best: tuple[Broadcast, object] | None = None
         self._problem = ""
 
-    def __call__(self, line: RoundLine) -> None:
-        """After a round: validates where that is due."""
+    def __call__(self, record: RoundRecord) -> None:
+        """After a round: validate it where that is due."""
         training = self.task.spec.training
         if self.then is not None:
-            self.then(line)
-        if self.trainer.store is not None and self.first == line.round > 1:  # users this process has not met yet
+            self.then(record)
+        if self.trainer.store is not None and self.first == record.round > 1:  # users this process has not met yet
             everybody = [user for client in self.task.clients for user in client.users]
-            self.trainer.store.enter(self.engine, everybody, line.round + 1)
-        if training.patience is not None and self.waited >= training.patience:
+            self.trainer.store.enter(self.engine, everybody, record.round + 1)
+        if self.best.stop:
             return  # the table runner would not have come here, so it cannot select this round
-        self.last = line.round
-        if line.round % training.eval_every == 0 or line.round == training.rounds:
-            self._validate(line.round)
+        self.last = record.round
+        if record.round % training.eval_every == 0 or record.round == training.rounds:
+            self._validate(record.round)
 
     def _validate(self, number: int) -> None:
         broadcast = self.aggregator.server.broadcast()
         try:
             valid = self._metrics(broadcast, "valid")
         except FedVLRError as error:  # a model that cannot be ranked must not stop FedML's run
-            self._problem, self.waited = str(error), self.waited + 1
+            self._problem = str(error)
+            self.best.offer_nothing()
             return
-        if self.best_round is not None and valid[SELECTED_BY] <= self.valid[SELECTED_BY]:
-            self.waited += 1
-            return
-        self.best_round, self.valid, self.waited = number, valid, 0
-        self._best = {name: value.detach().clone() for name, value in broadcast.items()}, self.engine.snapshot()
+        if self.best.offer(number, valid[SELECTED_BY]):
+            self.valid = valid
+            copied = {name: value.detach().clone() for name, value in broadcast.items()}
+            self.best.state = copied, self.engine.state(moments=False)
 
     def line(self) -> str:
         """One line: the selected round, and its validation and test metrics; or why there are none."""
-        if self._best is None:
+        if self.best.state is None:
             return f"no metrics: {self._problem or 'no round was run'}"
-        broadcast, private = self._best
-        present = self.engine.snapshot()
-        self.engine.restore(private)
+        broadcast, private = self.best.state
+        present = self.engine.state(moments=True)
+        self.engine.load(private)
         try:
             test = _spelled(self._metrics(broadcast, "test"))
         except FedVLRError as error:
             test = f"none ({error})"
         finally:
-            self.engine.restore(present)
+            self.engine.load(present)
         return (
-            f"selected round {self.best_round} of {self.first} to {self.last} by validation NDCG@50: "
+            f"selected round {self.best.number} of {self.first} to {self.last} by validation NDCG@50: "
             f"validation {_spelled(self.valid)}; test {test} (percent, protocol {self.task.spec.protocol.name})"
         )
 

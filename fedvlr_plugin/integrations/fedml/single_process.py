@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.integrations.fedml.launcher import read_sections, set_options
 from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
@@ -32,7 +33,7 @@ def _run(asked: object, tell: Callable[[str], None]) -> None:
     fedml = need_fedml()
     args = init_offline(asked)
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
-    from fedvlr_plugin.integrations.fedml.driver import Driver, RoundLine
+    from fedvlr_plugin.integrations.fedml.driver import Driver
     from fedvlr_plugin.integrations.fedml.model_selection import Selection
     from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
 
@@ -40,9 +41,10 @@ def _run(asked: object, tell: Callable[[str], None]) -> None:
     model = load_model(args)
     trainer, aggregator = FedVLRClientTrainer(model, args), FedVLRServerAggregator(model, args)
 
-    def show(line: RoundLine) -> None:
-        left_out = f", left out {line.left_out}" if line.left_out else ""
-        tell(f"round {line.round}: loss {line.loss:.4f}, {line.clients} clients, {line.seconds:.2f} s{left_out}")
+    def show(record: RoundRecord) -> None:
+        left_out = f", left out {dict(aggregator.left_out)}" if aggregator.left_out else ""  # over all rounds
+        seconds = sum(record.seconds.values())
+        tell(f"round {record.round}: loss {record.train_loss:.4f}, {record.clients} clients, {seconds:.2f} s{left_out}")
 
     selection = Selection(trainer, aggregator, show)
     driver = Driver(args, dataset, trainer, aggregator, selection)

@@ -32,7 +32,7 @@ class PrivateStore:
 
     def enter(self, engine: Engine, users: list[int], round: int) -> None:
         """Puts the users' states in force as they were when `round` began."""
-        states = _by_user(engine.training_state())
+        states = _by_user(engine.state(moments=True))
         changed = False
         for user in users:
             if user in self._round_of and self._round_of[user] < round:
@@ -46,11 +46,11 @@ class PrivateStore:
                     states[user] = state
             self._before[user] = state
         if changed:
-            engine.load_training_state(_joined(states))
+            engine.load(_joined(states))
 
     def leave(self, engine: Engine, users: list[int], round: int) -> None:
         """Writes the users' states as `round` left them."""
-        states = _by_user(engine.training_state())
+        states = _by_user(engine.state(moments=True))
         for user in users:
             if user not in states:
                 continue
@@ -102,7 +102,7 @@ ELSEWHERE_SERVER = "Give fedvlr_checkpoint a folder that you may write"
 def save_server(folder: Path, server: Server, run: str, round: int, left_out: dict[str, int]) -> None:
     """Writes the file in one step; `round` is the next one, `run` the specification's hash."""
     facts = {"run": run, "round": round, "left_out": left_out}
-    write_tensors(folder / FILE, server.training_state(), facts, hint=ELSEWHERE_SERVER)
+    write_tensors(folder / FILE, server.state(moments=True), facts, hint=ELSEWHERE_SERVER)
 
 
 def load_server(folder: Path, server: Server, run: str) -> tuple[int, dict[str, int]]:
@@ -118,7 +118,7 @@ def load_server(folder: Path, server: Server, run: str) -> tuple[int, dict[str, 
     if facts.get("run") != run:
         raise ConfigError(f"'{path}' is the checkpoint of another run; give fedvlr_checkpoint a new folder")
     try:
-        server.load_training_state(tensors)
+        server.load(tensors)
     except (KeyError, RuntimeError, ValueError) as error:
         raise ResultsError(f"checkpoint '{path}' does not fit this run ({error}); remove it") from None
     left_out = facts.get("left_out")

@@ -93,11 +93,11 @@ class FedVLR(GeneralRecommender):
 
     def get_extra_state(self) -> dict[str, torch.Tensor]:
         """Private parameters of all clients, for checkpoints (no optimiser moments)."""
-        return self.federation.engine.export_private()
+        return self.federation.engine.state(moments=False)
 
     def set_extra_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Puts private parameters back."""
-        self.federation.engine.import_private(state)
+        """Put private parameters back; those that were not named, and all optimisers, start anew."""
+        self.federation.engine.load(state)
         self.federation.server.refresh()
 
 

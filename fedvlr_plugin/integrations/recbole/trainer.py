@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from fedvlr_plugin.evaluation.best_round import BestRound
 from fedvlr_plugin.evaluation.metrics import summary
+from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.federation.ranking import rank_federation
-from fedvlr_plugin.federation.training import SELECTED_BY, Fitted, RoundReport
+from fedvlr_plugin.federation.training import SELECTED_BY, Fitted
 from fedvlr_plugin.federation.training import fit as fit_rounds
 from fedvlr_plugin.integrations.recbole.model import FedVLR
 
@@ -32,7 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedvlr_plugin.centralized.training import Epoch, Plan
+from fedvlr_plugin.centralized.training import Plan
 from fedvlr_plugin.centralized.training import fit as fit_epochs
 from fedvlr_plugin.data.recbole import config as _config  # noqa: F401  (prepares the host)
 from fedvlr_plugin.errors import ConfigError
@@ -131,19 +133,19 @@ class FedVLRTrainer(QuietTrainer):
         federation = self.model.federation
         self.eval_collector.data_collect(train_data)
 
-        def report(done: RoundReport) -> None:
-            if done.valid is None:
+        def report(record: RoundRecord) -> None:
+            if record.valid is None:
                 return
-            score = done.valid[SELECTED_BY] / 100.0
+            score = record.valid[SELECTED_BY] / 100.0
             if verbose:
-                self.logger.info(f"round {done.round}: loss {done.uplink.loss:.4f}, valid ndcg@50 {score:.6f}")
+                self.logger.info(f"round {record.round}: loss {record.train_loss:.4f}, valid ndcg@50 {score:.6f}")
             if callback_fn is not None:
-                callback_fn(done.round, score)
+                callback_fn(record.round, score)
 
         self.fitted = fit_rounds(federation, lambda: summary(rank_federation(federation, "valid")), report)
         if saved:
             self.save()
-        best = max(r.valid[SELECTED_BY] for r in self.fitted.reports if r.valid is not None) / 100.0
+        best = max(r.valid[SELECTED_BY] for r in self.fitted.records if r.valid is not None) / 100.0
         if valid_data is not None:
             _, self.best_valid_result = self._valid_epoch(valid_data, show_progress)
         return best, self.best_valid_result or {}
@@ -190,29 +192,28 @@ class CentralizedTrainer(QuietTrainer):
         if not self.valid_metric_bigger:
             raise ConfigError(f"valid_metric '{self.valid_metric}' is better when smaller; choose NDCG@k or Hit@k")
         self.eval_collector.data_collect(train_data)
-        best: tuple[float, dict[str, float]] = (float("-inf"), {})
+        best: BestRound[dict[str, float]] = BestRound()
 
         def validate() -> dict[str, float]:
             _, metrics = self._valid_epoch(valid_data, show_progress)
             return dict(metrics)
 
-        def report(epoch: Epoch) -> None:
-            nonlocal best
-            if epoch.valid is None:
+        def report(record: RoundRecord) -> None:
+            if record.valid is None:
                 return
-            score = epoch.valid[self.valid_metric]
-            if score > best[0]:
-                best = (score, dict(epoch.valid))
+            score, loss = record.valid[self.valid_metric], record.train_loss
+            if best.offer(record.round, score):
+                best.state = dict(record.valid)
             if verbose:
-                self.logger.info(f"epoch {epoch.number}: loss {epoch.loss:.4f}, valid {self.valid_metric} {score:.6f}")
+                self.logger.info(f"epoch {record.round}: loss {loss:.4f}, valid {self.valid_metric} {score:.6f}")
             if callback_fn is not None:
-                callback_fn(epoch.number - 1, score)
+                callback_fn(record.round - 1, score)
 
         config = self.config
         plan = Plan(config["epochs"], config["stopping_step"], max(1, config["eval_step"] or 1), self.valid_metric)
         batches = _Loader(train_data, self.device)
         fit_epochs(self.model, config, batches, validate, plan, np.random.default_rng(config["seed"]), report)
-        self.best_valid_result = best[1]
+        self.best_valid_result = best.state or {}
         if saved:
             self.save(f"seed{config['seed']}")
-        return best
+        return float("-inf") if best.score is None else best.score, self.best_valid_result

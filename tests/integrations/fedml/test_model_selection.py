@@ -62,7 +62,7 @@ def test_only_rounds_count_that_the_table_runner_would_have_run(host, make_args)
     driver, selection = start(host, make_args(comm_round=12, learning_rate=0.3, **settings))
     driver.run()
     result, metrics = expected(driver, "sequential")
-    assert len(result.curve) < 12 and driver.lines[-1].round == 12
+    assert len(result.curve) < 12 and driver.records[-1].round == 12
     assert told(selection.line())[:3] == (str(result.best_round), "1", str(len(result.curve)))
     assert told(selection.line())[3:7] == metrics
 
@@ -74,10 +74,10 @@ def test_looking_changes_nothing(host, make_args):
     plain.run()
     driver, selection = start(host, make_args())
     driver.run()
-    before = driver.trainer.engine_for(driver.clients[0]).training_state()
+    before = driver.trainer.engine_for(driver.clients[0]).state(moments=True)
     selection.line()
-    after = driver.trainer.engine_for(driver.clients[0]).training_state()
-    bare = plain.trainer.engine_for(plain.clients[0]).training_state()
+    after = driver.trainer.engine_for(driver.clients[0]).state(moments=True)
+    bare = plain.trainer.engine_for(plain.clients[0]).state(moments=True)
     assert before.keys() == after.keys() == bare.keys()
     assert all(torch.equal(value, after[name]) and torch.equal(value, bare[name]) for name, value in before.items())
     theirs = plain.aggregator.server.snapshot()
@@ -104,5 +104,5 @@ def test_a_model_that_cannot_be_ranked_stops_nothing_and_is_named(host, make_arg
     assert selection.line() == "no metrics: no round was run"
     monkeypatch.setattr(selection.engine, "score", lambda broadcast, users: torch.full((len(users), 110), torch.nan))
     driver.run()
-    assert driver.lines[-1].round == 3 and selection.line().startswith("no metrics: ")
+    assert driver.records[-1].round == 3 and selection.line().startswith("no metrics: ")
     assert "NaN" in selection.line() or "nan" in selection.line()

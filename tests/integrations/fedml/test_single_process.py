@@ -59,7 +59,7 @@ IN_PROCESS = """
 import logging, multiprocessing, os, random, sys, tempfile, warnings
 import numpy, torch
 from pathlib import Path
-from fedvlr_plugin.cli import app
+from fedvlr_plugin.cli.main import app
 from fedvlr_plugin.cli.fedml import _options
 from fedvlr_plugin.integrations.fedml.single_process import run_single
 

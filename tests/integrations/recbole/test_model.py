@@ -114,3 +114,17 @@ def test_another_data_set_class_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="needs a FedVLRDataset"):
         FedVLR(dataset.config, Plain())
+
+
+def test_a_model_of_the_sequential_engine_has_a_state_dict(tmp_path):
+    """It goes through RecBole's checkpoint file and scores as before."""
+    small = {"engine": "sequential", "rounds": 1, "participation": 0.05}
+    model, trainer, _, _, (train, _, _) = trained(tmp_path, "FedRAP+ours", **small)
+    assert any(name.endswith("head.theta") for name in model.state_dict()["_extra_state"])
+    saved = torch.load(trainer.save(), weights_only=False)["state_dict"]
+    fresh = FedVLR(trainer.config, train._dataset)
+    users = torch.arange(20)
+    expected = model.federation.score(users)
+    assert not torch.equal(fresh.federation.score(users), expected)
+    fresh.load_state_dict(saved)
+    assert torch.equal(fresh.federation.score(users), expected)

@@ -2,6 +2,7 @@
 
 A noisy run has the settings of the run without noise, rounds and learning rates included, and the privacy condition
 on top. Each is compared with it on the same users (paired randomisation test, Holm over the lines of a data set).
+Imports `conditions`, `evaluation` and its neighbours.
 
 Table 4 as far as it is stored: which noise there is, is found out from the results folder alone.
 

@@ -31,7 +31,7 @@ from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
 from fedvlr_plugin.reporting.cost_accuracy import cost_accuracy_grid, cost_accuracy_picture, cost_points, levels
 from fedvlr_plugin.reporting.figure2 import RouterGroup, router_grid, router_picture, table_groups
 from fedvlr_plugin.reporting.grid import Grid
-from fedvlr_plugin.reporting.html_elements import (
+from fedvlr_plugin.reporting.html.elements import (
     HtmlCell,
     block_table,
     details,
@@ -44,8 +44,8 @@ from fedvlr_plugin.reporting.mean_ranks import rank_grid
 from fedvlr_plugin.reporting.plots import inline_svg, learning_curves
 from fedvlr_plugin.reporting.results_table import Cell, Table, kind_of
 from fedvlr_plugin.reporting.stored_runs import stored_budget, stored_profiles, stored_table
-from fedvlr_plugin.reporting.table4_formats import noise_section
-from fedvlr_plugin.reporting.table_formats import Block, blocks, group_ends, verdicts, warm_and_cold
+from fedvlr_plugin.reporting.table2_formats import Block, blocks, group_ends, verdicts, warm_and_cold
+from fedvlr_plugin.reporting.table4.grids import noise_section
 
 
 def build_report(store: ResultsStore) -> str:
@@ -68,7 +68,7 @@ def build_report(store: ResultsStore) -> str:
             grid, pictures, cells = noise
             manifests = "".join(_one_manifest(record) for cell in cells for record in cell.records)
             parts.append(details("Noise and privacy", grid_table(grid) + pictures + details("Manifests", manifests)))
-    page = Template((files("fedvlr_plugin.reporting") / "report.html").read_text(encoding="utf-8"))
+    page = Template((files("fedvlr_plugin.reporting.html") / "report.html").read_text(encoding="utf-8"))
     return page.substitute(contents="; ".join(contents), body="\n".join(parts))
 
 

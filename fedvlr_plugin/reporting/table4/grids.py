@@ -1,6 +1,7 @@
 """Table 4 spelled out: all lines with their epsilon, the paper's ten lines beside ours, and the curve's numbers.
 
-Only spelling happens here.
+Only spelling happens here. Imports `table4`, `grids` and its neighbours.
+
 Table 4 for a page of text: one line per data set and row, one column per amount of noise.
 
 The picture of utility over epsilon.
@@ -19,11 +20,11 @@ from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 from fedvlr_plugin.privacy.guarantee import format_epsilon
 from fedvlr_plugin.reporting.captions import noise_lines
-from fedvlr_plugin.reporting.grid import Grid, Value
+from fedvlr_plugin.reporting.grid import Grid, Value, format_interval
 from fedvlr_plugin.reporting.plots import inline_svg, name_levels, new_picture
 from fedvlr_plugin.reporting.results_table import Cell, Figure
-from fedvlr_plugin.reporting.table4 import PAPER_DATASET, Line, published4, records_of, stored_lines
-from fedvlr_plugin.reporting.table_formats import HEADINGS, spell
+from fedvlr_plugin.reporting.table2_formats import HEADINGS, format_figure
+from fedvlr_plugin.reporting.table4.lines import PAPER_DATASET, Line, published4, records_of, stored_lines
 from fedvlr_plugin.reporting.verdict import judge_value
 
 if TYPE_CHECKING:
@@ -45,9 +46,9 @@ def noise_grid(lines: Sequence[Line]) -> Grid:
         values: list[Value] = [display_name(line.dataset), line.row, line.level.name, epsilon_of_line(line)]
         for metric in METRICS:
             figure = line.figure(metric)
-            mark = {True: " ▼", False: " *", None: ""}[line.worse[metric]]
-            around = None if figure is None else f"{figure.interval.low:.2f}..{figure.interval.high:.2f}"
-            values += [None if figure is None else spell(figure) + mark, around, line.degrade[metric]]
+            mark = {True: " ▼", False: " ▲", None: ""}[line.worse[metric]]
+            around = None if figure is None else format_interval(figure.interval.low, figure.interval.high)
+            values += [None if figure is None else format_figure(figure) + mark, around, line.degrade[metric]]
         body.append(tuple(values))
     return Grid(tuple(headings), tuple(body), tuple(_full_notes(lines)))
 
@@ -76,7 +77,7 @@ def paper_grid(lines: Sequence[Line]) -> Grid:
             verdict = judge_value(
                 value, theirs.row, theirs.metric, None if figure is None else figure.mean, around, data
             )
-            values += [value, None if figure is None else spell(figure), str(verdict)]
+            values += [value, None if figure is None else format_figure(figure), str(verdict)]
         degrade = None if ours[1] is None else ours[1].degrade[theirs.metric]
         body.append((*values, theirs.degrade, degrade))
     headings = (
@@ -118,7 +119,7 @@ def _full_notes(lines: Sequence[Line]) -> list[str]:
     missing = sum(line.cell is None for line in lines)
     notes = [
         "HR@50 and NDCG@50 on the test split in percent: mean ± standard deviation over seeds, and the 95 % bootstrap "
-        "interval over users. degrade %: lost to the noise, of the figure without it. ▼ significantly worse, * better "
+        "interval over users. degrade %: lost to the noise, of the figure without it. ▼ significantly worse, ▲ better "
         "than without noise (paired randomisation test over users, Holm over the data set's lines, 5 %).",
         f"Protocol {', '.join(sorted({r.protocol for r in trained}))}; seeds per line: "
         f"{' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}; a noisy run has the settings of the run "

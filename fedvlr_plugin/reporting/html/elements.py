@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from fedvlr_plugin.reporting.grid import Grid, is_number, shown
-from fedvlr_plugin.reporting.table_formats import Block
+from fedvlr_plugin.reporting.grid import Grid, format_value, is_number
+from fedvlr_plugin.reporting.table2_formats import Block
 
 LONG = 30  # letters from which a column of text is given room
 
@@ -25,7 +25,7 @@ class HtmlCell:
 
 def grid_table(grid: Grid) -> str:
     """A plain table and its notes."""
-    lines = [[HtmlCell(shown(value)) for value in line] for line in grid.lines]
+    lines = [[HtmlCell(format_value(value)) for value in line] for line in grid.lines]
     return sortable_table([("", heading) for heading in grid.headings], lines) + paragraphs(grid.notes)
 
 
