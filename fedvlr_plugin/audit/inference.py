@@ -35,6 +35,7 @@ import numpy.typing as npt
 import torch
 from scipy.stats import rankdata
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.data.interactions import Interactions
 from fedvlr_plugin.engines.batched import BatchedEngine
 from fedvlr_plugin.federation.simulation import Federation
@@ -106,14 +107,14 @@ class GroundTruth:
         weights: w_u `[U, G]`, None without a router.
     """
 
-    def __init__(self, federation: Federation, broadcast: dict[str, torch.Tensor]) -> None:
+    def __init__(self, federation: Federation, broadcast: Broadcast) -> None:
         self.heads: torch.Tensor | None = None
         self.weights: torch.Tensor | None = None
         self.n_views = self.width = 0
         engine = federation.engine
-        if not isinstance(engine, BatchedEngine) or "views" not in broadcast:
+        if not isinstance(engine, BatchedEngine) or broadcast.views is None:
             return
-        self.n_views, self.width = broadcast["views"].shape[0], broadcast["views"].shape[2]
+        self.n_views, _, self.width = broadcast.views.shape
         private = engine.store.shape.split(engine.store.values["head"])
         if "theta" in private and private["theta"].shape[1] == self.width:
             self.heads = private["theta"][federation.problem.histories.slot_of]

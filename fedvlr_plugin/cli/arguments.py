@@ -44,7 +44,7 @@ class OneLineParser(argparse.ArgumentParser):
         from fedvlr_plugin.cli.options import Options
         from fedvlr_plugin.experiment.noise_options import NoiseOptions
 
-        fields = {**NoiseOptions.model_fields, **Options.model_fields, "epsilon": NoiseOptions.model_fields["epsilons"]}
+        fields = {**Options.model_fields, **NoiseOptions.model_fields, "epsilon": NoiseOptions.model_fields["epsilons"]}
         for action in self._actions:
             if action.help and "{default}" in action.help and action.dest in fields:
                 action.help = action.help.replace("{default}", _format_default(fields[action.dest].default))

@@ -1,12 +1,12 @@
-"""Where a block's upload goes as it comes into being: into one running sum, or client by client into rows of its own.
+"""How uploads of a block of clients come into being: one sum over all clients, or each client's own.
 
-Both take sum_k weight_k q_{owner(k)} at item(k). `SummedUpload` adds over clients at once, `UploadPerClient` keeps one row for
-each touched (client, item) pair, which privacy, secure aggregation and robust rules need.
-What a block of clients computes with: the broadcast as leaves whose gradients are the upload.
+Closed-form programs add q_{owner(k)} * weight_k at item(k) to an `Accumulator`: `SummedUpload` adds over clients at once,
+`UploadPerClient` keeps one vector for each touched (client, item) pair, which privacy, secure aggregation and robust
+rules need.
 
-`SharedLeaves`: all clients of a block share one leaf per tensor, so that the gradient is the (weighted) sum that is
-uploaded. `LeavesPerClient`: each touched (client, item) pair has a copy of its row and each client a copy of the shared
-layers, so that the gradient is every client's own upload.
+The autograd program takes gradients of leaves (`Inputs`). With `SharedLeaves` all clients of a block share one leaf per
+tensor, so that its gradient is the weighted sum that is uploaded. With `LeavesPerClient` each touched (client, item) pair
+has a copy of its vectors and each client a copy of the shared layers, so that gradients are the clients' own uploads.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast, SharedLayer
 from fedvlr_plugin.engines.histories import HistoryBlock, scatter
+from fedvlr_plugin.engines.padded_view import Received
 from fedvlr_plugin.engines.sampling import Step
 
 
-class Apart(NamedTuple):
-    """A block that was run client by client: mean losses `[B]`, and `keys`, `rows`, `layers` of `ClientUploads`."""
+class SeparateUploads(NamedTuple):
+    """A block whose uploads were kept client by client: mean losses `[B]`; `keys`, `rows`, `layers` of `ClientUploads`."""
 
     losses: torch.Tensor
     keys: torch.Tensor
@@ -29,14 +31,14 @@ class Apart(NamedTuple):
     layers: torch.Tensor
 
 
-class Sink(Protocol):
+class Accumulator(Protocol):
     """See the module."""
 
     def add(self, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor) -> None:
-        """Adds weights `[K]` times q `[B, w]` of each sample's owner at its item."""
+        """Add weights `[K]` times q `[B, w]` of each sample's owner at its item."""
 
     def add_rows(self, items: torch.Tensor, owner: torch.Tensor, rows: torch.Tensor) -> None:
-        """Adds rows `[K, w]` at the owners' items."""
+        """Add vectors `[K, w]` at the owners' items."""
 
 
 class SummedUpload:
@@ -53,7 +55,7 @@ class SummedUpload:
 
 
 class UploadPerClient:
-    """A row for each key (position * n_items + item, ascending)."""
+    """A vector for each key (position in the block * n_items + item, ascending)."""
 
     def __init__(self, keys: torch.Tensor, n_items: int, like: torch.Tensor) -> None:
         self.keys, self.n_items = keys, n_items
@@ -67,7 +69,14 @@ class UploadPerClient:
 
 
 def touched_keys(block: HistoryBlock, steps: Sequence[Step], n_items: int, history: bool) -> torch.Tensor:
-    """position * n_items + item of all that a block's steps (and histories, with a router) touch; ascending."""
+    """Position in the block * n_items + item of all pairs that a block's steps touch, ascending and distinct.
+
+    Args:
+        block: the block's histories.
+        steps: its local steps.
+        n_items: number of items.
+        history: whether histories are touched too (with a router).
+    """
     parts = [step.owner * n_items + step.items for step in steps]
     parts += [step.owner * n_items + step.positives for step in steps if step.positives is not None]
     if history:
@@ -76,23 +85,20 @@ def touched_keys(block: HistoryBlock, steps: Sequence[Step], n_items: int, histo
     return keys
 
 
-Tensors = dict[str, torch.Tensor]
-
-
 class Inputs(Protocol):
     """See the module."""
 
-    def first(self, clients: int) -> Tensors:
-        """Tensors for the first clients of the block, by the broadcast's names."""
+    def first(self, clients: int) -> Received:
+        """What the first clients of the block compute with."""
 
     def rows(self, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Which row of the item tensors holds an item of a client."""
+        """Which row of the item tensors holds an item of a client, `[K]`."""
 
     def leaves(self) -> list[torch.Tensor]:
-        """What gradients are taken of."""
+        """The tensors that gradients are taken of."""
 
     def unpool(self, block: HistoryBlock, grad: torch.Tensor) -> None:
-        """Sends the collected gradient `[B, G * width]` of the pooled histories to the views' gradient."""
+        """Add the gradient by the pooled histories, `[B, G * width]`, to that of the views of the histories' items."""
 
 
 def _share(block: HistoryBlock, like: torch.Tensor) -> torch.Tensor:
@@ -103,20 +109,22 @@ def _share(block: HistoryBlock, like: torch.Tensor) -> torch.Tensor:
 class SharedLeaves:
     """Leaves shared by all clients; gradients add up over blocks."""
 
-    def __init__(self, received: Tensors) -> None:
+    def __init__(self, received: Received) -> None:
         self.received = received
+        products = [tensor for product in received.products.values() for tensor in product.tensors()]
+        self._leaves = [*received.broadcast.item_tensors(), *received.broadcast.layer_tensors(), *products]
 
-    def first(self, clients: int) -> Tensors:
+    def first(self, clients: int) -> Received:
         return self.received
 
     def rows(self, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return items
 
     def leaves(self) -> list[torch.Tensor]:
-        return list(self.received.values())
+        return self._leaves
 
     def unpool(self, block: HistoryBlock, grad: torch.Tensor) -> None:
-        views = self.received["views"]
+        views = self.received.broadcast.item_views()
         if views.grad is None:
             views.grad = torch.zeros_like(views)
         flat = views.grad.view(len(views), -1)
@@ -124,42 +132,57 @@ class SharedLeaves:
 
 
 class LeavesPerClient:
-    """A copy of the rows `keys [T]` (position * n_items + item, ascending) and of the layers for each client.
+    """A copy of the item vectors `keys [T]` (position * n_items + item, ascending), and of the layers for each client.
 
-    Row 0 is nobody's: padding points there, so that what is not finite in one client cannot reach another.
+    Row 0 belongs to no client: padding points there, so that what is not finite in one client cannot reach another.
+
+    Args:
+        received: the broadcast, with views by item.
+        keys: `[T]`.
+        n_items: number of items.
+        n_clients: B, the block's clients.
     """
 
-    def __init__(self, received: Tensors, keys: torch.Tensor, n_items: int, n_clients: int) -> None:
+    def __init__(self, received: Broadcast, keys: torch.Tensor, n_items: int, n_clients: int) -> None:
         self.keys, self.n_items, self.n_clients = keys, n_items, n_clients
-        self.copies: Tensors = {}
-        for name, value in received.items():
-            whole = value.detach()
-            if name.startswith("layer."):
-                copy = whole.expand(n_clients, *whole.shape).clone()
-            else:
-                copy = torch.cat([torch.zeros_like(whole[:1]), whole.index_select(0, keys % n_items)])
-            self.copies[name] = copy.requires_grad_()
 
-    def first(self, clients: int) -> Tensors:
-        return {n: v[:clients] if n.startswith("layer.") else v for n, v in self.copies.items()}
+        def of_items(table: torch.Tensor) -> torch.Tensor:
+            table = table.detach()
+            return torch.cat([torch.zeros_like(table[:1]), table.index_select(0, keys % n_items)]).requires_grad_()
+
+        def of_clients(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.detach().expand(n_clients, *tensor.shape).clone().requires_grad_()
+
+        self.copies = Broadcast(
+            None if received.views is None else of_items(received.views),
+            {name: of_items(table) for name, table in received.tables.items()},
+            {name: SharedLayer(*map(of_clients, layer)) for name, layer in received.layers.items()},
+        )
+
+    def first(self, clients: int) -> Received:
+        layers = {n: SharedLayer(w[:clients], b[:clients]) for n, (w, b) in self.copies.layers.items()}
+        return Received(Broadcast(self.copies.views, self.copies.tables, layers), {})
 
     def rows(self, owner: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         return torch.searchsorted(self.keys, owner * self.n_items + items) + 1
 
     def leaves(self) -> list[torch.Tensor]:
-        return list(self.copies.values())
+        return [*self.copies.item_tensors(), *self.copies.layer_tensors()]
 
     def unpool(self, block: HistoryBlock, grad: torch.Tensor) -> None:
-        views = self.copies["views"]
+        views = self.copies.item_views()
         if views.grad is None:
             views.grad = torch.zeros_like(views)
-        at = self.rows(block.history_owner, block.history_items)
+        rows = self.rows(block.history_owner, block.history_items)
         spread = grad.index_select(0, block.history_owner) * _share(block, grad)[:, None]
-        views.grad.view(len(views), -1).index_add_(0, at, spread)
+        views.grad.view(len(views), -1).index_add_(0, rows, spread)
 
     def grads(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Item rows `[T, R]` side by side and layers `[B, L]`, as `ClientUploads` holds them."""
-        of = {name: torch.zeros_like(v) if v.grad is None else v.grad for name, v in self.copies.items()}
-        rows = torch.cat([g[1:].flatten(1) for name, g in of.items() if not name.startswith("layer.")], dim=1)
-        layers = [g.flatten(1) for name, g in of.items() if name.startswith("layer.")]
+        rows = torch.cat([_grad(copies)[1:].flatten(1) for copies in self.copies.item_tensors()], dim=1)
+        layers = [_grad(copies).flatten(1) for copies in self.copies.layer_tensors()]
         return rows, torch.cat([rows.new_zeros(self.n_clients, 0), *layers], dim=1)
+
+
+def _grad(leaf: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

@@ -1,4 +1,4 @@
-"""The batched local round of any backbone: autograd over padded gathers, many clients in one graph.
+"""The batched local round of any backbone: autograd over padded samples, many clients in one graph.
 
 The samples of a block are padded to `[B, S]`; clients stand in order of size, so little is wasted. One backward
 pass serves all clients: with L = sum_u a_u L_u, the gradient of what was broadcast is the weighted sum that is
@@ -10,15 +10,17 @@ gradient is collected over the steps and sent through the history once.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as nnf
 
-from fedvlr_plugin.engines.accumulation import Apart, Inputs, LeavesPerClient, SharedLeaves, touched_keys
+from fedvlr_plugin.aggregation.broadcast import Broadcast
+from fedvlr_plugin.engines.accumulation import Inputs, LeavesPerClient, SeparateUploads, SharedLeaves, touched_keys
 from fedvlr_plugin.engines.base import LocalProblem
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.histories import HistoryBlock
-from fedvlr_plugin.engines.padded_view import Layout, PaddedView, take_through
+from fedvlr_plugin.engines.padded_view import JoinedProduct, Layout, PaddedView, Received, by_item, joined_products
 from fedvlr_plugin.engines.private_items import PrivateItems, PrivateItemsBlock
 from fedvlr_plugin.engines.sampling import BlockSampler, Step
 
@@ -26,53 +28,62 @@ SCORE_BYTES = 32 * 1024**2
 
 
 class AutogradProgram:
-    """Runs all local epochs of a block of clients of any backbone."""
+    """Trains blocks of clients of any backbone; see `LocalProgram`."""
 
     def __init__(self, problem: LocalProblem, store: ClientStore, own: PrivateItems | None) -> None:
         self.problem, self.store, self.own = problem, store, own
         self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
         self.equal = problem.backbone.client_weight == "equal"
         self.alpha = 1.0
-        self.received: dict[str, torch.Tensor] = {}
-        self.through: dict[str, torch.Tensor] = {}
-        self.through_leaves: dict[str, torch.Tensor] = {}
+        self.received = Broadcast()
+        self.products: dict[str, JoinedProduct] = {}
+        self.product_leaves: dict[str, JoinedProduct] = {}
 
-    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
-        """Takes a round's broadcast in; views are laid out `[n_items, G, width]` for gathering."""
-        self.received = {name: value.clone().requires_grad_() for name, value in _by_item(broadcast).items()}
+    def prepare(self, broadcast: Broadcast) -> None:
+        """Take in what the server sends this round."""
+        self.received = by_item(broadcast).map(lambda tensor: tensor.clone().requires_grad_())
         with torch.enable_grad():
             joins = self.problem.backbone.joins()
-            self.through = take_through(joins, self.problem.fusion.width, self.received)
-        self.through_leaves = {name: value.detach().requires_grad_() for name, value in self.through.items()}
+            self.products = joined_products(joins, self.problem.fusion.width, self.received)
+        self.product_leaves = {
+            name: JoinedProduct(
+                table.detach().requires_grad_(), None if views is None else views.detach().requires_grad_()
+            )
+            for name, (table, views) in self.products.items()
+        }
         self.alpha = 1.0
 
     def collect(self) -> dict[str, torch.Tensor]:
-        """The summed uplink, in the broadcast's shapes."""
-        ways = [(self.through[n], leaf.grad) for n, leaf in self.through_leaves.items() if leaf.grad is not None]
-        if ways:
-            torch.autograd.backward([product for product, _ in ways], [grad for _, grad in ways])
-        sums = {}
-        for name, leaf in self.received.items():
-            grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad * self.alpha
-            sums[name] = grad.transpose(0, 1) if name == "views" else grad
-        return sums
+        """The weighted sum of the uploads since `prepare`, by the broadcast's names and shapes."""
+        pairs = [
+            (product, leaf.grad)
+            for name, leaves in self.product_leaves.items()
+            for product, leaf in zip(self.products[name].tensors(), leaves.tensors(), strict=True)
+            if leaf.grad is not None
+        ]
+        if pairs:
+            torch.autograd.backward([product for product, _ in pairs], [grad for _, grad in pairs])
+        sums = self.received.map(lambda x: torch.zeros_like(x) if x.grad is None else x.grad * self.alpha)
+        return (sums if sums.views is None else replace(sums, views=sums.views.transpose(0, 1))).named()
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
-        """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
+        """Run all local epochs of a block; see `LocalProgram`."""
         if self.equal:
             self.alpha = float(alpha[0])
             alpha = torch.ones_like(alpha)
         steps = self._steps(sampler, round)
-        return self._train(sampler, state, alpha, round, steps, SharedLeaves(self.received | self.through_leaves))
+        return self._train(
+            sampler, state, alpha, round, steps, SharedLeaves(Received(self.received, self.product_leaves))
+        )
 
-    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
-        """The same, with every client's upload (of weight 1) kept apart."""
+    def run_separately(self, sampler: BlockSampler, state: BlockState, round: int) -> SeparateUploads:
+        """Run the same, keeping each client's upload; see `LocalProgram`."""
         steps = self._steps(sampler, round)
         keys = touched_keys(sampler, steps, self.problem.histories.n_items, state.router is not None)
         inputs = LeavesPerClient(self.received, keys, self.problem.histories.n_items, len(sampler.slots))
         alpha = state.head.values.new_ones(len(sampler.slots))
         losses = self._train(sampler, state, alpha, round, steps, inputs)
-        return Apart(losses, keys, *inputs.grads())
+        return SeparateUploads(losses, keys, *inputs.grads())
 
     def _steps(self, sampler: BlockSampler, round: int) -> list[Step]:
         begin = time.perf_counter()
@@ -91,31 +102,31 @@ class AutogradProgram:
         inputs: Inputs,
     ) -> torch.Tensor:
         begin = time.perf_counter()
-        own = None if self.own is None else self.own.checkout(sampler.slots, self._keys(steps))
+        items = None if self.own is None else self.own.checkout(sampler.slots, self._keys(steps))
         pooled = self._pooled(sampler) if state.router is not None else None
         losses = torch.zeros_like(alpha)
-        taken = torch.zeros_like(alpha)
+        steps_taken = torch.zeros_like(alpha)
         for step in steps:
-            losses[: step.clients] += self._step(pooled, state, own, step, alpha[: step.clients], round, inputs)
-            taken[: step.clients] += 1
+            losses[: step.clients] += self._step(pooled, state, items, step, alpha[: step.clients], round, inputs)
+            steps_taken[: step.clients] += 1
         trained = time.perf_counter()
-        if self.own is not None and own is not None:
-            self.own.checkin(sampler.slots, own)
+        if self.own is not None and items is not None:
+            self.own.checkin(sampler.slots, items)
         if pooled is not None and pooled.grad is not None:
             inputs.unpool(sampler, pooled.grad)
         self.seconds["local"] += trained - begin
         self.seconds["uplink"] += time.perf_counter() - trained
-        return losses / taken.clamp(min=1)
+        return losses / steps_taken.clamp(min=1)
 
     def _keys(self, steps: list[Step]) -> torch.Tensor:
-        """client * n_items + item of everything that the round will touch, ascending and distinct."""
+        """Client in the block * n_items + item of all pairs that the round will touch, ascending and distinct."""
         n_items = self.problem.histories.n_items
         keys: torch.Tensor = torch.unique(torch.cat([step.owner * n_items + step.items for step in steps]))
         return keys
 
     def _pooled(self, block: HistoryBlock) -> torch.Tensor:
-        """p_u as a leaf `[B, Gd]` that collects its gradient over the steps."""
-        views = self.received["views"].detach()
+        """The pooled histories p_u, as a leaf `[B, Gd]` that collects its gradient over the steps."""
+        views = self.received.item_views().detach()
         pooled: torch.Tensor = block.pool(views.view(len(views), -1))
         pooled.requires_grad = True
         return pooled
@@ -125,44 +136,44 @@ class AutogradProgram:
         self,
         pooled: torch.Tensor | None,
         state: BlockState,
-        own: PrivateItemsBlock | None,
+        items: PrivateItemsBlock | None,
         step: Step,
         weight: torch.Tensor,
         round: int,
         inputs: Inputs,
     ) -> torch.Tensor:
-        """One local step of the first clients of a block; returns their losses `[clients]`."""
+        """Take one local step of the first clients of a block; return their losses `[clients]`."""
         problem, b = self.problem, step.clients
-        # .data and not detach(): autograd's count of changes in place must be this block's own, see `crew`
+        # .data and not detach(): autograd counts changes in place, and blocks side by side must not share a count
         private = [g.values[:b].data.requires_grad_() for g in (state.head, state.router) if g is not None]
         mixture = None
         if pooled is not None and problem.router is not None:
             mixture = problem.router.forward(private[1], pooled[:b]).weights
         head = self.store.shape.split(private[0])
-        layout = Layout.of(step.indptr, step.owner)
-        own_all = own_here = None
-        touched = None
-        if own is not None:
+        layout = Layout.from_ragged(step.indptr, step.owner)
+        private_items = padded_items = touched = None
+        if items is not None:
             keys = step.owner * problem.histories.n_items + step.items
             distinct, place = torch.unique(keys, return_inverse=True)
-            touched = torch.searchsorted(own.keys, distinct)
-            own_all = own.values[touched].requires_grad_()
-            own_here = layout.pad(own_all.index_select(0, place))
-        at = layout.pad(inputs.rows(step.owner, step.items))
-        view = PaddedView(inputs.first(b), head, mixture, at, layout.mask, own_here)
+            touched = torch.searchsorted(items.keys, distinct)
+            private_items = items.values[touched].requires_grad_()
+            padded_items = layout.pad(private_items.index_select(0, place))
+        rows = layout.pad(inputs.rows(step.owner, step.items))
+        view = PaddedView(inputs.first(b), head, mixture, rows, layout.mask, padded_items)
         losses = self._data_loss(view, layout, step, inputs)
-        penalty = self._penalty(view, step, own, touched, own_all, round, inputs)
+        penalty = self._penalty(view, step, items, touched, private_items, round, inputs)
         if penalty is not None:
             losses = losses + penalty
-        leaves = [*private, *([] if own_all is None else [own_all]), *([] if pooled is None else [pooled])]
+        optional = [leaf for leaf in (private_items, pooled) if leaf is not None]
+        leaves = [*private, *optional]
         (losses * weight).sum().backward(inputs=[*leaves, *inputs.leaves()])
         for group, leaf in zip([g for g in (state.head, state.router) if g is not None], private, strict=True):
             if leaf.grad is not None:
                 self.store.update(group, leaf.grad / weight[:, None])
-        if self.own is not None and own is not None and touched is not None and own_all is not None:
-            own.steps[:b] += 1
-            if own_all.grad is not None:
-                self.own.update(own, touched, own_all.grad / weight[own.owner[touched]][:, None])
+        if self.own is not None and items is not None and touched is not None and private_items is not None:
+            items.steps[:b] += 1
+            if private_items.grad is not None:
+                self.own.update(items, touched, private_items.grad / weight[items.owner[touched]][:, None])
         return losses.detach()
 
     def _data_loss(self, view: PaddedView, layout: Layout, step: Step, inputs: Inputs) -> torch.Tensor:
@@ -181,9 +192,9 @@ class AutogradProgram:
         self,
         view: PaddedView,
         step: Step,
-        own: PrivateItemsBlock | None,
+        items: PrivateItemsBlock | None,
         touched: torch.Tensor | None,
-        own_all: torch.Tensor | None,
+        private_items: torch.Tensor | None,
         round: int,
         inputs: Inputs,
     ) -> torch.Tensor | None:
@@ -192,35 +203,30 @@ class AutogradProgram:
         if not backbone.has_penalty:
             return None
         n_items = self.problem.histories.n_items
-        if own is not None and touched is not None and own_all is not None:
-            keys, rows = own.keys[touched], own_all
+        if items is not None and touched is not None and private_items is not None:
+            keys = items.keys[touched]
         else:
-            keys, rows = torch.unique(step.owner * n_items + step.items), None
+            keys = torch.unique(step.owner * n_items + step.items)
         owner = keys // n_items
         indptr = torch.searchsorted(owner, torch.arange(step.clients + 1, device=owner.device))
-        layout = Layout.of(indptr, owner)
-        padded = None if rows is None else layout.pad(rows)
+        layout = Layout.from_ragged(indptr, owner)
+        padded = None if private_items is None else layout.pad(private_items)
         return backbone.penalty(view.at(layout.pad(inputs.rows(owner, keys % n_items)), layout.mask, padded), round)
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
-        """Scores of all items for some clients `[B, n_items]`, a few clients at a time."""
-        received = _by_item(broadcast)
+    def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
+        """Score all items for some clients, `[B, n_items]`, a few clients at a time."""
+        received = Received(by_item(broadcast), {})
         mixture = None
         if self.problem.router is not None and state.router is not None:
-            views = received["views"]
+            views = received.broadcast.item_views()
             mixture = self.problem.router.forward(state.router.values, history.pool(views.view(len(views), -1))).weights
         n_items = self.problem.histories.n_items
         wide = n_items * self.problem.fusion.width * 4 * state.head.values.element_size()
         out = torch.empty(len(history.slots), n_items, dtype=self.problem.dtype, device=self.problem.device)
         for rows in torch.arange(len(out), device=out.device).split(max(1, SCORE_BYTES // wide)):
             head = self.store.shape.split(state.head.values[rows])
-            own = None if self.own is None else self.own.dense(history.slots[rows])
+            private_items = None if self.own is None else self.own.dense(history.slots[rows])
             weights = None if mixture is None else mixture[rows]
-            out[rows] = self.problem.backbone.logits(PaddedView(received, head, weights, None, None, own))
+            out[rows] = self.problem.backbone.logits(PaddedView(received, head, weights, None, None, private_items))
         return out
-
-
-def _by_item(broadcast: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The broadcast with views laid out `[n_items, G, width]`."""
-    return {n: v.transpose(0, 1).contiguous() if n == "views" else v for n, v in broadcast.items()}

@@ -1,7 +1,7 @@
-"""The contract of an engine (local training of a cohort against a broadcast, scores of clients) and what both are built from.
+"""The contract of an engine, and what both engines are built from.
 
-`LocalProblem` is the clients' side of a run: histories, sampler, shapes. `LocalProgram` is one way of running a block of
-clients in the batched engine.
+An engine trains a cohort against a broadcast and scores items for clients. `LocalProblem` is the clients' side of a run:
+histories, sampler, shapes. `LocalProgram` is one way of training a block of clients in the batched engine.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import Collect
 from fedvlr_plugin.backbones.base import Backbone
 from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.interactions import Interactions
-from fedvlr_plugin.engines.accumulation import Apart
+from fedvlr_plugin.engines.accumulation import SeparateUploads
 from fedvlr_plugin.engines.client_state import BlockState
 from fedvlr_plugin.engines.histories import Histories, HistoryBlock
 from fedvlr_plugin.engines.sampling import BlockSampler, Sampler
@@ -31,9 +32,10 @@ class Uplink:
     """The sum over the cohort of alpha_u times what client u uploads, and the round's accounts.
 
     Attributes:
-        sums: by the broadcast's names and shapes.
-        loss: mean local loss over steps, averaged over clients (kept apart from the uploads; a diagnostic).
-        clients: clients that took at least one step. samples: samples they trained on.
+        sums: by the broadcast's names and shapes (`Broadcast.named`).
+        loss: mean local loss over steps, averaged over clients; a diagnostic that is no part of an upload.
+        clients: clients that took at least one step.
+        samples: samples they trained on.
         seconds: wall seconds by phase.
         left_out: clients whose upload does not count, by reason (`not finite`, `late`, ...).
         accounts: what the rule of a per-client round counts (`clipped`, `epsilon`, ...).
@@ -53,22 +55,27 @@ class Engine(Protocol):
 
     def local_round(
         self,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         cohort: torch.Tensor,
         weights: torch.Tensor,
         round: int,
         collect: Collect | None = None,
     ) -> Uplink:
-        """Local epochs of the clients `cohort` (user ids) of weights alpha_u `[len(cohort)]`; rounds from 1.
+        """Run all local epochs of a cohort.
 
-        With `collect` uploads (of weight 1) are handed to it client by client, and `Uplink.sums` is empty.
+        Args:
+            broadcast: what the server sends.
+            cohort: user ids.
+            weights: alpha_u, `[len(cohort)]`.
+            round: counted from 1.
+            collect: receives the uploads (of weight 1) client by client; `Uplink.sums` is empty then.
         """
 
-    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
-        """Scores of all items for some users of this process, `[len(users), n_items]`."""
+    def score(self, broadcast: Broadcast, users: torch.Tensor) -> torch.Tensor:
+        """Score all items for some users of this process, `[len(users), n_items]`."""
 
-    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
-        """w_u of every client of this process in the order of `clients()`, `[., G]`, None without a router."""
+    def router_weights(self, broadcast: Broadcast) -> npt.NDArray[np.float64] | None:
+        """w_u of every client of this process in the order of `LocalProblem.clients`, `[., G]`; None without a router."""
 
     def state(self, moments: bool) -> dict[str, torch.Tensor]:
         """A copy of the private state of this process's clients, as tensors by name.
@@ -97,8 +104,15 @@ class LocalProblem:
     """The clients' side of a run, common to both engines.
 
     Attributes:
-        backbone, fusion: what is learned. router: the router's sizes, None without one.
-        histories, sampler: who trains on what. pairs: BPR over pairs instead of cross-entropy.
+        spec: the run.
+        backbone: the recommender that is trained.
+        fusion: settings of the fusion.
+        router: the router's sizes, None without one.
+        histories: training histories of this process's clients.
+        sampler: draws their samples.
+        pairs: whether the loss is BPR over pairs instead of cross-entropy.
+        dtype: of all parameters.
+        device: where they are.
     """
 
     spec: RunSpec
@@ -133,7 +147,16 @@ def local_problem(
     device: torch.device,
     users: torch.Tensor | None = None,
 ) -> LocalProblem:
-    """Puts the clients' side of a run together, for all clients or the `users` of this process."""
+    """Put the clients' side of a run together.
+
+    Args:
+        spec: the run.
+        backbone: the recommender.
+        fusion: settings of the fusion.
+        interactions: the split data.
+        device: where to compute.
+        users: user ids of this process's clients; all of them by default.
+    """
     dtype = DTYPES[spec.dtype]
     histories = Histories(interactions, device, users)
     pairs = fusion.kind == "vbpr"
@@ -151,7 +174,7 @@ class LocalProgram(Protocol):
 
     seconds: dict[str, float]
 
-    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
+    def prepare(self, broadcast: Broadcast) -> None:
         """Take in what the server sends this round, and set the summed upload to zero."""
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
@@ -164,11 +187,11 @@ class LocalProgram(Protocol):
             round: counted from 1.
         """
 
-    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
-        """Run the same with every client's upload (of weight 1) kept by itself."""
+    def run_separately(self, sampler: BlockSampler, state: BlockState, round: int) -> SeparateUploads:
+        """Run the same, keeping each client's upload (of weight 1)."""
 
     def collect(self) -> dict[str, torch.Tensor]:
         """The weighted sum of the uploads since `prepare`, by the broadcast's names and shapes."""
 
-    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
         """Scores of all items, `[B, n_items]`."""

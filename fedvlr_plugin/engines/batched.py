@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import Collect, RunningSum, UploadShape
 from fedvlr_plugin.config import ExecutionConfig
 from fedvlr_plugin.engines.base import LocalProblem, Uplink
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.histories import HistoryBlock
-from fedvlr_plugin.engines.per_client import run_block_apart
+from fedvlr_plugin.engines.per_client import run_block_separately
 from fedvlr_plugin.engines.private_items import PrivateItems
 from fedvlr_plugin.engines.sampling import BlockSampler
-from fedvlr_plugin.engines.workers import Done, Workers
+from fedvlr_plugin.engines.workers import TrainedBlocks, Workers
 from fedvlr_plugin.errors import ConfigError
 
 STATE_BYTES_PER_BLOCK = 12 * 1024**2
@@ -30,13 +31,22 @@ SAMPLES_PER_BLOCK = {
     "closed_form_private": 4_096,
     "compiled_private": 8_192,
     "autograd": 16_384,
-    "apart": 8_192,
+    "separate": 8_192,
 }
 ON_A_GPU = 16  # times as much at once: there is no cache to stay in, and each operation costs a launch
 
 
 class BatchedEngine:
-    """See the module. One `ClientStore` (and `PrivateItems`, where the backbone has private item rows) holds all clients."""
+    """See the module.
+
+    Args:
+        problem: the clients' side of the run.
+        execution: block size and memory budget.
+
+    Attributes:
+        store: heads and routers of all clients.
+        own: their private item vectors, None where the backbone has none.
+    """
 
     def __init__(self, problem: LocalProblem, execution: ExecutionConfig) -> None:
         self.problem, self.execution = problem, execution
@@ -60,7 +70,7 @@ class BatchedEngine:
     @torch.no_grad()
     def local_round(
         self,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         cohort: torch.Tensor,
         weights: torch.Tensor,
         round: int,
@@ -69,55 +79,57 @@ class BatchedEngine:
         problem = self.problem
         slots = problem.histories.slot_of[cohort]
         by_slot, order = torch.sort(slots)
-        alpha_of = torch.zeros(problem.histories.n_slots, dtype=problem.dtype, device=problem.device)
-        alpha_of[by_slot] = weights[order].to(problem.dtype)
+        alpha_by_slot = torch.zeros(problem.histories.n_slots, dtype=problem.dtype, device=problem.device)
+        alpha_by_slot[by_slot] = weights[order].to(problem.dtype)
         if not problem.spec.protocol.keep_private_state:
             self.store.forget(problem.backbone.forgets, by_slot)
             if self.own is not None and "own" in problem.backbone.forgets:
                 self.own.forget(by_slot)
         blocks = self._blocks(by_slot, collect is not None)
         shares = self.workers.prepare(blocks, broadcast, together=collect is None)
-        done = self.workers.run(shares, alpha_of, round) if collect is None else Done(large=blocks)
-        shape = UploadShape(broadcast)
-        aside: RunningSum | None = None
+        trained = self.workers.run(shares, alpha_by_slot, round) if collect is None else TrainedBlocks(large=blocks)
+        shape = UploadShape(broadcast.named())
+        separate_sum: RunningSum | None = None
         broken = 0
-        for _, sampler in done.large:
-            apart = run_block_apart(problem, self.store, self.own, self.workers.first, sampler, shape, round)
-            done.losses += apart.losses
-            done.clients += len(sampler.slots) - apart.broken
-            broken += apart.broken
+        for _, sampler in trained.large:
+            block = run_block_separately(problem, self.store, self.own, self.workers.first, sampler, shape, round)
+            trained.losses += block.losses
+            trained.clients += len(sampler.slots) - block.broken
+            broken += block.broken
             if collect is not None:
-                collect(apart.uploads)
+                collect(block.uploads)
             else:
-                aside = aside or RunningSum(shape, problem.dtype, problem.device)
-                aside.add(apart.uploads, alpha_of[problem.histories.slot_of[apart.uploads.clients]])
+                separate_sum = separate_sum or RunningSum(shape, problem.dtype, problem.device)
+                separate_sum.add(block.uploads, alpha_by_slot[problem.histories.slot_of[block.uploads.clients]])
         samples = sum(sampler.n_samples for _, sampler in blocks) * problem.spec.training.local_epochs
         sums = {} if collect is not None else self.workers.collect()
-        if aside is not None:
-            sums = {name: value + aside.tensors()[name] for name, value in sums.items()}
+        if separate_sum is not None:
+            sums = {name: value + separate_sum.tensors()[name] for name, value in sums.items()}
         left_out = {"not finite": broken} if broken else {}
-        return Uplink(sums, done.losses / max(done.clients, 1), done.clients, samples, self.workers.seconds(), left_out)
+        return Uplink(
+            sums, trained.losses / max(trained.clients, 1), trained.clients, samples, self.workers.seconds(), left_out
+        )
 
-    def _blocks(self, slots: torch.Tensor, apart: bool) -> list[tuple[torch.Tensor, BlockSampler]]:
-        """The cohort's clients with samples, cut into blocks; kept when the cohort is everybody."""
+    def _blocks(self, slots: torch.Tensor, separate: bool) -> list[tuple[torch.Tensor, BlockSampler]]:
+        """The cohort's clients that have samples, in blocks; kept for later rounds when the cohort is everybody."""
         everybody = len(slots) == self.problem.histories.n_slots
-        if everybody and apart in self._full:
-            return self._full[apart]
+        if everybody and separate in self._full:
+            return self._full[separate]
         per_epoch = self.problem.sampler.samples_per_epoch()[slots]
         active = slots[per_epoch > 0]
-        cut = self._cut(active, per_epoch[per_epoch > 0], apart)
-        blocks = [(b, self.problem.sampler.block(b, everybody)) for b in cut]
+        cut = self._cut(active, per_epoch[per_epoch > 0], separate)
+        blocks = [(part, self.problem.sampler.block(part, everybody)) for part in cut]
         if everybody:
-            self._full[apart] = blocks
+            self._full[separate] = blocks
         return blocks
 
-    def _cut(self, slots: torch.Tensor, samples: torch.Tensor, apart: bool) -> list[torch.Tensor]:
-        """Blocks of neighbours: at most `block_clients`, or as many as fit the cache's share."""
+    def _cut(self, slots: torch.Tensor, samples: torch.Tensor, separate: bool) -> list[torch.Tensor]:
+        """Cut slots into blocks of neighbours: `block_clients` each, or as many as fit the cache."""
         if self.execution.block_clients is not None:
             return list(torch.split(slots, self.execution.block_clients)) if len(slots) else []
         wider = 1 if self.problem.device.type == "cpu" else ON_A_GPU
         most = max(1, wider * STATE_BYTES_PER_BLOCK // self.store.bytes_per_client())
-        budget = wider * SAMPLES_PER_BLOCK["apart" if apart else self.workers.kind]
+        budget = wider * SAMPLES_PER_BLOCK["separate" if separate else self.workers.kind]
         blocks, begin, sizes = [], 0, samples.tolist()
         while begin < len(slots):
             fits = max(1, budget // min(sizes[begin], self.problem.sampler.batch_size))
@@ -127,7 +139,7 @@ class BatchedEngine:
         return blocks
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, users: torch.Tensor) -> torch.Tensor:
         slots = self.problem.histories.slot_of[users.to(self.problem.device)]
         history = HistoryBlock(self.problem.histories, slots)
         return self.workers.first.score(broadcast, history, self._for_evaluation(slots))
@@ -142,10 +154,10 @@ class BatchedEngine:
         return self.store.as_block(slots, groups)
 
     @torch.no_grad()
-    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
+    def router_weights(self, broadcast: Broadcast) -> npt.NDArray[np.float64] | None:
         if self.problem.router is None:
             return None
-        views = broadcast["views"]
+        views = broadcast.item_views()
         table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         rows = []
         for users in self.problem.clients().split(1024):

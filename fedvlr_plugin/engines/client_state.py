@@ -1,8 +1,8 @@
-"""Private state of all clients: one flat matrix per group, by slot, with optimiser moments and step counts.
+"""Heads and routers of all clients: one flat matrix per group, by slot, with optimiser moments and step counts.
 
 Groups are `head` (the backbone's dense private parameters, one after the other) and `router`. A block of clients
 is *checked out* as tensors `[B, P]` to be changed in place and *checked in* again; where its slots are
-neighbours both are free, the tensors being views. Nothing in here is ever uploaded.
+neighbours neither copies, the tensors being views. Nothing in here is ever uploaded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fedvlr_plugin.rng import Stream, generator
 
 @dataclass
 class Group:
-    """One private group of a block: `values [B, P]`, its moments, each client's count of steps `[B]`, the rate."""
+    """One private group of a block: `values [B, P]`, its moments, each client's count of steps `[B]`, the learning rate."""
 
     values: torch.Tensor
     moments: tuple[torch.Tensor, torch.Tensor] | None
@@ -91,7 +91,7 @@ class ClientStore:
         return sum(v.shape[1] * v.element_size() * copies for v in self.values.values())
 
     def checkout(self, slots: torch.Tensor) -> BlockState:
-        """State of the given ascending slots, to be changed in place and handed to `checkin`."""
+        """Take out the state of ascending slots, to be changed in place and handed to `checkin`."""
         groups = {}
         for name, values in self.values.items():
             moments = self.moments.get(name)
@@ -106,7 +106,7 @@ class ClientStore:
         return BlockState(slots, groups["head"], groups.get("router"))
 
     def checkin(self, block: BlockState, everything: bool = False) -> None:
-        """Writes a checked-out block back; `everything` also where it is thought to be a view (it was copied)."""
+        """Write a checked-out block back; with `everything` also what `checkout` gave as a view (it was copied since)."""
         for name, group in (("head", block.head), ("router", block.router)):
             if group is None:
                 continue
@@ -116,7 +116,7 @@ class ClientStore:
                 _put(kept, block.slots, changed, everything)
 
     def forget(self, groups: frozenset[StateGroup], slots: torch.Tensor) -> None:
-        """Sets groups of some clients back to the common start, moments included (`as_released`)."""
+        """Set groups of some clients back to the common start, moments included (`as_released`)."""
         for name in groups & self.values.keys():
             self.values[name][slots] = self.initial[name]
             self.steps[name][slots] = 0
@@ -157,7 +157,7 @@ class ClientStore:
         return tensors | {f"steps.{name}": steps for name, steps in self.steps.items()}
 
     def update(self, group: Group, grad: torch.Tensor) -> None:
-        """One local optimiser step on the first `len(grad)` clients of a group."""
+        """Take one local optimiser step for the first `len(grad)` clients of a group."""
         rows = len(grad)
         group.steps[:rows] += 1
         moments = None if group.moments is None else (group.moments[0][:rows], group.moments[1][:rows])

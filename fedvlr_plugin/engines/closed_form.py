@@ -1,7 +1,6 @@
-"""The batched local round of linear heads in closed form: no autograd, no per-sample gather (section 11).
+"""The batched local round of linear heads in closed form: no autograd, no copy of a vector for each sample (section 11).
 
-Head and router fold into one vector per client, Q_u = w_u (x) theta_u in R^{Gd}, and the views of an item into
-F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the score of each sample),
+Head and router make one vector per client, Q_u = w_u (x) theta_u in R^{Gd}, and the views of an item F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the score of each sample),
 
     s = Q F + b,                     r = (sigmoid(s) - y) / n_batch       (cross-entropy)
     s = Q F_pos - Q F_neg,           r_pos = -sigmoid(-s) / n_pairs = -r_neg   (BPR)
@@ -9,12 +8,11 @@ F_i in R^{Gd}. With the weights r of a step (its derivative with respect to the 
     dL/dtheta = sum_j w_j dL/dQ_j,   dL/dw_j = theta . dL/dQ_j,  then the router's own backward
     uplink += (alpha R)^T Q          each step, and once per round  (alpha H)^T sum_steps dL/dp
 
-since the pooled history p_u = H_u F is constant within a round. The products are in `products`.
-The products of a local step of linear heads: from Q and biases to losses, dL/dQ, dL/db and the uplink (see `closed_form`).
+since the pooled history p_u = H_u F is constant within a round.
 
-Three ways, chosen for speed only: the residual matrix R is built and multiplied whole (`_whole`), products are sampled
-(`_sampled`, always for pairs and where uploads are kept apart), or the compiled loop goes over the samples of all but a
-step's fullest clients (`_compiled`).
+`LinearStep` computes a step's products in one of three ways, chosen for speed only: the residual matrix R is built and
+multiplied whole (`_whole`), products are sampled (`_sampled`, always for pairs and where each upload is kept), or the
+compiled loop goes over the samples of all but a step's fullest clients (`_compiled`).
 """
 
 from __future__ import annotations
@@ -27,7 +25,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as nnf
 
-from fedvlr_plugin.engines.accumulation import Apart, Sink, SummedUpload, UploadPerClient, touched_keys
+from fedvlr_plugin.aggregation.broadcast import Broadcast
+from fedvlr_plugin.engines.accumulation import Accumulator, SeparateUploads, SummedUpload, UploadPerClient, touched_keys
 from fedvlr_plugin.engines.base import LocalProblem
 from fedvlr_plugin.engines.client_state import BlockState, ClientStore
 from fedvlr_plugin.engines.compiled.available import compiled_on
@@ -38,7 +37,13 @@ from fedvlr_plugin.fusion.router import RouterTrace
 
 @dataclass
 class LocalGradients:
-    """Room for a block's private gradients, used again each step; `pooled [B, Gd]` and its gradient's sum over steps."""
+    """A block's private gradients, in memory that is used again each step.
+
+    Attributes:
+        head: `[B, P]`. router: `[B, R]`, None without one.
+        pooled: pooled histories `[B, Gd]`, None without a router.
+        grad_pooled: the sum over steps of the gradient by them.
+    """
 
     head: torch.Tensor
     router: torch.Tensor | None
@@ -47,37 +52,37 @@ class LocalGradients:
 
 
 class ClosedFormProgram:
-    """Runs all local epochs of a block of clients whose backbone is `linear`."""
+    """Trains blocks of clients whose backbone is `linear`; see `LocalProgram`."""
 
     def __init__(self, problem: LocalProblem, store: ClientStore) -> None:
         self.problem, self.store = problem, store
         self.seconds = {"sampling": 0.0, "local": 0.0, "uplink": 0.0}
 
-    def prepare(self, broadcast: dict[str, torch.Tensor]) -> None:
-        """Takes a round's views in: `table [n_items, G * width]`, and a zeroed sum of the same shape."""
-        views = broadcast["views"]
+    def prepare(self, broadcast: Broadcast) -> None:
+        """Take a round's views in as `table [n_items, G * width]`, and set the sum of the same shape to zero."""
+        views = broadcast.item_views()
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         self.sums = torch.zeros_like(self.table)
         self.products = LinearStep(self.table)
 
     def collect(self) -> dict[str, torch.Tensor]:
-        """The summed uplink, in the broadcast's shape."""
+        """The weighted sum of the uploads since `prepare`, by the broadcast's name and shape."""
         n_views = self.problem.fusion.n_views
-        return {"views": self.sums.view(len(self.sums), n_views, -1).transpose(0, 1)}
+        return Broadcast(self.sums.view(len(self.sums), n_views, -1).transpose(0, 1)).named()
 
     def run(self, sampler: BlockSampler, state: BlockState, alpha: torch.Tensor, round: int) -> torch.Tensor:
-        """All epochs of one block; changes `state` in place; returns each client's mean loss `[B]`."""
+        """Run all local epochs of a block; see `LocalProgram`."""
         return self._train(sampler, state, alpha, self._steps(sampler, round), SummedUpload(self.sums), round)
 
-    def run_apart(self, sampler: BlockSampler, state: BlockState, round: int) -> Apart:
-        """The same, with every client's upload (of weight 1) kept apart."""
+    def run_separately(self, sampler: BlockSampler, state: BlockState, round: int) -> SeparateUploads:
+        """Run the same, keeping each client's upload; see `LocalProgram`."""
         steps = list(self._steps(sampler, round))
         n_items = len(self.table)
         keys = touched_keys(sampler, steps, n_items, self.problem.router is not None)
-        sink = UploadPerClient(keys, n_items, self.table)
+        upload = UploadPerClient(keys, n_items, self.table)
         alpha = self.table.new_ones(len(sampler.slots))
-        losses = self._train(sampler, state, alpha, steps, sink, round)
-        return Apart(losses, keys, sink.rows, self.table.new_zeros(len(alpha), 0))
+        losses = self._train(sampler, state, alpha, steps, upload, round)
+        return SeparateUploads(losses, keys, upload.rows, self.table.new_zeros(len(alpha), 0))
 
     def _steps(self, sampler: BlockSampler, round: int) -> Iterator[Step]:
         for epoch in range(self.problem.spec.training.local_epochs):
@@ -89,11 +94,11 @@ class ClosedFormProgram:
         state: BlockState,
         alpha: torch.Tensor,
         steps: Iterable[Step],
-        sink: Sink,
+        upload: Accumulator,
         round: int,
     ) -> torch.Tensor:
         grads = self._gradients(sampler, state)
-        losses, taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
+        losses, steps_taken = torch.zeros_like(alpha), torch.zeros_like(alpha)
         width = self.problem.fusion.width
         begin, before = time.perf_counter(), self.products.uplink_seconds
         for step in steps:
@@ -101,17 +106,17 @@ class ClosedFormProgram:
             self.seconds["sampling"] += drawn - begin
             b = step.clients
             theta, bias = state.head.values[:b, :width], state.head.values[:b, width]
-            trace, q = self._fold(state, theta, None if grads.pooled is None else grads.pooled[:b])
-            taken[:b] += 1
-            grad = self.products.step(step, q, bias, alpha[:b], sink)
+            trace, q = self._client_vectors(state, theta, None if grads.pooled is None else grads.pooled[:b])
+            steps_taken[:b] += 1
+            grad = self.products.step(step, q, bias, alpha[:b], upload)
             losses[:b] += grad.losses
             self._descend(state, grads, trace, grad.q, grad.bias)
             begin = time.perf_counter()
             self.seconds["local"] += begin - drawn
         self.seconds["local"] -= self.products.uplink_seconds - before
         self.seconds["uplink"] += self.products.uplink_seconds - before
-        self._unpool(sampler, grads, alpha, sink)
-        return losses / taken.clamp(min=1)
+        self._unpool(sampler, grads, alpha, upload)
+        return losses / steps_taken.clamp(min=1)
 
     def _gradients(self, sampler: BlockSampler, state: BlockState) -> LocalGradients:
         pooled = sampler.pool(self.table) if self.problem.router is not None else None
@@ -132,7 +137,7 @@ class ClosedFormProgram:
         grad_theta: torch.Tensor | None = None,
         grad_weights: torch.Tensor | None = None,
     ) -> None:
-        """Steps router and head by dL/dQ and dL/db; what else reaches theta and the router's weights is added."""
+        """Step router and head by dL/dQ and dL/db; other gradients of theta and of the router's weights are added."""
         b, width, router = len(grad_q), self.problem.fusion.width, self.problem.router
         head = grads.head[:b]
         head[:, width] = 0.0 if grad_bias is None else grad_bias
@@ -150,34 +155,34 @@ class ClosedFormProgram:
             head[:, :width] += grad_theta
         self.store.update(state.head, head)
 
-    def _unpool(self, sampler: BlockSampler, grads: LocalGradients, alpha: torch.Tensor, sink: Sink) -> None:
-        """Sends the pooled histories' gradient, summed over the round's steps, to the items of the histories."""
+    def _unpool(self, sampler: BlockSampler, grads: LocalGradients, alpha: torch.Tensor, upload: Accumulator) -> None:
+        """Add the gradient by the pooled histories, summed over the round's steps, to that of the histories' items."""
         if grads.grad_pooled is None:
             return
         begin = time.perf_counter()
         sizes = torch.diff(sampler.history_indptr).clamp(min=1)
         share = (alpha / sizes.to(alpha.dtype))[sampler.history_owner]
-        sink.add(sampler.history_items, grads.grad_pooled, sampler.history_owner, share)
+        upload.add(sampler.history_items, grads.grad_pooled, sampler.history_owner, share)
         self.seconds["uplink"] += time.perf_counter() - begin
 
-    def _fold(
+    def _client_vectors(
         self, state: BlockState, theta: torch.Tensor, pooled: torch.Tensor | None
     ) -> tuple[RouterTrace | None, torch.Tensor]:
-        """Router's trace and Q `[b, G * width]`."""
+        """The router's trace and Q `[b, G * width]`."""
         if pooled is None or state.router is None or self.problem.router is None:
             return None, theta.contiguous()
         trace = self.problem.router.forward(state.router.values[: len(theta)], pooled)
         return trace, (trace.weights[:, :, None] * theta[:, None, :]).view(len(theta), -1)
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], history: HistoryBlock, state: BlockState) -> torch.Tensor:
-        """Scores of all items for a block of clients, one matrix product `[B, n_items]`."""
-        views = broadcast["views"]
+    def score(self, broadcast: Broadcast, history: HistoryBlock, state: BlockState) -> torch.Tensor:
+        """Score all items for a block of clients, `[B, n_items]`: one matrix product."""
+        views = broadcast.item_views()
         self.table = views.transpose(0, 1).reshape(views.shape[1], -1).contiguous()
         width = self.problem.fusion.width
         theta = state.head.values[:, :width]
         pooled = history.pool(self.table) if self.problem.router is not None else None
-        _, q = self._fold(state, theta, pooled)
+        _, q = self._client_vectors(state, theta, pooled)
         return torch.addmm(state.head.values[:, width:], q, self.table.t())
 
 
@@ -193,24 +198,30 @@ class StepGradients(NamedTuple):
 
 
 class LinearStep:
-    """Steps over a round's views `table [n_items, Gd]`; adds the seconds it spends on the uplink to `uplink_seconds`.
+    """The products of local steps: from Q and biases to losses, dL/dQ, dL/db and the upload.
 
-    What the compiled loop does of the uplink, in the same pass as all else, is not in there.
+    Args:
+        table: a round's views, `[n_items, Gd]`.
+
+    Attributes:
+        uplink_seconds: wall seconds spent on uploads, without those of the compiled loop, which does all in one pass.
     """
 
     def __init__(self, table: torch.Tensor) -> None:
         self.table, self.uplink_seconds = table, 0.0
         self.compiled = compiled_on(table.device)
 
-    def step(self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, sink: Sink) -> StepGradients:
-        """Gradients of one step of clients with `q [b, Gd]`, `bias [b]`; the sink receives (alpha R)^T Q."""
-        if step.labels is None or not isinstance(sink, SummedUpload):
-            return self._sampled(step, q, bias, alpha, sink)
+    def step(
+        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, upload: Accumulator
+    ) -> StepGradients:
+        """Gradients of one step of clients with `q [b, Gd]`, `bias [b]`; (alpha R)^T Q is added to the upload."""
+        if step.labels is None or not isinstance(upload, SummedUpload):
+            return self._sampled(step, q, bias, alpha, upload)
         if self.compiled:
-            return self._compiled(step, step.labels, q, bias, alpha, sink)
+            return self._compiled(step, step.labels, q, bias, alpha, upload)
         if DENSE_UNTIL * len(step.items) > len(q) * len(self.table):
-            return self._whole(step, step.labels, q, bias, alpha, sink)
-        return self._sampled(step, q, bias, alpha, sink)
+            return self._whole(step, step.labels, q, bias, alpha, upload)
+        return self._sampled(step, q, bias, alpha, upload)
 
     def _whole(
         self,
@@ -219,7 +230,7 @@ class LinearStep:
         q: torch.Tensor,
         bias: torch.Tensor,
         alpha: torch.Tensor,
-        sink: SummedUpload,
+        upload: SummedUpload,
     ) -> StepGradients:
         """By whole products: the residual R `[b, n_items]` is built and used three times."""
         cells = step.cells()
@@ -233,7 +244,7 @@ class LinearStep:
         residual = q.new_zeros(len(q) * len(self.table)).scatter_add_(0, cells, r).view(len(q), -1)
         grad_q = (residual @ self.table).mul_(share[:, None])
         grad_bias = residual.sum(1).mul_(share)
-        self._upload(sink, residual, q * (alpha * share)[:, None])
+        self._upload(upload, residual, q * (alpha * share)[:, None])
         return StepGradients(totals(each, step.indptr).mul_(share), grad_q, grad_bias)
 
     def _compiled(
@@ -243,7 +254,7 @@ class LinearStep:
         q: torch.Tensor,
         bias: torch.Tensor,
         alpha: torch.Tensor,
-        sink: SummedUpload,
+        upload: SummedUpload,
     ) -> StepGradients:
         """The fullest clients by whole products around a compiled loop, the others by a compiled loop alone."""
         from fedvlr_plugin.engines.compiled import linear
@@ -267,7 +278,7 @@ class LinearStep:
                 residual.numpy(),
             )
             torch.mm(residual, self.table, out=grad_q[:full])
-            self._upload(sink, residual, q[:full] * alpha[:full, None])
+            self._upload(upload, residual, q[:full] * alpha[:full, None])
         if full < b:
             linear.sampled(
                 q.numpy()[full:],
@@ -278,7 +289,7 @@ class LinearStep:
                 indptr[full:],
                 share[full:],
                 alpha.numpy()[full:],
-                sink.sums.numpy(),
+                upload.sums.numpy(),
                 losses.numpy()[full:],
                 grad_q.numpy()[full:],
                 grad_bias.numpy()[full:],
@@ -286,7 +297,7 @@ class LinearStep:
         return StepGradients(losses, grad_q, grad_bias)
 
     def _sampled(
-        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, sink: Sink
+        self, step: Step, q: torch.Tensor, bias: torch.Tensor, alpha: torch.Tensor, upload: Accumulator
     ) -> StepGradients:
         """By sampled products, each of a step's (item, r) once: dL/dQ = R F, uplink (alpha R)^T Q."""
         share = step.share.index_select(0, step.owner)
@@ -309,11 +320,11 @@ class LinearStep:
         for items, r in samples:
             grad_q += bags(self.table, step.indptr, items, r)
             begin = time.perf_counter()
-            sink.add(items, q, step.owner, weight * r)
+            upload.add(items, q, step.owner, weight * r)
             self.uplink_seconds += time.perf_counter() - begin
         return StepGradients(totals(each * share, step.indptr), grad_q, grad_bias)
 
-    def _upload(self, sink: SummedUpload, residual: torch.Tensor, q: torch.Tensor) -> None:
+    def _upload(self, upload: SummedUpload, residual: torch.Tensor, q: torch.Tensor) -> None:
         begin = time.perf_counter()
-        sink.sums.addmm_(residual.t(), q)
+        upload.sums.addmm_(residual.t(), q)
         self.uplink_seconds += time.perf_counter() - begin

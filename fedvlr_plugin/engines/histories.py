@@ -2,9 +2,9 @@
 
 Clients stand in *slots*, ordered by the size of their history, largest first (ties by user id). So clients with
 several mini-batches are a prefix of any block, and blocks waste little padding.
-Sparse products over ragged samples: the three kernels that a folded local step needs (algorithm.md section 11).
 
-A block's samples are pairs (owner c, item i) with weights r, sorted by owner. They are the non-zeros of a
+Below are the three sparse products over ragged samples that a closed-form step needs (algorithm.md section 11). A block's
+samples are pairs (owner c, item i) with weights r, sorted by owner. They are the non-zeros of a
 residual matrix R [B, n] that is never built:
 
     scores:   s_k = Q_{c(k)} . F_{i(k)}            (sampled dense-dense product)
@@ -12,8 +12,8 @@ residual matrix R [B, n] that is never built:
     uplink:   (R^T Q)_i += sum_k r_k Q_{c(k)}      (its transpose)
 
 On a CPU the first is torch's sampled_addmm and the second its embedding_bag, both several times faster than
-gathers; elsewhere gathers are used for the first. Blocks so dense that the product of everything is cheaper take
-that (sampled_addmm also refuses more samples than the block has cells).
+indexing; elsewhere indexing is used for the first. Blocks so dense that the whole product is cheaper take that
+(sampled_addmm also refuses more samples than the block has cells).
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ def _csr(indptr: torch.Tensor, items: torch.Tensor, values: torch.Tensor, rows: 
     return torch.sparse_csr_tensor(indptr, items, values, (rows, columns), check_invariants=False)
 
 
-def _hear_the_warning() -> None:
-    """torch calls CSR a beta feature, once per process: here, where no other thread changes the warnings' filters."""
+def _use_up_the_warning() -> None:
+    """Let torch say now, once per process, that CSR is a beta feature: later, threads would share the warnings' filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         _csr(torch.tensor([0, 1]), torch.tensor([0]), torch.zeros(1), 1, 1)
 
 
-_hear_the_warning()
+_use_up_the_warning()
 
 
 def bags(table: torch.Tensor, indptr: torch.Tensor, items: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ def bags(table: torch.Tensor, indptr: torch.Tensor, items: torch.Tensor, weights
 def scatter(
     out: torch.Tensor, items: torch.Tensor, q: torch.Tensor, owner: torch.Tensor, weights: torch.Tensor
 ) -> None:
-    """Adds weight times q `[B, w]` of the owner to `out [n, w]` at the item of each sample, in place.
+    """Add weight times q `[B, w]` of the owner to `out [n, w]` at the item of each sample, in place.
 
     Where the block is dense enough the residual matrix is built after all and multiplied: a matrix product does
     25 times the arithmetic of a scatter in the same time.

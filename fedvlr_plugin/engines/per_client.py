@@ -1,7 +1,7 @@
-"""A block of clients run so that each upload can be looked at, and what is broken can be left out.
+"""Training of a block of clients with each upload kept, so that a broken one can be left out.
 
 A client whose loss, upload or private state is no longer finite is left out of the round: nothing of it reaches the
-server, and it keeps the private state with which it entered (its private item rows, which are not copied, start
+server, and it keeps the private state with which it entered (its private item vectors, which are not copied, start
 anew).
 """
 
@@ -23,15 +23,21 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class ApartBlock:
-    """`uploads` of the clients that are whole, the sum of their mean losses, and how many were left out."""
+class SeparateBlock:
+    """A block that was trained with each upload kept.
+
+    Attributes:
+        uploads: of the clients whose round is finite.
+        losses: the sum of their mean losses.
+        broken: how many clients were left out.
+    """
 
     uploads: ClientUploads
     losses: float
     broken: int
 
 
-def run_block_apart(
+def run_block_separately(
     problem: LocalProblem,
     store: ClientStore,
     own: PrivateItems | None,
@@ -39,29 +45,39 @@ def run_block_apart(
     sampler: BlockSampler,
     shape: UploadShape,
     round: int,
-) -> ApartBlock:
-    """All local epochs of a block; private state is checked in."""
+) -> SeparateBlock:
+    """Run all local epochs of a block and write its private state back.
+
+    Args:
+        problem: the clients' side of the run.
+        store: heads and routers.
+        own: private item vectors, None where the backbone has none.
+        program: trains the block.
+        sampler: the block's samples.
+        shape: names and shapes of an upload.
+        round: counted from 1.
+    """
     slots = sampler.slots
     state = _copy(store.checkout(slots))
-    done = program.run_apart(sampler, state, round)
+    trained = program.run_separately(sampler, state, round)
     users = problem.histories.order[slots]
     sizes = problem.histories.weights[users]
-    uploads = ClientUploads(shape, users, sizes, done.keys, done.rows, done.layers)
-    good = uploads.finite() & torch.isfinite(done.losses) & _finite(state)
+    uploads = ClientUploads(shape, users, sizes, trained.keys, trained.rows, trained.layers)
+    good = uploads.finite() & torch.isfinite(trained.losses) & _finite(state)
     if bool(good.all()):
         store.checkin(state, everything=True)
-        return ApartBlock(uploads, float(done.losses.sum()), 0)
+        return SeparateBlock(uploads, float(trained.losses.sum()), 0)
     store.checkin(_only(state, good), everything=True)
     if own is not None:
         own.forget(slots[~good])
-    return ApartBlock(uploads.only(good), float(done.losses[good].sum()), int((~good).sum()))
+    return SeparateBlock(uploads.only(good), float(trained.losses[good].sum()), int((~good).sum()))
 
 
 def looks_large(state: BlockState) -> bool:
     """Whether private values are so large (or not finite) that a client of the block may leave the finite numbers.
 
     A local step cannot take a value from below this bound beyond the range of float32 within a round, short of
-    absurd learning rates; so blocks below it need not be run apart.
+    absurd learning rates; so blocks below it are trained as one.
     """
     groups = [state.head] if state.router is None else [state.head, state.router]
     return any(len(g.values) > 0 and not bool(g.values.abs().max() < LARGE) for g in groups)

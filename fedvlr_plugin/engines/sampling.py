@@ -6,13 +6,10 @@ uniform over the pool minus the client's history (algorithm.md section 6). A dra
 `r + #{k : h_k - k <= r}`, found without rejection by one ragged binary search, or looked up where the sampler of a
 block is kept from round to round and the lists of all outside items are small.
 
-How the samples fall into mini-batches is in `batches`.
-How the samples of a block's clients fall into local steps: mini-batches of a shuffled epoch.
-
-The samples of client c are those of the k-th step whose place in the client's shuffled epoch is in
-[k * batch_size, (k + 1) * batch_size). They are shuffled by 32 random bits each, ties by their place before, and
-only where a client has several batches: otherwise the order is of no consequence. Clients with several batches
-are a prefix of the block (`histories`).
+Local steps are the mini-batches of a shuffled epoch. The samples of client c in the k-th step are those whose place in
+the client's shuffled epoch is in [k * batch_size, (k + 1) * batch_size). They are shuffled by 32 random bits each, ties by
+their place before, and only where a client has several batches: otherwise the order has no effect. Clients with several
+batches are a prefix of the block (`histories`).
 """
 
 from __future__ import annotations
@@ -100,13 +97,13 @@ class Sampler:
         return -(-self.samples_per_epoch() // self.batch_size)
 
     def block(self, slots: torch.Tensor, kept: bool = False) -> BlockSampler:
-        """The sampler of one block; `work_queue` ascending, each with at least one sample; `kept` over many rounds."""
+        """The sampler of one block; `slots` ascending, each with at least one sample; `kept` over many rounds."""
         lists = kept and self.histories.n_slots * self.pool_size <= MOST_LISTED
         return BlockSampler(self, slots, lists)
 
 
 class DrawnAt(NamedTuple):
-    """What the tensor operations of a draw want to know of each drawn sample, `[K]` each."""
+    """What the tensor operations of a draw need of each drawn sample, `[K]` each."""
 
     owner: torch.Tensor
     mixed: torch.Tensor
@@ -166,16 +163,18 @@ class BlockSampler(HistoryBlock):
         return items if self.sampler.pool is None else self.sampler.pool.index_select(0, items)
 
     def _draw(self, base: int) -> torch.Tensor:
-        at = self._drawn_at
-        each = spread(keys_of(base, self.users), self.drawn, at.owner)
+        drawn = self._drawn_at
+        each = spread(keys_of(base, self.users), self.drawn, drawn.owner)
         if self.outside is not None:
-            place = below_premixed(each, at.mixed, at.bound, at.list_begin)
+            place = below_premixed(each, drawn.mixed, drawn.bound, drawn.list_begin)
             return self.outside.index_select(0, place).to(torch.int64)
-        rank = below_premixed(each, at.mixed, at.bound)
+        rank = below_premixed(each, drawn.mixed, drawn.bound)
         # one search for all clients: the keys of client c begin at c times the stride
         stride = self.sampler.pool_size + 1
         keys = self.history_owner * stride + self.gaps
-        return rank + torch.searchsorted(keys, at.owner * stride + rank, right=True) - self.history_indptr[at.owner]
+        return (
+            rank + torch.searchsorted(keys, drawn.owner * stride + rank, right=True) - self.history_indptr[drawn.owner]
+        )
 
     def epoch(self, round: int, epoch: int) -> Iterator[Step]:
         """The local steps of one epoch, in order."""
@@ -266,7 +265,7 @@ class Batches:
         size: samples of a batch at most. n_items: of the catalogue. dtype: of `StepLayout.share`.
 
     Attributes:
-        several: how many clients have several batches. shuffled_samples: theirs. cuts: the steps, in order.
+        several: how many clients have several batches. shuffled_samples: samples of these. cuts: the steps, in order.
     """
 
     def __init__(self, counts: torch.Tensor, size: int, n_items: int, dtype: torch.dtype) -> None:
@@ -283,12 +282,12 @@ class Batches:
             source: `[K]` what stands for each sample, ragged by client, ascending within a client, below 2**32.
             base: `rng.derive` of everything but the client. users: `[B]` ids of the clients.
         """
-        at, head = self._head_at, source[: self.shuffled_samples]
-        keys = spread(keys_of(base, users[: self.several]), self.counts[: self.several], at.owner)
-        packed = sort_keys_premixed(keys, at.mixed, head)
+        plan, head = self._head_at, source[: self.shuffled_samples]
+        keys = spread(keys_of(base, users[: self.several]), self.counts[: self.several], plan.owner)
+        packed = sort_keys_premixed(keys, plan.mixed, head)
         if packed.device.type != "cpu":
             upper = (packed >> 32).bitwise_and_(_LOWER)
-            shuffled = head.index_select(0, torch.argsort((at.owner << 32).add_(upper), stable=True))
+            shuffled = head.index_select(0, torch.argsort((plan.owner << 32).add_(upper), stable=True))
         else:
             # a plain sort of each client's numbers is several times faster than argsort
             numbers = unsigned(packed)
@@ -319,12 +318,12 @@ class Batches:
         for k, cut in enumerate(self.cuts):
             begins[: cut.clients, k] = cut.begin + cut.indptr[:-1]
         batches = -(-self.counts // self.size)
-        there = torch.arange(len(self.cuts), device=begins.device) < batches[:, None]
-        return begins[there], indptr_of(batches)
+        exists = torch.arange(len(self.cuts), device=begins.device) < batches[:, None]
+        return begins[exists], indptr_of(batches)
 
 
 class ShufflePlan(NamedTuple):
-    """What the tensor operations of a shuffle want to know of each sample of the clients of several batches."""
+    """What the tensor operations of a shuffle need of each sample of the clients with several batches."""
 
     owner: torch.Tensor
     mixed: torch.Tensor

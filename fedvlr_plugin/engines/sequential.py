@@ -1,7 +1,7 @@
 """The sequential engine: one client at a time, plain autograd, torch's own optimisers. Slow and obviously right.
 
-Every client holds leaf tensors of its own and a leaf copy of the broadcast; `plain_training` takes its steps. The batched
-engine is held against this one (float64, 1e-9).
+Every client holds leaf tensors and a leaf copy of the broadcast; `sequential_client` takes its steps. The batched engine
+is tested against this one (float64, 1e-9).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import ClientUploads, Collect, UploadShape
 from fedvlr_plugin.engines.base import LocalProblem, Uplink
 from fedvlr_plugin.engines.sequential_client import (
@@ -30,7 +31,14 @@ from fedvlr_plugin.rng import Stream, generator
 
 
 class SequentialEngine:
-    """See the module. Private state lives in `clients`, one object per user id."""
+    """See the module.
+
+    Args:
+        problem: the clients' side of the run.
+
+    Attributes:
+        clients: private state by user id, of the clients that have trained.
+    """
 
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
@@ -39,15 +47,15 @@ class SequentialEngine:
 
     def local_round(
         self,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         cohort: torch.Tensor,
         weights: torch.Tensor,
         round: int,
         collect: Collect | None = None,
     ) -> Uplink:
         begin = time.perf_counter()
-        shape = UploadShape(broadcast)
-        sums = {name: torch.zeros_like(value) for name, value in broadcast.items()}
+        shape = UploadShape(broadcast.named())
+        sums = {name: torch.zeros_like(value) for name, value in broadcast.named().items()}
         losses, samples, broken = [], 0, 0
         for user, alpha in zip(cohort.tolist(), weights, strict=True):
             client = self._start(user)
@@ -56,14 +64,14 @@ class SequentialEngine:
             samples += trained.samples
             if not trained.losses:
                 continue
-            if not self._whole(client, trained):
+            if not self._is_finite(client, trained):
                 before.forget_own()
                 self.clients[user] = before
                 broken += 1
                 continue
             losses.append(sum(trained.losses) / len(trained.losses))
             if collect is not None:
-                collect(self._alone(user, trained, shape))
+                collect(self._upload(user, trained, shape))
                 continue
             for name, value in trained.upload.items():
                 sums[name] += alpha * value
@@ -72,20 +80,20 @@ class SequentialEngine:
         seconds = {"local": time.perf_counter() - begin}
         return Uplink({} if collect else sums, loss, len(losses), samples, seconds, left_out)
 
-    def _whole(self, client: Client, trained: Trained) -> bool:
+    def _is_finite(self, client: Client, trained: Trained) -> bool:
         """Whether everything about a client's round is finite."""
         tensors = [*trained.upload.values(), *client.dense()]
         return all(map(math.isfinite, trained.losses)) and all(bool(torch.isfinite(t).all()) for t in tensors)
 
-    def _alone(self, user: int, trained: Trained, shape: UploadShape) -> ClientUploads:
-        """One client's upload as rows."""
+    def _upload(self, user: int, trained: Trained, shape: UploadShape) -> ClientUploads:
+        """One client's upload, as rules take it."""
         rows, layers = shape.flatten(trained.upload)
         clients = torch.tensor([user], device=rows.device)
         sizes = self.problem.histories.weights[clients]
         return ClientUploads(shape, clients, sizes, trained.touched, rows[trained.touched], layers[None])
 
     def _start(self, user: int) -> Client:
-        """The client as it enters a round; what the backbone (or `as_released`) forgets is forgotten here."""
+        """The client as it enters a round, without what the backbone (or `as_released`) forgets."""
         old = self.clients.get(user)
         spec, backbone = self.problem.spec, self.problem.backbone
         forgets = frozenset() if spec.protocol.keep_private_state else backbone.forgets
@@ -139,7 +147,7 @@ class SequentialEngine:
         )
 
     @torch.no_grad()
-    def score(self, broadcast: dict[str, torch.Tensor], users: torch.Tensor) -> torch.Tensor:
+    def score(self, broadcast: Broadcast, users: torch.Tensor) -> torch.Tensor:
         items = torch.arange(self.problem.histories.n_items, device=self.problem.device)
         rows = []
         for user in users.tolist():
@@ -149,7 +157,7 @@ class SequentialEngine:
         return torch.stack(rows)
 
     @torch.no_grad()
-    def router_weights(self, broadcast: dict[str, torch.Tensor]) -> npt.NDArray[np.float64] | None:
+    def router_weights(self, broadcast: Broadcast) -> npt.NDArray[np.float64] | None:
         if self.problem.router is None:
             return None
         rows = []
@@ -172,15 +180,15 @@ class SequentialEngine:
         }
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        states_by_user: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in state.items():
-            owner, _, name = key.partition(".")
-            if not owner.isdecimal() or not name:
+        states: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in state.items():
+            user, _, name = key.partition(".")
+            if not user.isdecimal() or not name:
                 raise ConfigError(
                     f"'{key}' is no private state of the sequential engine; load what the same engine gave"
                 )
-            states_by_user.setdefault(int(owner), {})[name] = value
-        clients = {user: self._initial() for user in states_by_user}
-        for user, client_values in states_by_user.items():
-            load_client(clients[user], client_values)
+            states.setdefault(int(user), {})[name] = tensor
+        clients = {number: self._initial() for number in states}
+        for number, client in clients.items():
+            load_client(client, states[number])
         self.clients = clients

@@ -1,11 +1,11 @@
-"""One client of the sequential engine: leaf tensors and torch optimisers of its own, and how a backbone sees it.
+"""One client of the sequential engine: its leaf tensors and torch optimisers, how a backbone sees it, and its training.
 
-One client's local training in the sequential engine: plain autograd over the loss as the paper writes it.
+Training is plain autograd over the loss as the paper writes it:
 
     loss = cross-entropy of the batch (or BPR over pairs) + the backbone's penalty
-    at home: head, router, item rows step;  upload: the gradient with respect to all that was received, added up over steps
 
-Item rows follow SparseAdam: those that a batch does not touch are frozen.
+Head, router and private item vectors step at the client; its upload is the gradient with respect to all that was
+received, added up over steps. Private item vectors follow SparseAdam: those that a batch does not touch are frozen.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as nnf
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.engines.accumulation import touched_keys
 from fedvlr_plugin.engines.base import LocalProblem
 from fedvlr_plugin.engines.optimizers import BETA1, BETA2, EPS
@@ -29,7 +30,7 @@ class SingleClientView:
     def __init__(
         self,
         client: Client,
-        broadcast: dict[str, torch.Tensor],
+        broadcast: Broadcast,
         items: torch.Tensor,
         weights: torch.Tensor | None,
     ) -> None:
@@ -37,17 +38,17 @@ class SingleClientView:
 
     @property
     def has_item(self) -> bool:
-        return "views" in self.broadcast
+        return self.broadcast.views is not None
 
     def private(self, name: str) -> torch.Tensor:
         return self.client.head[name][None, None]
 
     def item(self) -> torch.Tensor:
-        rows = self.broadcast["views"][:, self.items]
-        return rows[0][None] if self.weights is None else torch.einsum("g,gsd->sd", self.weights, rows)[None]
+        views = self.broadcast.item_views()[:, self.items]
+        return views[0][None] if self.weights is None else torch.einsum("g,gsd->sd", self.weights, views)[None]
 
     def table(self, name: str) -> torch.Tensor:
-        return self.broadcast[f"table.{name}"][self.items][None]
+        return self.broadcast.tables[name][self.items][None]
 
     def own(self) -> torch.Tensor:
         if self.client.own is None:
@@ -55,7 +56,7 @@ class SingleClientView:
         return self.client.own[self.items][None]
 
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        return nnf.linear(x, self.broadcast[f"layer.{name}.weight"], self.broadcast[f"layer.{name}.bias"])
+        return nnf.linear(x, *self.broadcast.layers[name])
 
     def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
         rows = self.table(table) + self.item() if self.has_item else self.table(table)
@@ -70,7 +71,7 @@ class SingleClientView:
 
 @dataclass
 class Client:
-    """Everything one client keeps: head, router, item rows `[n_items, d]`, and their optimisers."""
+    """Everything one client keeps: head, router, private item vectors `[n_items, d]`, and their optimisers."""
 
     head: dict[str, torch.Tensor]
     router: torch.Tensor | None
@@ -80,12 +81,12 @@ class Client:
     own_steps: int = 0
 
     def dense(self) -> list[torch.Tensor]:
-        """Leaf tensors that the torch optimisers step."""
+        """The leaf tensors that torch's optimisers step."""
         return [*self.head.values(), *([] if self.router is None else [self.router])]
 
     @torch.no_grad()
     def forget_own(self) -> None:
-        """Sets the item rows back to zero, with fresh moments."""
+        """Set the private item vectors back to zero, with fresh moments."""
         for tensor in (self.own, *(self.own_moments or ())):
             if tensor is not None:
                 tensor.zero_()
@@ -136,7 +137,7 @@ def load_client(client: Client, state: Mapping[str, torch.Tensor]) -> None:
 
 
 class Trained(NamedTuple):
-    """A client's round: its accumulated upload, the loss of each step, samples seen, and items touched."""
+    """A client's round: its accumulated upload, the loss of each step, samples trained on, and items touched."""
 
     upload: dict[str, torch.Tensor]
     losses: list[float]
@@ -145,16 +146,24 @@ class Trained(NamedTuple):
 
 
 class ClientTraining:
-    """See the module. Holds no state: clients and what they received are passed in."""
+    """Local training of clients; holds no state, clients and what they received are passed in."""
 
     def __init__(self, problem: LocalProblem) -> None:
         self.problem = problem
 
-    def train(self, client: Client, user: int, broadcast: dict[str, torch.Tensor], round: int) -> Trained:
-        """All local epochs of one client."""
+    def train(self, client: Client, user: int, broadcast: Broadcast, round: int) -> Trained:
+        """Run all local epochs of one client; changes it in place.
+
+        Args:
+            client: its private state.
+            user: its user id.
+            broadcast: what the server sent.
+            round: counted from 1.
+        """
         problem = self.problem
-        received = {name: value.clone().requires_grad_() for name, value in broadcast.items()}
-        upload = {name: torch.zeros_like(value) for name, value in broadcast.items()}
+        received = broadcast.map(lambda tensor: tensor.clone().requires_grad_())
+        received_tensors = received.named()
+        upload = {name: torch.zeros_like(tensor) for name, tensor in received_tensors.items()}
         losses: list[float] = []
         samples = 0
         slot = problem.histories.slot_of[user : user + 1]
@@ -166,11 +175,11 @@ class ClientTraining:
             for step in block.epoch(round, epoch):
                 loss = self.loss(client, received, block.history_items, step, round)
                 private = client.dense() + ([] if client.own is None else [client.own])
-                leaves = [*private, *received.values()]
+                leaves = [*private, *received_tensors.values()]
                 grads = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
                 for parameter, grad in zip(private, grads, strict=False):
                     parameter.grad = grad
-                for name, grad in zip(received, grads[len(private) :], strict=True):
+                for name, grad in zip(received_tensors, grads[len(private) :], strict=True):
                     upload[name] += grad
                 for optimizer in client.optimizers:
                     optimizer.step()
@@ -182,9 +191,7 @@ class ClientTraining:
         touched = touched_keys(block, steps, problem.histories.n_items, client.router is not None)
         return Trained(upload, losses, samples, touched)
 
-    def loss(
-        self, client: Client, broadcast: dict[str, torch.Tensor], history: torch.Tensor, step: Step, round: int
-    ) -> torch.Tensor:
+    def loss(self, client: Client, broadcast: Broadcast, history: torch.Tensor, step: Step, round: int) -> torch.Tensor:
         """Batch-mean loss of one client: cross-entropy plus the backbone's penalty, or BPR over pairs."""
         backbone = self.problem.backbone
         weights = self.mixture(client, broadcast, history)
@@ -200,16 +207,16 @@ class ClientTraining:
         penalty = backbone.penalty(SingleClientView(client, broadcast, torch.unique(step.items), weights), round)
         return loss if penalty is None else loss + penalty[0]
 
-    def mixture(self, client: Client, broadcast: dict[str, torch.Tensor], history: torch.Tensor) -> torch.Tensor | None:
+    def mixture(self, client: Client, broadcast: Broadcast, history: torch.Tensor) -> torch.Tensor | None:
         """w_u `[G]` from the pooled history, None without a router."""
         if client.router is None or self.problem.router is None:
             return None
-        views = broadcast["views"]
+        views = broadcast.item_views()
         pooled = views[:, history].mean(1) if len(history) else torch.zeros_like(views[:, 0])
         return self.problem.router.forward(client.router[None], pooled.reshape(1, -1)).weights[0]
 
     def step_own(self, client: Client, touched: torch.Tensor) -> None:
-        """SparseAdam (or SGD) on the touched private item rows."""
+        """Step (SparseAdam or SGD) the private item vectors of the items `touched`."""
         own, lr = client.own, self.problem.spec.training.client_lr
         if own is None or own.grad is None:
             return

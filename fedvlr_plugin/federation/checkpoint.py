@@ -1,6 +1,6 @@
 """Checkpoints of a federation: kill it at any moment, run it again, and the result is the same to the last bit.
 
-A checkpoint is one file (`tensor_file`) with everything that the next round depends on: shared weights and the
+A checkpoint is one file (`tensor_files`) with everything that the next round depends on: shared weights and the
 server's optimiser, every client's private parameters, moments and step counts, the rule's state (the accountant's
 history among it), the best round so far, and the records of the rounds run. Random streams need no state: each draw
 is a function of (seed, round, epoch, client). The file holds private state of all clients. It is written only where
@@ -59,7 +59,7 @@ class Checkpoints:
         self.path, self.every = path, every
 
     def save(self, federation: Federation, progress: Progress) -> None:
-        """Writes the checkpoint in one step; raises `ResultsError` when the disk refuses."""
+        """Write the checkpoint in one step; raises `ResultsError` when the disk refuses."""
         parts = {"now": federation.state(moments=True)}
         if progress.best.state is not None:
             parts["best"] = progress.best.state
@@ -67,9 +67,11 @@ class Checkpoints:
         write_tensors(self.path, tensors, _facts(federation) | {"progress": _describe(progress)})
 
     def load(self, federation: Federation) -> Progress:
-        """Puts a stored state in force and says where training stands; a fresh start where there is no file.
+        """Put the stored state in force and return where training stands; nothing is done where there is no file.
 
-        Raises `ResultsError` for a damaged file, `ConfigError` for one of another run.
+        Raises:
+            ResultsError: the file is damaged.
+            ConfigError: it is of another run.
         """
         if not self.path.exists():
             return Progress(BestRound(federation.spec.training.patience))
@@ -90,12 +92,12 @@ class Checkpoints:
         return progress
 
     def remove(self) -> None:
-        """Takes the file away, when the run's result is safe."""
+        """Remove the file, once the run's result is stored."""
         self.path.unlink(missing_ok=True)
 
 
 def _facts(federation: Federation) -> dict[str, object]:
-    """What makes a checkpoint this run's own."""
+    """What a checkpoint and its run must agree on."""
     return {
         "version": VERSION,
         "spec": federation.spec.spec_hash,

@@ -1,7 +1,7 @@
-"""Who answers in a round: drop-outs never start, stragglers train at home but answer too late to count.
+"""The cohort of a round, and which of its clients answer.
 
-Drawn by counter from (seed, round, client), so that nothing depends on blocks, processes or a resume. A straggler's
-update belongs to a round that is over when it arrives: it is stale and refused, as `intake` would refuse it.
+Drop-outs never start. Stragglers train, but their upload arrives when the round is over: it is stale and does not count.
+Everything is drawn by counter from (seed, round, client), so that nothing depends on blocks, processes or a resume.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from fedvlr_plugin.rng import Stream, bits32, chance, client_keys, round_half_up
 
 @dataclass(frozen=True)
 class Answers:
-    """User ids of a cohort by what became of them; `lost` is a number only."""
+    """A cohort by whether its clients answer.
+
+    Attributes:
+        in_time: user ids of those whose upload counts.
+        late: user ids of the stragglers.
+        lost: how many dropped out.
+    """
 
     in_time: torch.Tensor
     late: torch.Tensor
@@ -29,7 +35,14 @@ class Answers:
 
 
 def answers(faults: Faults | None, seed: int, round: int, cohort: torch.Tensor) -> Answers:
-    """What becomes of the clients `cohort` (user ids) in a round; stragglers are drawn among those that start."""
+    """Draw which clients of a cohort answer.
+
+    Args:
+        faults: rates of drop-outs and, among those that start, of stragglers; None for neither.
+        seed: of the run.
+        round: counted from 1.
+        cohort: user ids.
+    """
     if faults is None:
         return Answers(cohort, cohort[:0], 0)
     keys = client_keys(seed, Stream.FAULTS, round, 0, cohort)
@@ -39,7 +52,7 @@ def answers(faults: Faults | None, seed: int, round: int, cohort: torch.Tensor) 
 
 
 def draw_cohort(seed: int, round: int, n_clients: int, participation: float) -> torch.Tensor:
-    """The clients of one round, int64 ascending: round(q * U) of them, at least one, drawn without replacement."""
+    """Draw the clients of one round: round(q * U) of them, at least one, without replacement; int64 ascending."""
     if participation >= 1.0:
         return torch.arange(n_clients)
     size = max(1, round_half_up(participation * n_clients))
@@ -50,6 +63,6 @@ def draw_cohort(seed: int, round: int, n_clients: int, participation: float) -> 
 
 
 def draw_poisson(seed: int, round: int, n_clients: int, participation: float) -> torch.Tensor:
-    """The clients of one round under Poisson sampling, int64 ascending: each by itself with probability q."""
+    """Draw the clients of one round under Poisson sampling: each independently with probability q; int64 ascending."""
     keys = client_keys(seed, Stream.COHORT, round, 0, torch.arange(n_clients))
     return torch.nonzero(chance(keys, participation))[:, 0]

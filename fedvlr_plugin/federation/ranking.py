@@ -14,7 +14,7 @@ from fedvlr_plugin.federation.simulation import Federation
 def rank_federation(
     federation: Federation, phase: Phase, mask_validation: bool = True, scorer: Scorer | None = None
 ) -> Ranks:
-    """Every process ranks its own clients' items; all of them get the ranks of everybody, users ascending.
+    """Rank each process's held-out items and return the ranks of all users, ascending, on every process.
 
     Args:
         federation: the trained clients.
@@ -27,11 +27,11 @@ def rank_federation(
     if processes.size == 1:
         return _rank(federation, scorer, phase, mask_validation)
     held = interactions.valid if phase == "valid" else interactions.test
-    mine = np.isin(np.arange(interactions.n_users), federation.problem.clients().cpu().numpy())
-    own = None
-    if (held[mine] >= 0).any():
-        own = _rank(federation, scorer, phase, mask_validation, mine)
-    parts = [part for part in processes.gather(own) if part is not None]
+    here = np.isin(np.arange(interactions.n_users), federation.problem.clients().cpu().numpy())
+    local: Ranks | None = None
+    if (held[here] >= 0).any():
+        local = _rank(federation, scorer, phase, mask_validation, here)
+    parts = [part for part in processes.gather(local) if part is not None]
     users = np.concatenate([part.users for part in parts])
     order = np.argsort(users)
     columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts])[order] for f in dataclasses.fields(Ranks)}
@@ -39,12 +39,12 @@ def rank_federation(
 
 
 def _rank(
-    federation: Federation, scorer: Scorer, phase: Phase, mask_validation: bool, mine: BoolArray | None = None
+    federation: Federation, scorer: Scorer, phase: Phase, mask_validation: bool, here: BoolArray | None = None
 ) -> Ranks:
     interactions = federation.data.interactions
-    if mine is not None:
+    if here is not None:
         held = interactions.valid if phase == "valid" else interactions.test
-        only = np.where(mine, held, -1)
+        only = np.where(here, held, -1)
         if phase == "valid":
             interactions = dataclasses.replace(interactions, valid=only)
         else:

@@ -2,8 +2,7 @@
 
 By the chain rule sum_u alpha_u J^T g_u = J^T sum_u alpha_u g_u, so clients need neither the fusion weights nor
 the content matrices: the server sums what they upload, pulls the sum back through the fusion once, and takes one
-optimiser step. Names of what is broadcast: `views` [G, n_items, width], `table.<name>` [n_items, d],
-`layer.<name>.weight` [n_out, n_in], `layer.<name>.bias` [n_out].
+optimiser step.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast, SharedLayer
 from fedvlr_plugin.backbones.base import Backbone
 from fedvlr_plugin.config import TrainingConfig
 from fedvlr_plugin.data.item_features import ItemFeatures
@@ -20,12 +20,11 @@ from fedvlr_plugin.fusion.operators import make_linear
 from fedvlr_plugin.fusion.views import ContentViews, FusionSettings, NaiveVBPRView
 from fedvlr_plugin.rng import Stream, generator
 
-Broadcast = dict[str, torch.Tensor]
 INITIAL_SCALE = 0.1
 
 
 class SharedModel(torch.nn.Module):
-    """Everything that is shared: the ID table D, the fusion, and the backbone's own tables and layers."""
+    """Everything that is shared: the ID table D, the fusion, and the backbone's item tables and layers."""
 
     def __init__(
         self,
@@ -58,19 +57,18 @@ class SharedModel(torch.nn.Module):
 
     def forward(self) -> Broadcast:
         """Everything that goes out to the clients, with its autograd graph."""
-        out: Broadcast = {}
+        views: torch.Tensor | None = None
         if self.fusion is not None:
-            out["views"] = self.fusion(self.id_table)
+            views = self.fusion(self.id_table)
         elif self.id_table is not None:
-            out["views"] = self.id_table[None]
-        out.update({f"table.{name}": table for name, table in self.tables.items()})
-        for name, parameter in self.layers.named_parameters():
-            out[f"layer.{name}"] = parameter
-        return out
+            views = self.id_table[None]
+        parameters = dict(self.layers.named_parameters())
+        layers = {n: SharedLayer(parameters[f"{n}.weight"], parameters[f"{n}.bias"]) for n in self.layers}
+        return Broadcast(views, dict(self.tables.items()), layers)
 
 
 class Server:
-    """Holds the shared model and its optimiser; computes each round's broadcast once."""
+    """The shared model and its optimiser; computes each round's broadcast once."""
 
     def __init__(
         self,
@@ -86,8 +84,8 @@ class Server:
         source = generator(seed, Stream.SERVER_INIT)
         self.model = SharedModel(n_items, features, fusion, backbone, source, dtype).to(device)
         tables = [p for n, p in self.model.named_parameters() if n == "id_table" or n.startswith("tables.")]
-        chosen = {id(p) for p in tables}
-        rest = [p for p in self.model.parameters() if id(p) not in chosen]
+        table_ids = {id(p) for p in tables}
+        rest = [p for p in self.model.parameters() if id(p) not in table_ids]
         groups = [{"params": tables, "lr": training.server_lr_id}, {"params": rest, "lr": training.server_lr}]
         groups = [g for g in groups if g["params"]]
         kind = torch.optim.Adam if training.server_optimizer == "adam" else torch.optim.SGD
@@ -95,8 +93,8 @@ class Server:
         self._graph: Broadcast | None = None
 
     def broadcast(self) -> Broadcast:
-        """What clients receive, detached; computed once per state of the shared weights."""
-        return {name: value.detach() for name, value in self._outgoing().items()}
+        """What clients receive, without its graph; computed once per state of the shared weights."""
+        return self._outgoing().map(torch.Tensor.detach)
 
     def _outgoing(self) -> Broadcast:
         """The broadcast with its graph, even when an evaluation without gradients asks for it first."""
@@ -106,11 +104,15 @@ class Server:
         return self._graph
 
     def apply(self, uplink: Mapping[str, torch.Tensor]) -> None:
-        """Pulls the alpha-weighted sum of the uploads back through the fusion and takes one optimiser step.
+        """Pull the weighted sum of the uploads back through the fusion and take one optimiser step.
 
-        Raises `ConfigError` when a name or a shape is not that of the broadcast.
+        Args:
+            uplink: sum_u alpha_u upload_u, by the broadcast's names and shapes.
+
+        Raises:
+            ConfigError: a name or a shape is not that of the broadcast.
         """
-        graph = self._outgoing()
+        graph = self._outgoing().named()
         for name, value in uplink.items():
             if name not in graph or graph[name].shape != value.shape:
                 raise ConfigError(f"uplink '{name}' {tuple(value.shape)} is not what was broadcast")
@@ -121,7 +123,7 @@ class Server:
         self._graph = None
 
     def refresh(self) -> None:
-        """Forgets the computed broadcast, after the shared weights were changed from outside."""
+        """Forget the computed broadcast, after the shared weights were changed from outside."""
         self._graph = None
 
     def state(self, moments: bool) -> dict[str, torch.Tensor]:

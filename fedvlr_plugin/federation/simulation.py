@@ -2,7 +2,8 @@
 
     broadcast -> local epochs of the cohort -> weighted sum of uploads -> one pull-back -> one server step
 
-With conditions that must see uploads one by one the sum is made by a rule, see `aggregation`. Knows nothing of tables, files or hosts.
+Under conditions that must see uploads one by one (privacy, secure sums, robust rules, attacks) a rule makes the sum, see
+`aggregation`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.factory import make_attack, make_rule
 from fedvlr_plugin.aggregation.rule import Cohort, Rule, Transform
 from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
@@ -28,7 +30,7 @@ from fedvlr_plugin.engines.sequential import SequentialEngine
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.federation.cohort import answers, draw_cohort, draw_poisson
 from fedvlr_plugin.federation.distributed import Processes, join_processes, local_device
-from fedvlr_plugin.federation.server import Broadcast, Server
+from fedvlr_plugin.federation.server import Server
 from fedvlr_plugin.fusion.views import Fusion, make_fusion
 
 
@@ -36,10 +38,19 @@ class Federation:
     """Trains one row on one data set.
 
     Args:
-        spec: the run. backbone, fusion: names, as parsed from the row.
+        spec: the run.
+        backbone: its name, as parsed from the row.
+        fusion: its name, as parsed from the row.
         data: split interactions and item features.
         execution: engine, device, block size, memory budget.
-        processes: among whom clients are sharded; by default those that torchrun announced. `Processes()` is one alone.
+        processes: the processes that clients are sharded over; by default those that torchrun announced. `Processes()`
+            is one process.
+
+    Attributes:
+        server: shared weights and their optimiser.
+        engine: the clients.
+        rule: makes the sum of uploads; None where the engine's weighted sum is used.
+        attack: changes uploads of malicious clients; None without.
 
     Raises:
         ConfigError: an unsupported fusion, unknown views or parameters, a budget that is too small.
@@ -60,8 +71,8 @@ class Federation:
         self.processes = processes or join_processes(self.device)
         settings = make_fusion(fusion, spec.model)
         self.backbone = make_backbone(backbone, settings, spec.model)
-        mine = self.processes.mine(data.interactions.train_sizes)
-        self.problem = local_problem(spec, self.backbone, settings, data.interactions, self.device, mine)
+        users = self.processes.clients_of_rank(data.interactions.train_sizes)
+        self.problem = local_problem(spec, self.backbone, settings, data.interactions, self.device, users)
         features = data.features if spec.model.modalities is None else data.features.select(spec.model.modalities)
         self.server = Server(
             data.interactions.n_items,
@@ -89,30 +100,31 @@ class Federation:
             self.attack = make_attack(spec, n_users, torch.from_numpy(counts).to(self.device))
 
     def round(self, number: int) -> Uplink:
-        """Runs one communication round (counted from 1) and returns its uplink with the seconds by phase.
+        """Run one communication round, counted from 1.
 
-        Uploads that do not count are in `Uplink.left_out`. When none is left the round is skipped: the shared model
-        stays as it is.
+        Returns:
+            The sum of uploads, with the seconds by phase. Uploads that do not count are in `left_out`; when none counts
+            the shared model stays as it is.
         """
         with fixed_order(self.device):
             return self._round(number)
 
     def _round(self, number: int) -> Uplink:
         begin = time.perf_counter()
-        called = self._cohort(number)
+        cohort = self._cohort(number)
         broadcast = self.server.broadcast()
         sent = time.perf_counter()
-        answered = answers(self.spec.conditions.faults, self.spec.seed, number, called)
+        answered = answers(self.spec.conditions.faults, self.spec.seed, number, cohort)
         if self.rule is None:
             uplink = self._train(broadcast, answered.in_time, number)
             self._join(uplink)
             sums = uplink.sums if uplink.clients else None
         else:
-            uplink = self._train_apart(self.rule, broadcast, answered.in_time, number)
+            uplink = self._train_client_by_client(self.rule, broadcast, answered.in_time, number)
             sums = self.rule.total()
             uplink.accounts |= self.rule.counts()
         if len(answered.late):
-            self._train(broadcast, answered.late, number)  # they learn at home; what they send comes too late
+            self._train(broadcast, answered.late, number)  # they train, but their uploads arrive too late
         uplink.left_out |= answered.counts()
         received = time.perf_counter()
         if sums is not None:
@@ -121,7 +133,7 @@ class Federation:
         return uplink
 
     def _cohort(self, number: int) -> torch.Tensor:
-        """User ids of a round's cohort, ascending; drawn one by one (Poisson) under differential privacy."""
+        """User ids of a round's cohort, ascending; by Poisson sampling under differential privacy."""
         privacy, share = self.spec.conditions.privacy, self.spec.training.participation
         n_users = self.data.interactions.n_users
         if privacy is not None and privacy.mechanism == "gaussian" and share < 1.0:
@@ -129,22 +141,22 @@ class Federation:
         return draw_cohort(self.spec.seed, number, n_users, share).to(self.device)
 
     def _train(self, broadcast: Broadcast, cohort: torch.Tensor, number: int) -> Uplink:
-        """The engine's own weighted sum over the cohort's clients of this process."""
+        """Train the cohort's clients of this process, with the engine's weighted sum."""
         weights = self.problem.client_weights(cohort)
         here = self.problem.histories.slot_of[cohort] >= 0
         return self.engine.local_round(broadcast, cohort[here], weights[here], number)
 
-    def _train_apart(self, rule: Rule, broadcast: Broadcast, cohort: torch.Tensor, number: int) -> Uplink:
-        """Uploads through attack and intake to the rule, block after block."""
+    def _train_client_by_client(self, rule: Rule, broadcast: Broadcast, cohort: torch.Tensor, number: int) -> Uplink:
+        """Train the cohort; uploads go through the attack and the test of finite numbers to the rule, block after block."""
         sizes = self.problem.histories.weights[cohort]
-        known = Cohort(number, cohort, sizes, self.data.interactions.n_users, self.problem.backbone.client_weight)
-        rule.begin(known, UploadShape(broadcast), self.problem.dtype, self.device)
+        described = Cohort(number, cohort, sizes, self.data.interactions.n_users, self.problem.backbone.client_weight)
+        rule.begin(described, UploadShape(broadcast.named()), self.problem.dtype, self.device)
         refused = 0
 
         def collect(uploads: ClientUploads) -> None:
             nonlocal refused
             if self.attack is not None:
-                uploads = self.attack(uploads, known)
+                uploads = self.attack(uploads, described)
             good = uploads.finite()
             if not bool(good.all()):
                 refused += int((~good).sum())
@@ -159,7 +171,7 @@ class Federation:
         return uplink
 
     def _join(self, uplink: Uplink) -> None:
-        """Sums an uplink and its accounts over all processes."""
+        """Sum an uplink and its accounts over all processes."""
         if self.processes.size == 1:
             return
         begin = time.perf_counter()
@@ -172,7 +184,7 @@ class Federation:
         uplink.seconds["uplink"] = uplink.seconds.get("uplink", 0.0) + time.perf_counter() - begin
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Scores of all items for some clients of this process, `[len(users), n_items]`, with the present state."""
+        """Score all items for some clients of this process with the present state, `[len(users), n_items]`."""
         with fixed_order(self.device):
             return self.engine.score(self.server.broadcast(), users)
 
@@ -182,10 +194,10 @@ class Federation:
             local = self.engine.router_weights(self.server.broadcast())
         if local is None:
             return None
-        out = np.zeros((self.data.interactions.n_users, local.shape[1]))
+        everybody = np.zeros((self.data.interactions.n_users, local.shape[1]))
         for clients, weights in self.processes.gather((self.problem.clients().cpu().numpy(), local)):
-            out[clients] = weights
-        return out
+            everybody[clients] = weights
+        return everybody
 
     def state(self, moments: bool) -> dict[str, torch.Tensor]:
         """A copy of all parameters, shared and private, of this process, as tensors by name.

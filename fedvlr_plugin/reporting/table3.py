@@ -130,7 +130,7 @@ def held_by(spec: RunSpec, items: int, modalities: Mapping[str, int]) -> Held:
     broadcast = federation.server.broadcast()
     uplink = federation.round(1)
     client = federation.engine.clients[0]  # type: ignore[attr-defined]
-    received, sent = list(broadcast.values()), list(uplink.sums.values())
+    received, sent = list(broadcast.named().values()), list(uplink.sums.values())
     return Held(
         private=sum(leaf.numel() for leaf in client.dense()),
         own_rows=0 if client.own is None else client.own.numel(),

@@ -23,7 +23,7 @@ from fedvlr_plugin.reporting.grid import Grid, Value, format_value
 Align = Literal["left", "right"]
 PLAIN_WIDTH = 160  # columns of a terminal that is a file or a pipe
 LATEX_PADDING = 2  # columns that a heading takes beside its letters in the source of a plain LaTeX table
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t")
 LATEX_CHARACTERS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\ensuremath{<}", ">": r"\ensuremath{>}",
@@ -148,12 +148,21 @@ def escape_latex(text: str) -> str:
 
 
 def csv_table(headings: Sequence[str], lines: Iterable[Sequence[Value]]) -> str:
-    """Return a table as CSV: numbers unrounded, nothing for None, texts that would be formulas with a leading quote."""
+    """Return a table as CSV: numbers unrounded, nothing for None, texts that would be formulas with a leading quote.
+
+    A carriage return in a text becomes a line feed: Python's writer does not quote it, and the line would end there.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([defuse(heading) for heading in headings])
-    writer.writerows([defuse(value) if isinstance(value, str) else value for value in line] for line in lines)
+    writer.writerows([_csv_value(value) for value in line] for line in lines)
     return buffer.getvalue()
+
+
+def _csv_value(value: Value) -> Value:
+    if not isinstance(value, str):
+        return value
+    return defuse(value.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def defuse(text: str) -> str:

@@ -122,7 +122,7 @@ class BackboneTests:
         weights = federation.problem.client_weights(ALL_USERS)
         uplink = federation.engine.local_round(federation.server.broadcast(), ALL_USERS, weights, 1)
         shared = list(federation.server.model.parameters())
-        graph = federation.server.model()
+        graph = federation.server.model().named()
         reached = [name for name in uplink.sums if graph[name].requires_grad]
         pulled_back = torch.autograd.grad(
             [graph[name] for name in reached],
@@ -169,7 +169,7 @@ class BackboneTests:
         federation = self.build(fusion, participation=1.0)
         uplink = train(federation)
         engine = self._batched(federation)
-        assert set(uplink.sums) == set(federation.server.broadcast())
+        assert set(uplink.sums) == set(federation.server.broadcast().named())
         uploaded = torch.cat([value.flatten() for value in uplink.sums.values()])
         numbers = set(uploaded[uploaded != 0].tolist())
         trained = engine.store.steps["head"] > 0

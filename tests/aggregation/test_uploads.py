@@ -44,11 +44,12 @@ def test_both_engines_give_the_same_single_uploads(make_spec, backbone, fusion):
 def test_shapes_translate_both_ways_and_norms_are_those_of_the_dense_upload(make_spec):
     federation = build(make_spec, "FedNCF", "blfm")
     broadcast = federation.server.broadcast()
-    shape = UploadShape(broadcast)
-    rows, layers = shape.flatten(broadcast)
-    assert rows.numel() + layers.numel() == shape.size == sum(v.numel() for v in broadcast.values())
+    named = broadcast.named()
+    shape = UploadShape(named)
+    rows, layers = shape.flatten(named)
+    assert rows.numel() + layers.numel() == shape.size == sum(v.numel() for v in named.values())
     for name, value in shape.unflatten(rows, layers).items():
-        assert torch.equal(value, broadcast[name])
+        assert torch.equal(value, named[name])
     collected = []
     federation.engine.local_round(broadcast, ALL, torch.ones(len(ALL)), 1, collected.append)
     joined = join_uploads(collected)

@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 from helpers.paths import ROOT
 
+from fedvlr_plugin.experiment.rows import REFERENCES
 from fedvlr_plugin.experiment.store import ResultsStore
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -22,7 +23,7 @@ OPTIONS = ["--profile", "smoke", "--datasets", "planted", "--rows", "popularity"
 OPTIONS += ["--trials", str(TRIALS), "--seeds", str(SEEDS), "--set", "rounds=12"]
 # the same command, but a silent worker is taken for dead after two seconds and not after a minute
 IMPATIENT = (
-    "import sys; from fedvlr_plugin.benchmark import storage; storage.open_storage.__defaults__ = (1, 2); "
+    "import sys; from fedvlr_plugin.search import storage; storage.open_storage.__defaults__ = (1, 2); "
     "from fedvlr_plugin.cli.tables import main; sys.exit(main(sys.argv[1:]))"
 )
 
@@ -73,7 +74,10 @@ def begun(out: str) -> list[str]:
 
 
 SCRIPT = [str(ROOT / "benchmarks" / "run_table2.py")]
-EVERYTHING = ["planted popularity, seed 0", *(f"planted FedAvg, trial {n + 1} of {TRIALS}" for n in range(TRIALS))]
+EVERYTHING = [
+    *(f"planted {row}, seed 0" for row in REFERENCES),
+    *(f"planted FedAvg, trial {n + 1} of {TRIALS}" for n in range(TRIALS)),
+]
 EVERYTHING += [f"planted FedAvg, seed {n}" for n in range(SEEDS)]
 
 
@@ -86,7 +90,7 @@ def check_finished(folder: Path, outputs: list[str], lost: list[str]) -> None:
     assert after["COMPLETE"] == TRIALS + SEEDS and after["FAIL"] == len(lost)
     assert after["RUNNING"] == after["WAITING"] == 0, "no ghost"
     found = [(record.row, record.seed) for record in ResultsStore(folder / "results").records()]
-    assert sorted(found) == [("FedAvg", 0), ("FedAvg", 1), ("popularity", 0)]
+    assert sorted(found) == sorted([("FedAvg", 0), ("FedAvg", 1), *((row, 0) for row in REFERENCES)])
     assert "FedAvg" in (folder / "results" / "tables" / "table2-smoke-corrected.md").read_text()
 
 

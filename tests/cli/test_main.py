@@ -1,17 +1,15 @@
-"""The command `fedvlr`: version, doctor, table2, and what a broken installation looks like."""
+"""The command `fedvlr`: version, help, Table 2, and a light start."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import fedvlr_plugin
 from fedvlr_plugin import versions
-from fedvlr_plugin.cli import doctor
 from fedvlr_plugin.cli.main import app
 
 RUNNER = CliRunner()
@@ -41,25 +39,6 @@ def test_help_names_the_commands() -> None:
 def test_table2_takes_the_options_of_the_script() -> None:
     result = RUNNER.invoke(app, ["table2", "--rows", "FedAvgg", "FCF", "--profile", "smoke"])
     assert result.exit_code == 2 and "Did you mean 'FedAvg'" in result.output
-
-
-def test_doctor_lists_packages_and_device() -> None:
-    output = RUNNER.invoke(app, ["doctor"]).output
-    for text in ("torch 2", "recbole 1", "numpy ", "cpu: ", "cuda"):
-        assert text in output
-
-
-def test_doctor_finds_what_is_missing_or_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "BASE", ("torch", "surely-not-installed"))
-    result = RUNNER.invoke(app, ["doctor"])
-    assert result.exit_code == 1 and "PROBLEM  surely-not-installed is missing" in result.output
-
-    def broken(name: str) -> None:
-        raise ImportError("needs another numpy")
-
-    monkeypatch.setattr(doctor, "import_module", broken)
-    output = RUNNER.invoke(app, ["doctor"]).output
-    assert "PROBLEM  torch" in output and "cannot be imported: needs another numpy" in output
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:

@@ -575,3 +575,41 @@ def test_text_that_is_no_utf8_never_reaches_a_table():
     for content in (b"\xff", b"a\xc3", b"\xed\xa0\x80"):
         with pytest.raises(DataError, match="line 1: not UTF-8"):
             decode_text(content, "x")
+
+
+def test_every_type_of_column_reaches_recbole(tmp_path):
+    folder = shop(tmp_path, text(rows()))
+    lines = [
+        f"i{k}\t{' '.join(['red', 'big'][: k % 3])}\t{k}.5\t{'1 2.5' if k else ''}\tshop {k % 2}" for k in range(9)
+    ]
+    (folder / "shop.item").write_text(
+        "\n".join(["item_id:token\tclass:token_seq\tprice:float\tsize:float_seq\tseller:token", *lines]) + "\n"
+    )
+    columns_of = {"inter": ["user_id", "item_id", "timestamp"], "item": "*"}
+    dataset = open_dataset("shop", tmp_path, AnyModel, {"load_col": columns_of})
+    assert dataset.prepared.interactions.n_items == 9
+    train = dataset.build()[0]
+    items = train.item_feat
+    names = dataset.field2id_token
+    place = int(np.flatnonzero(names["item_id"] == "i4")[0])
+    assert [names["class"][k] for k in items["class"][place].tolist() if k] == ["red"]
+    assert items["price"][place] == 4.5 and items["size"][place].tolist() == [1.0, 2.5]
+    assert names["seller"][items["seller"][place]] == "shop 0"
+    (folder / "shop.item").write_text("item_id:token\tprice:float\ni0\tcheap\n")
+    refused(
+        lambda: open_dataset("shop", tmp_path, AnyModel, {"load_col": columns_of}),
+        "shop.item, line 2: the price is 'cheap'",
+    )
+
+
+def test_export_keeps_the_users_that_info_has(tmp_path):
+    """A user below the filter is dropped when the folder is opened, in either layout; no row is lost on the way."""
+    folder = shop(tmp_path, text([*rows(), ("rare", "i0", "5"), ("u0", "i0", "7")]))
+    out = export_released(folder, tmp_path / "out")
+    assert sizes(tmp_path) == sizes(tmp_path / "out") == (6, 9, 36)
+    assert len((out / "inter.csv").read_text().splitlines()) == 39
+    assert (
+        prepare("shop", tmp_path).facts["duplicate_rows"]
+        == prepare("shop", tmp_path / "out").facts["duplicate_rows"]
+        == 1
+    )

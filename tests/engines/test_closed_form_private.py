@@ -8,7 +8,7 @@ from fedvlr_plugin.backbones.fedrap import FedRAPParams
 from fedvlr_plugin.engines import closed_form_private as cells_module
 from fedvlr_plugin.engines.closed_form_private import distinct_cells
 from fedvlr_plugin.engines.sampling import Step
-from fedvlr_plugin.engines.workers import _folds, _has_slopes
+from fedvlr_plugin.engines.workers import _has_closed_form, _has_slopes
 
 
 def steps():
@@ -29,11 +29,15 @@ def test_cells_are_the_distinct_pairs_with_their_weights(monkeypatch, up_to):
     keys, (one, two) = distinct_cells(list(steps()), 3, 6)
     assert keys.tolist() == [1, 4, 6, 8, 9, 17]
     assert one.owner.tolist() == [0, 0, 1, 1, 2] and one.items.tolist() == [1, 4, 0, 2, 5]
-    assert one.indptr.tolist() == [0, 2, 4, 5] and keys[one.at].tolist() == [1, 4, 6, 8, 17]
+    assert one.indptr.tolist() == [0, 2, 4, 5] and keys[one.places].tolist() == [1, 4, 6, 8, 17]
     assert torch.allclose(one.weight, torch.tensor([1 / 3, 2 / 3, 0.5, 0.5, 1.0], dtype=torch.float64))
     assert torch.allclose(one.positive, torch.tensor([1 / 3, 0.0, 0.0, 0.5, 1.0], dtype=torch.float64))
     assert one.share.tolist() == [0.5, 0.5, 1.0]
-    assert keys[two.at].tolist() == [4, 9] and two.weight.tolist() == [1.0, 1.0] and two.positive.tolist() == [0.0, 0.5]
+    assert (
+        keys[two.places].tolist() == [4, 9]
+        and two.weight.tolist() == [1.0, 1.0]
+        and two.positive.tolist() == [0.0, 0.5]
+    )
 
 
 def pushed(item, own, mu, lam, edge):
@@ -74,6 +78,6 @@ def test_another_penalty_without_its_slopes_goes_through_autograd():
             return None
 
     one, doubled, sloped = (kind(FedRAPParams(), 8, 8) for kind in (FedRAP, Doubled, Sloped))
-    assert [_folds(backbone) for backbone in (one, doubled, sloped)] == [True, False, True]
+    assert [_has_closed_form(backbone) for backbone in (one, doubled, sloped)] == [True, False, True]
     # slopes of one's own are heard by the tensor operations, and the compiled loops leave such a backbone to them
     assert [_has_slopes(backbone, "penalty_push") for backbone in (one, doubled, sloped)] == [True, False, False]

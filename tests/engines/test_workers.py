@@ -56,8 +56,8 @@ def test_tasks_run_in_threads_of_one_without_gradients(two_threads):
         meet.wait()  # passes only if both run at once
         return number, torch.get_num_threads(), torch.is_grad_enabled()
 
-    crew = BlockThreads(torch.device("cpu"))
-    assert crew.run([lambda: task(0), lambda: task(1)]) == [(0, 1, False), (1, 1, False)]
+    threads = BlockThreads(torch.device("cpu"))
+    assert threads.run([lambda: task(0), lambda: task(1)]) == [(0, 1, False), (1, 1, False)]
     assert torch.get_num_threads() == 2 and torch.is_grad_enabled()
     late: list[int] = []
     thread = threading.Thread(target=lambda: late.append(torch.get_num_threads()))
@@ -66,15 +66,15 @@ def test_tasks_run_in_threads_of_one_without_gradients(two_threads):
     assert late == [2]
 
 
-def test_an_error_in_a_worker_is_raised_and_the_crew_goes_on(two_threads):
+def test_an_error_in_a_worker_is_raised_and_the_threads_go_on(two_threads):
     def fail():
         raise ValueError("no")
 
-    crew = BlockThreads(torch.device("cpu"))
+    threads = BlockThreads(torch.device("cpu"))
     with pytest.raises(ValueError, match="no"):
-        crew.run([fail, lambda: 1])
+        threads.run([fail, lambda: 1])
     assert torch.get_num_threads() == 2
-    assert crew.run([lambda: 1, lambda: 2]) == [1, 2] and crew.run([]) == []
+    assert threads.run([lambda: 1, lambda: 2]) == [1, 2] and threads.run([]) == []
 
 
 @pytest.mark.parametrize(

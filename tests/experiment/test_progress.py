@@ -1,4 +1,4 @@
-"""Progress lines, the clock, estimates, profiles' rules and the names of rows."""
+"""Progress lines, the clock, and the live view."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import re
 import pytest
 from rich.console import Console
 
-from fedvlr_plugin.config import PROTOCOLS
-from fedvlr_plugin.errors import ConfigError, UnknownNameError
-from fedvlr_plugin.experiment.estimate import estimate_seconds, format_seconds, samples_per_round
-from fedvlr_plugin.experiment.profiles import PROFILES, Profile, Rule, get_profile, settings_for, spec_for, specs_for
+from fedvlr_plugin.experiment.profiles import Profile, Rule, spec_for
 from fedvlr_plugin.experiment.progress import Clock, LiveProgress, PlainProgress, describe, make_progress, outcome_of
-from fedvlr_plugin.experiment.rows import check_rows, known_rows, parse_row, recbole_models
 from fedvlr_plugin.experiment.store import ResultsStore
 
 RULES: tuple[Rule, ...] = (
@@ -21,54 +17,6 @@ RULES: tuple[Rule, ...] = (
     ("ku", "*+ours", {"client_lr": 0.5, "params": {"b": 2}}),
 )
 TEST = Profile("test", "for tests", 2, None, RULES)
-
-
-def test_later_rules_win_and_params_are_merged() -> None:
-    assert settings_for(TEST, "ml", parse_row("FedAvg")) == {"rounds": 10, "params": {"a": 1}}
-    assert settings_for(TEST, "ku", parse_row("FedAvg+ours")) == {
-        "rounds": 20,
-        "client_lr": 0.5,
-        "params": {"a": 1, "b": 2},
-    }
-
-
-def test_a_specification_follows_rules_overrides_and_protocol() -> None:
-    spec = spec_for(TEST, "ku", "fedavg+OURS", 3, "as_released", {"rounds": 7})
-    assert (spec.row, spec.seed, spec.training.rounds, spec.training.client_lr) == ("FedAvg+ours", 3, 7, 0.5)
-    assert spec.protocol == PROTOCOLS["as_released"] and spec.model.params == {"a": 1, "b": 2}
-
-
-def test_floors_are_the_same_run_in_every_profile() -> None:
-    floors = {spec_for(p, "ku", "popularity", 4, overrides={"rounds": 3}).spec_hash for p in PROFILES.values()}
-    assert len(floors) == 1
-    specs = specs_for(TEST, ["ku"], ["chance", "FCF"], 3)
-    assert [(s.row, s.seed) for s in specs] == [("chance", 0), ("FCF", 0), ("FCF", 1), ("FCF", 2)]
-
-
-def test_seeds_come_round_by_round() -> None:
-    specs = specs_for(TEST, ["ku", "ml"], ["FedAvg", "FCF"], 2)
-    assert [s.seed for s in specs] == [0] * 4 + [1] * 4
-
-
-def test_every_profile_gives_a_valid_run_for_every_row() -> None:
-    for profile in PROFILES.values():
-        for dataset in ("ku", "ml", "ml-100k", "planted", "something-else"):
-            for row in known_rows():
-                spec_for(profile, dataset, row, 0)
-
-
-def test_unknown_settings_and_profiles() -> None:
-    with pytest.raises(ConfigError, match="Did you mean 'participation'"):
-        spec_for(TEST, "ku", "FCF", 0, overrides={"participatoin": 1.0})
-    with pytest.raises(UnknownNameError, match="Did you mean 'quick'"):
-        get_profile("quik")
-
-
-def test_rows_are_canonical_and_recbole_models_are_rows() -> None:
-    assert check_rows(["fedavg", "FEDAVG", "vbpr", "lightgcn", "Chance"]) == ["FedAvg", "VBPR", "LightGCN", "chance"]
-    assert {"BPR", "LightGCN", "ItemKNN", "NeuMF"} <= set(recbole_models())
-    with pytest.raises(UnknownNameError, match="Did you mean 'cold-first'"):
-        check_rows(["coldfirst"])
 
 
 def test_the_clock_weighs_runs_by_their_cost() -> None:
@@ -128,22 +76,6 @@ def test_the_live_view_draws_bars_on_a_terminal(tmp_path, tiny, fake) -> None:
     screen = (tmp_path / "screen").read_text()
     assert "tiny FedAvg, seed 0: HR@50" in screen and "1/1" in screen and "2/2" in screen
     assert isinstance(make_progress(Console(force_terminal=False)), PlainProgress)
-
-
-def test_estimates_grow_with_the_work_and_learn_from_stored_runs(tmp_path, tiny, fake) -> None:
-    x = tiny.interactions
-    spec = spec_for(TEST, "tiny", "FedAvg", 0)
-    assert samples_per_round(spec, x) == 30 * 4 * 5 * 5
-    longer = spec_for(TEST, "tiny", "FedAvg", 0, overrides={"rounds": 1000})
-    ours = spec_for(TEST, "tiny", "FedAvg+ours", 0, overrides={"rounds": 1000})
-    assert estimate_seconds(spec, x) < estimate_seconds(longer, x) < estimate_seconds(ours, x)
-    record = ResultsStore(tmp_path).append(fake(spec, data=tiny), tiny)  # 10 rounds in 0.5 s
-    assert estimate_seconds(longer, x, [record]) == pytest.approx(50.0)
-    assert estimate_seconds(spec_for(TEST, "tiny", "chance", 0), x) < 1
-
-
-def test_times_are_spelled_for_people() -> None:
-    assert [format_seconds(s) for s in (0.2, 45.4, 600, 12_600)] == ["1 s", "45 s", "10 min", "3.5 h"]
 
 
 def test_the_live_view_shows_cells_runs_and_rounds_however_narrow(tmp_path, tiny, fake) -> None:

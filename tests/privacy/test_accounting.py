@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
 from fedvlr_plugin.privacy import accounting
 from fedvlr_plugin.privacy.accounting import Accountant, epsilon_of, noise_for, rounds_for
-from fedvlr_plugin.privacy.guarantee import default_delta, format_epsilon, guarantee_of
+from fedvlr_plugin.privacy.guarantee import default_delta
 
 pytest.importorskip("dp_accounting", reason="accounting needs the extra [dp]")
 
@@ -90,26 +89,6 @@ def test_extremes_end_in_a_bound_and_not_in_a_crash() -> None:
     assert 1e6 < epsilon_of(1e-3, 100, 1e-3) < math.inf
     assert 0 <= epsilon_of(1e5, 1, 1e-3) < 1e-3
     assert Accountant(1.0, 0.5, 1e-3, 10).epsilon(0) == 0.0
-
-
-def noisy(rounds: int = 20, **privacy: object) -> RunSpec:
-    return RunSpec.model_validate(
-        {"dataset": "ku", "row": "FCF", "training": {"rounds": rounds}, "conditions": {"privacy": privacy}}
-    )
-
-
-def test_a_promise_follows_from_the_specification() -> None:
-    assert guarantee_of(RunSpec(dataset="ku", row="FCF"), 204) is None
-    found = guarantee_of(noisy(epsilon=8.0), 204)
-    assert found is not None and found.epsilon is not None
-    assert 7.9 < found.epsilon <= 8.0 and found.delta == pytest.approx(1 / 2040) and found.delta < 1 / 204
-    assert found.noise_multiplier == noise_for(8.0, 20, found.delta) and found.rounds == 20
-    assert found.adjacency == "add or remove one user" and format_epsilon(found) == "8"
-    given_z = guarantee_of(noisy(noise_multiplier=2.0, delta=1e-4), 204)
-    assert given_z is not None and given_z.epsilon == epsilon_of(2.0, 20, 1e-4)
-    for none in (noisy(mechanism="paper_noise", noise_scale=0.1), noisy(noise_multiplier=0.0)):
-        found = guarantee_of(none, 204)
-        assert found is not None and found.epsilon is None and found.delta is None and format_epsilon(found) == "∞"
 
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch) -> None:

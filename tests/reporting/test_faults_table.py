@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from helpers.paths import BENCHMARKS
 
 from fedvlr_plugin.config import RunSpec
@@ -28,14 +29,26 @@ def test_the_script_runs_what_is_missing_and_prints_every_level(tmp_path):
     arguments = ("--profile", "smoke", "--datasets", "planted", "--rows", "FCF")
     done = start(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    (row,) = [line for line in done.stdout.splitlines() if line.startswith("| FCF")]
-    assert row.count("/") == 3 and " - " not in row
+    table = tmp_path / "results" / "tables" / "faults-smoke-planted.md"
+    (row,) = [line for line in table.read_text().splitlines() if line.startswith("| FCF")]
+    assert row.count("/") == 3 and " - " not in row and "│ FCF" in done.stdout
     names = sorted(path.name for path in (tmp_path / "results" / "tables").iterdir())
     assert names == [f"faults-smoke-planted.{kind}" for kind in ("csv", "md", "tex")], "Table 2 itself is left alone"
     again = start(tmp_path, *arguments)
-    assert "0 runs to do, 3 stored" in again.stdout and row in again.stdout
+    assert "0 runs to do; 3 of 3 stored" in again.stdout and row in table.read_text()
+    table.unlink()
+    shown = start(tmp_path, "--stored", *arguments)
+    assert shown.returncode == 0 and row in (table.parent / table.name).read_text(), "drawn again from the store alone"
 
 
-def test_a_request_that_makes_no_sense_is_refused(tmp_path):
-    refused = start(tmp_path, "--profile", "smoke", "--datasets", "planted", "ku")
-    assert refused.returncode == 2 and "one data set" in refused.stderr
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rows", "VBPR"), "has no clients that could fail"),
+        (("--rows", "FCF", "--dropout", "0.5"), "leave --dropout and --stragglers out"),
+        (("--rows", "FCF", "--search", "tpe"), "leave --search tpe out"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(tmp_path, options, message):
+    refused = start(tmp_path, "--profile", "smoke", "--datasets", "planted", *options)
+    assert refused.returncode == 2 and message in refused.stderr and refused.stderr.count("\n") == 1

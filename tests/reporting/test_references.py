@@ -10,6 +10,7 @@ import pytest
 from fedvlr_plugin.centralized.closed_form import LAMBDAS
 from fedvlr_plugin.cli.arguments import parse_options
 from fedvlr_plugin.cli.request import Sources, prepare
+from fedvlr_plugin.cli.tables import runs_output
 from fedvlr_plugin.config import PROTOCOLS, Conditions, ExecutionConfig, Privacy, RunSpec, TrainingConfig
 from fedvlr_plugin.data.item_features import ItemFeatures
 from fedvlr_plugin.data.prepared import PreparedData
@@ -214,7 +215,8 @@ def test_references_are_there_whatever_is_asked_for(tmp_path, tiny: PreparedData
             ["--profile", "smoke", "--results", str(tmp_path), "--datasets", "tiny", *more],
             with_noise=product == "table4",
         )
-        return prepare(options, Sources(lambda root: [], lambda name, root: name, lambda name, root: data), product,
+        return prepare(options, Sources(lambda root: [], lambda name, root: name, lambda name, root: data),
+                       runs_output(product),
                        said.append)  # fmt: skip
 
     found = ask(tiny, "--rows", "FCF")

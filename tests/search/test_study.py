@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -14,20 +13,18 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-import sqlalchemy
 from optuna.trial import TrialState
 
-from fedvlr_plugin.api import run
-from fedvlr_plugin.config import ModelConfig, RunSpec, TrainingConfig
+from fedvlr_plugin.config import RunSpec, TrainingConfig
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError
+from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.evaluation.metrics import summary
-from fedvlr_plugin.search.space import grid, point_of, settings_of, space_of
+from fedvlr_plugin.search.space import space_of
 from fedvlr_plugin.search.storage import open_storage
 from fedvlr_plugin.search.study import Study, StudySpec, blind
-from fedvlr_plugin.search.work_queue import DUPLICATE, MAX_ATTEMPTS, SLOT, Queue, Slot
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
 BASE = RunSpec(dataset="tiny", row="FedAvg", training=TrainingConfig(rounds=3))
 SERVER = os.environ.get("FEDVLR_TEST_STORAGE", "")
 WORKER = Path(__file__).parent / "study_worker.py"
@@ -188,42 +185,6 @@ def test_an_interrupt_puts_the_trial_up_again_at_once(tmp_path: Path, tiny: Prep
     assert states(tmp_path)["RUNNING"] == 0
 
 
-def test_a_slot_whose_workers_keep_dying_is_given_up(tmp_path: Path) -> None:
-    queue = Queue(open_storage(url(tmp_path), 1, 1), "study", [Slot(0, {"x": 1.0})])
-    for _ in range(MAX_ATTEMPTS):
-        assert not queue.finished()
-        while queue.claim() is None:  # each claim is dropped without a heartbeat, as by kill -9
-            time.sleep(0.2)
-    deadline = time.monotonic() + 20
-    while not queue.finished() and time.monotonic() < deadline:
-        queue.claim()
-        time.sleep(0.2)
-    assert queue.finished() and queue.outcomes()[0].state == TrialState.FAIL
-
-
-def test_of_several_trials_for_a_slot_only_the_first_is_done(tmp_path: Path) -> None:
-    queue = Queue(open_storage(url(tmp_path)), "study", [Slot(0, {"x": 1.0}), Slot(1, {"x": 2.0})])
-    for number in (1, 0, 0):  # what two workers leave that filled the list at the same moment
-        queue.study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={SLOT: number}))
-    done = []
-    while not queue.finished():
-        claim = queue.claim()
-        assert claim is not None
-        with claim:
-            done.append(claim.slot)
-            claim.done(1.0)
-    assert sorted(done) == [0, 1]
-    assert [trial.state.name for trial in queue.study.trials] == ["COMPLETE"] * 2 + ["FAIL"] * 3
-    assert [trial.user_attrs.get(DUPLICATE) for trial in queue.study.trials] == [None, None, 1, 0, 0]
-
-
-def test_a_claimed_slot_is_not_claimed_again_through_another_trial(tmp_path: Path) -> None:
-    queue = Queue(open_storage(url(tmp_path)), "study", [Slot(0, {"x": 1.0})])
-    queue.study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, user_attrs={SLOT: 0}))
-    first = queue.claim()
-    assert first is not None and queue.claim() is None, "the second trial stands for a slot that is being worked on"
-
-
 def test_pruning_is_off_unless_asked_for(tmp_path: Path, tiny: PreparedData, fake, monkeypatch) -> None:
     monkeypatch.setattr(optuna.Trial, "should_prune", lambda self: True)
     (tmp_path / "off").mkdir()
@@ -248,79 +209,3 @@ def test_the_name_changes_with_all_that_defines_the_study(tiny: PreparedData) ->
     names = {s.name(tiny.fingerprint) for s in (spec, *changes)} | {spec.name("0" * 64)}
     assert len(names) == len(changes) + 2
     assert dataclasses.replace(spec, trials=99).name("x") == spec.name("x"), "a grid has no budget"
-
-
-def test_the_papers_grid() -> None:
-    points = grid(space_of("FedAvg"))
-    rates = {1e-4, 1e-3, 1e-2, 1e-1}
-    assert len(points) == 16 and {p["client_lr"] for p in points} == rates == {p["server_lr"] for p in points}
-    assert len(grid(space_of("FedRAP+ours"))) == 32
-    fused = settings_of(space_of("FedRAP+ours"), {"client_lr": 0.01, "server_lr": 0.1, "penalty": 0.1})
-    expected = {"client_lr": 0.01, "server_lr": 0.01, "server_lr_id": 0.1, "params": {"lam": 0.1, "mu": 0.1}}
-    assert fused == expected
-    assert settings_of(space_of("FedAvg"), {"client_lr": 0.01, "server_lr": 0.1})["server_lr"] == 0.1
-    with pytest.raises(ConfigError, match="floor"):
-        space_of("popularity")
-
-
-@pytest.mark.parametrize("row", ["VBPR", "BM3", "MGCN", "PGL", "FedRAP", "FedAvg+ours"])
-def test_every_dimension_of_a_search_reaches_the_model(tiny: PreparedData, row: str) -> None:
-    space = space_of(row)
-    middle = {d.name: d.values[len(d.values) // 2] for d in space}
-    base = {"rounds": 2, "eval_every": 1, "dim": 8}
-    for dimension in space:
-        outcomes = [
-            run(row, tiny, settings=base | settings_of(space, middle | {dimension.name: value}))
-            for value in (min(dimension.values), max(dimension.values))
-        ]
-        losses = [[entry.train_loss for entry in outcome.curve] for outcome in outcomes]
-        assert losses[0] != losses[1], f"{dimension.name} changes nothing"
-
-
-def test_a_specification_has_a_point_within_the_space() -> None:
-    spec = BASE.model_copy(update={"training": TrainingConfig(client_lr=0.02, server_lr_id=5.0)})
-    assert point_of(space_of("FedAvg"), spec) == {"client_lr": 0.02, "server_lr": 0.1}
-    own = BASE.model_copy(update={"model": ModelConfig(params={"lam": 0.05})})
-    assert point_of(space_of("FedRAP"), own)["penalty"] == 0.05
-
-
-@pytest.mark.parametrize(
-    ("address", "kind", "message"),
-    [
-        ("nonsense", ConfigError, "is not a database URL .* write e.g. sqlite:///results/studies.db"),
-        ("foo://h/x", ConfigError, "is not a database URL .*dialects:foo"),
-        ("sqlite:////nowhere/at/all/x.db", ResultsError, "cannot be opened: unable to open database file"),
-        ("postgresql+nodriver://u:secret@h/x", ConfigError, "nodriver"),
-        ("postgresql+asyncpg://u:secret@h/x", ConfigError, "is asynchronous"),
-    ],
-)
-def test_a_storage_that_cannot_be_opened(address: str, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message) as raised:
-        open_storage(address)
-    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("address", "module", "package"),
-    [
-        ("postgresql+psycopg2://u:secret@h/x", "psycopg2", "psycopg2-binary"),
-        ("mysql+pymysql://u:secret@h/x", "pymysql", "pymysql"),
-    ],
-)
-def test_a_missing_driver_is_named_with_what_to_install(monkeypatch, address: str, module: str, package: str) -> None:
-    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
-    expected = f"needs the Python package '{module}', which is not installed; run: pip install {package} "
-    with pytest.raises(ConfigError, match=expected) as raised:
-        open_storage(address)
-    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
-
-
-def test_a_server_that_does_not_answer_is_one_line(monkeypatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise sqlalchemy.exc.OperationalError("connect", None, OSError("\nconnection refused\nIs it running?\n"))
-
-    monkeypatch.setattr("sqlalchemy.engine.default.DefaultDialect.connect", refuse)
-    monkeypatch.setattr("sqlalchemy.dialects.mysql.pymysql.MySQLDialect_pymysql.import_dbapi", lambda: sqlite3)
-    with pytest.raises(ConfigError, match="no connection to 'mysql.*': connection refused; start the server") as raised:
-        open_storage("mysql+pymysql://u:secret@h/x")
-    assert "secret" not in str(raised.value) and "\n" not in str(raised.value)

@@ -1,10 +1,11 @@
 """How the loops are compiled: on first call, kept on disk, without Python's lock.
+
 Loops over floating-point numbers may be regrouped (`fast`), so that sums run in vector registers. Numbers that are not
 finite stay what they are, and one processor always gives the same bits.
 
 For the last to hold, a loop that adds up and writes at once reads arrays at `j`, never at `begin + j`, which is copied
 first: the latter may be negative for all the compiler knows, so it guards against an overlap with what lies behind the
-array, and sums one by one where another array of ours happens to lie there (`tests/engines/compiled/test_memory_layout.py`).
+array, and sums one by one where another array happens to lie there (`tests/engines/compiled/test_memory_layout.py`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ REGROUPED = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def compiled(function: F) -> F:
-    """Compiled when first called; kept on disk beside Python's own compiled files, or in `NUMBA_CACHE_DIR`, if it can be."""
+    """Compile when first called; keep on disk beside Python's own compiled files, or in `NUMBA_CACHE_DIR`, if it can be."""
     try:
         return cast(F, numba.njit(cache=KEPT, nogil=True)(function))
     except RuntimeError:  # no folder to keep it in
@@ -44,7 +45,7 @@ def fast(function: F) -> F:
 
 
 def part(function: F) -> F:
-    """A piece of `fast` functions, put into each of them.
+    """Compile a piece of `fast` functions, put into each of them.
 
     Otherwise a caller that comes from disk brings its own copy along, which may be grouped in another way than the one
     that is compiled beside it: the last bits of a sum would depend on what was on disk.

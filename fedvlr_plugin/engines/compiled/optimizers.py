@@ -16,7 +16,7 @@ def rates(lr: float, age: int, kind: Floats) -> tuple[Float, Float]:
 
 @part
 def descend(values: Floats, first: Floats, second: Floats, row: int, grad: Floats, lr: float, age: int) -> None:
-    """Steps `values[row]` by `grad`; `age` counts this step. SGD where `first` has no rows.
+    """Step `values[row]` by `grad`; `age` counts this step. SGD where `first` has no rows.
 
     A loop for each array that is written, or none of them would run in vector registers.
     """
@@ -26,11 +26,11 @@ def descend(values: Floats, first: Floats, second: Floats, row: int, grad: Float
         for k in range(len(grad)):
             values[row, k] -= plain * grad[k]
         return
-    b1, to1, b2, to2, eps = kind(BETA1), kind(1.0 - BETA1), kind(BETA2), kind(1.0 - BETA2), kind(EPS)
+    keep1, take1, keep2, take2, eps = kind(BETA1), kind(1.0 - BETA1), kind(BETA2), kind(1.0 - BETA2), kind(EPS)
     rate, root = rates(lr, age, values)
     for k in range(len(grad)):
-        first[row, k] = b1 * first[row, k] + to1 * grad[k]
+        first[row, k] = keep1 * first[row, k] + take1 * grad[k]
     for k in range(len(grad)):
-        second[row, k] = b2 * second[row, k] + to2 * grad[k] * grad[k]
+        second[row, k] = keep2 * second[row, k] + take2 * grad[k] * grad[k]
     for k in range(len(grad)):
         values[row, k] -= rate * first[row, k] / (math.sqrt(second[row, k]) * root + eps)

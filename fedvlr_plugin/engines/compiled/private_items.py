@@ -1,14 +1,13 @@
-"""One local step of one client's linear head over private item rows (the closed form of `closed_form_private`).
+"""Local epochs of a block of linear heads with private item vectors (the closed form of `closed_form_private`).
 
     s = Q . F_i + theta . P_i + b,   R = W sigmoid(s) - P over the distinct items of the batch,
     dL/dQ = sum R F_i,   dL/dtheta += sum R P_i,   dL/dP_i = R theta,   uplink_i += alpha R Q
 
 and, with e_i = sum_j w_j F_ji, a penalty of the form mu |e| - lambda min((P - e)^2, edge^2), a mean over items and width.
-Each private row is read and stepped once. `own_round` calls this for all clients and steps.
-All local epochs of a block of linear heads over private item rows, client after client.
+Each private vector is read and stepped once a step.
 
-A client's rows stay in cache from its first step to its last. Each step: the router's weights (where there is one), the
-head folded into Q, `own.client_step`, and the optimiser's steps of router and head.
+`train` goes client after client, so that a client's vectors stay in cache from its first step to its last. Each step: the
+router's weights (where there is one), Q of head and router, `client_step`, and the optimiser's steps of router and head.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Shared(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Private rows: `values [any, d]`, Adam's moments (`[0, d]` under SGD), and the place of each item's, `row_of`."""
+    """Private vectors: `values [any, d]`, Adam's moments (`[0, d]` under SGD), and the row of each item's, `row_of`."""
 
     row_of: Signed
     values: Floats
@@ -46,9 +45,7 @@ class Rows(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a client has of its own: `q [G d]`, `theta [d]`, the router's `weights [G]` (`[0]` without one); and room for
-    the gradients of all three.
-    """
+    """A client's `q [G d]`, `theta [d]` and router `weights [G]` (`[0]` without one), and the gradients by all three."""
 
     q: Floats
     theta: Floats
@@ -59,9 +56,9 @@ class Step(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Scratch: of a chunk's items places, residuals and cells `[CHUNK]`, gradients of their rows `[CHUNK, d]`; two `[d]`."""
+    """Scratch: rows, residuals and cells of a chunk's items `[CHUNK]`, gradients by their vectors `[CHUNK, d]`; two `[d]`."""
 
-    at: Signed
+    row: Signed
     residual: Floats
     drawn: Floats
     positive: Floats
@@ -76,7 +73,7 @@ def client_step(
     rows: Rows,
     cells: Cells,
     n: int,
-    mine: Step,
+    client: Step,
     bias: Float,
     share: Float,
     alpha: Float,
@@ -85,22 +82,22 @@ def client_step(
     age: int,
     room: Room,
 ) -> tuple[Float, Float]:
-    """One local step over n distinct items: the loss and dL/db. Changes the rows and `mine`, adds to `shared.sums`.
+    """One local step over n distinct items: the loss and dL/db. Changes `rows` and `client`, adds to `shared.sums`.
 
-    Some items at a time, and each array of rows in a loop of its own: misses of one row do not wait for another's.
+    A chunk of items at a time, and a separate loop for each array: a cache miss of one does not wait for another's.
 
     Args:
         share: 1 / samples of the batch. penalty: mu, lambda, edge; empty without one. age: counts this step.
     """
-    q, theta, grad_q, grad_theta = mine.q, mine.theta, mine.grad_q, mine.grad_theta
+    q, theta, grad_q, grad_theta = client.q, client.theta, client.grad_q, client.grad_theta
     table, sums, values, first, second = shared.table, shared.sums, rows.values, rows.first, rows.second
-    at, r, drawn, positive, grad = room.at, room.residual, room.drawn, room.positive, room.grad
+    row_at, r, drawn, positive, grad = room.row, room.residual, room.drawn, room.positive, room.grad
     kind, width, d = q.dtype.type, len(q), len(theta)
     zero, one = kind(0), kind(1)
-    b1, to1, b2, to2, eps = kind(BETA1), kind(1.0 - BETA1), kind(BETA2), kind(1.0 - BETA2), kind(EPS)
+    keep1, take1, keep2, take2, eps = kind(BETA1), kind(1.0 - BETA1), kind(BETA2), kind(1.0 - BETA2), kind(EPS)
     plain = kind(lr)
     rate, root = rates(lr, age, q)
-    grad_q[:], grad_theta[:], mine.grad_weights[:] = zero, zero, zero
+    grad_q[:], grad_theta[:], client.grad_weights[:] = zero, zero, zero
     slope, loss, each = zero, zero, one / kind(max(n, 1) * d)
     for begin in range(0, n, CHUNK):
         m = min(CHUNK, n - begin)
@@ -111,7 +108,7 @@ def client_step(
                 s += q[k] * table[i, k]
             for k in range(d):
                 s += theta[k] * values[row, k]
-            at[j], r[j], drawn[j], positive[j] = row, s, cells.drawn[begin + j], cells.positive[begin + j]
+            row_at[j], r[j], drawn[j], positive[j] = row, s, cells.drawn[begin + j], cells.positive[begin + j]
         for j in range(m):
             s, w, y = r[j], drawn[j] * share, positive[j] * share
             probability, whole = logistic(s, one)
@@ -119,7 +116,7 @@ def client_step(
             r[j] = w * probability - y
             slope += r[j]
         for j in range(m):
-            i, row, residual = cells.items[begin + j], at[j], r[j]
+            i, row, residual = cells.items[begin + j], row_at[j], r[j]
             for k in range(width):
                 grad_q[k] += residual * table[i, k]
             for k in range(d):
@@ -134,23 +131,23 @@ def client_step(
                 grad[j, k] = residual * theta[k]
         if len(penalty) > 0:
             for j in range(m):
-                loss += push(shared, cells.items[begin + j], values, at[j], mine, alpha, each, penalty, room, j)
+                loss += push(shared, cells.items[begin + j], values, row_at[j], client, alpha, each, penalty, room, j)
         if len(first) == 0:
             for j in range(m):
-                row = at[j]
+                row = row_at[j]
                 for k in range(d):
                     values[row, k] -= plain * grad[j, k]
             continue
         for j in range(m):
-            row = at[j]
+            row = row_at[j]
             for k in range(d):
-                first[row, k] = b1 * first[row, k] + to1 * grad[j, k]
+                first[row, k] = keep1 * first[row, k] + take1 * grad[j, k]
         for j in range(m):
-            row = at[j]
+            row = row_at[j]
             for k in range(d):
-                second[row, k] = b2 * second[row, k] + to2 * grad[j, k] * grad[j, k]
+                second[row, k] = keep2 * second[row, k] + take2 * grad[j, k] * grad[j, k]
         for j in range(m):
-            row = at[j]
+            row = row_at[j]
             for k in range(d):
                 values[row, k] -= rate * first[row, k] / (math.sqrt(second[row, k]) * root + eps)
     return loss, slope
@@ -161,19 +158,19 @@ def push(
     shared: Shared,
     i: int,
     values: Floats,
-    at: int,
-    mine: Step,
+    row: int,
+    client: Step,
     alpha: Float,
     each: Float,
     penalty: Floats,
     room: Room,
     j: int,
 ) -> Float:
-    """The penalty at item i and private row `at`; its gradients go to `room.grad[j]`, the sums, and `mine.grad_weights`.
+    """The penalty at item i and private vector `row`; its gradients go to `room.grad[j]`, the sums, and `client.grad_weights`.
 
     `each`: 1 / (items of the batch * d).
     """
-    table, sums, weights, item, up, grad = shared.table, shared.sums, mine.weights, room.item, room.up, room.grad
+    table, sums, weights, item, up, grad = shared.table, shared.sums, client.weights, room.item, room.up, room.grad
     mu, lam, edge = penalty[0], penalty[1], penalty[2]
     zero, one, d, n_views = table.dtype.type(0), table.dtype.type(1), len(item), len(weights)
     for k in range(d):
@@ -188,14 +185,14 @@ def push(
                 item[k] += weight * table[i, view * d + k]
     value = zero
     for k in range(d):
-        x = values[at, k] - item[k]
+        x = values[row, k] - item[k]
         far = abs(x) > edge
         capped = edge if far else x
         sign = one if item[k] > zero else (-one if item[k] < zero else zero)
-        apart = lam * (zero if far else x + x)
+        toward = lam * (zero if far else x + x)
         value += mu * abs(item[k]) - lam * capped * capped
-        up[k] = each * (mu * sign + apart)
-        grad[j, k] -= each * apart
+        up[k] = each * (mu * sign + toward)
+        grad[j, k] -= each * toward
     if n_views == 0:
         for k in range(d):
             sums[i, k] += alpha * up[k]
@@ -205,7 +202,7 @@ def push(
             total += table[i, view * d + k] * up[k]
         for k in range(d):
             sums[i, view * d + k] += weight * up[k]
-        mine.grad_weights[view] += total
+        client.grad_weights[view] += total
     return each * value
 
 
@@ -219,7 +216,7 @@ class Samples(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """Ragged by client, `indptr [B + 1]`: the `items` that its steps name, and where each one's private row is."""
+    """Ragged by client, `indptr [B + 1]`: the `items` that its steps name, and the row of each one's private vector."""
 
     items: Signed
     places: Signed
@@ -251,12 +248,22 @@ def train(
     lrs: tuple[float, float, float],
     losses: Floats,
 ) -> None:
-    """Trains the block in place, adds to `shared.sums` and `grad_pooled [B, G d]`, fills the mean `losses [B]`.
+    """Train the block in place, add to `shared.sums` and `grad_pooled [B, G d]`, fill the mean `losses [B]`.
 
     Args:
-        store: the private rows `[any, d]`. head: theta [d] and b of each client.
-        router: with `n_hidden` units; 0 without one, and `pooled [B, 0]` then. alpha: `[B]`, the clients' weights.
-        penalty: mu, lambda, edge; empty without one. lrs: of rows, head, router.
+        samples: all samples of the round.
+        touched: the items that they name.
+        shared: views and the sum of uploads.
+        store: private item vectors, `[any, d]`.
+        head: theta [d] and b of each client.
+        router: with `n_hidden` units; 0 without one, and `pooled [B, 0]` then.
+        n_hidden: see `router`.
+        pooled: pooled histories, `[B, G d]`.
+        grad_pooled: the gradient by them is added here.
+        alpha: `[B]`, the clients' weights.
+        penalty: mu, lambda, edge; empty without one.
+        lrs: learning rates of item vectors, head, router.
+        losses: `[B]`, to be filled.
     """
     table = shared.table
     kind, width, d, routed = table.dtype.type, table.shape[1], head.values.shape[1] - 1, n_hidden > 0
@@ -275,7 +282,9 @@ def train(
     )  # fmt: skip
     q, theta, weights = np.empty(width, table.dtype), np.empty(d, table.dtype), np.ones(n_views, table.dtype)
     grad_q, grad_theta, grad_head = np.empty(width, table.dtype), np.empty(d, table.dtype), np.empty(d + 1, table.dtype)
-    mine = Step(q, theta, weights[: n_views if routed else 0], grad_q, grad_theta, np.empty(len(weights), table.dtype))
+    client = Step(
+        q, theta, weights[: n_views if routed else 0], grad_q, grad_theta, np.empty(len(weights), table.dtype)
+    )
     hidden, grad_router = np.empty(n_hidden, table.dtype), np.empty(router.values.shape[1], table.dtype)
     for c in range(len(alpha)):
         for place in range(touched.indptr[c], touched.indptr[c + 1]):
@@ -296,7 +305,7 @@ def train(
                     q[j * d + k] = weight * theta[k]
             store.steps[c] += 1
             loss, slope = client_step(
-                shared, rows, cells, n, mine, head.values[c, d], kind(1) / kind(end - begin), alpha[c], penalty,
+                shared, rows, cells, n, client, head.values[c, d], kind(1) / kind(end - begin), alpha[c], penalty,
                 lrs[0], store.steps[c], room,
             )  # fmt: skip
             for k in range(d):
@@ -308,9 +317,9 @@ def train(
                     grad_head[k] += weight * grad_q[j * d + k]
                 for k in range(d):
                     along += theta[k] * grad_q[j * d + k]
-                mine.grad_weights[j] += along
+                client.grad_weights[j] += along
             if routed:
-                backward(router.values, pooled, c, hidden, weights, mine.grad_weights, grad_router, grad_pooled)
+                backward(router.values, pooled, c, hidden, weights, client.grad_weights, grad_router, grad_pooled)
                 router.steps[c] += 1
                 descend(router.values, router.first, router.second, c, grad_router, lrs[2], router.steps[c])
             head.steps[c] += 1

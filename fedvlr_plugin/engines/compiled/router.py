@@ -1,4 +1,5 @@
 """The router of one client, forward and backward, on flat parameters (the equations are in `fusion.router`).
+
 Parameters of client c are `params[c]`: W1 `[H, Gd]`, b1 `[H]`, W2 `[G, H]`, b2 `[G]`, one after the other.
 """
 
@@ -56,11 +57,11 @@ def backward(
     for j in range(n_views):
         grad[bias2 + j] = weights[j] * (grad_weights[j] - mean)
     for h in range(n_hidden):
-        total, there = zero, hidden[h] > zero
+        total, active = zero, hidden[h] > zero
         for j in range(n_views):
             logit = grad[bias2 + j]
             grad[w2 + j * n_hidden + h] = logit * hidden[h]
-            if there:
+            if active:
                 total += logit * params[c, w2 + j * n_hidden + h]
         grad[bias1 + h] = total
         for k in range(wide):

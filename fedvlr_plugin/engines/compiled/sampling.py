@@ -130,8 +130,8 @@ def epoch(
     packed, ordered = np.empty(most * (negatives + 1), dtype=np.uint64), np.empty(most * (negatives + 1), np.uint64)
     ends = np.empty(2 * len(packed) + 3, dtype=np.int64)
     for c in range(len(users)):
-        mine, below = history[history_indptr[c] : history_indptr[c + 1]], bound[c]
-        h = len(mine)
+        positive_items, below = history[history_indptr[c] : history_indptr[c + 1]], bound[c]
+        h = len(positive_items)
         m = h * negatives if below > 0 else 0
         drawn, steps = scratch[:m], gaps[history_indptr[c] : history_indptr[c + 1]]
         key = mix((users[c] + ONE) * GOLDEN + bases[0])
@@ -152,12 +152,12 @@ def epoch(
             shuffle(key, packed[:n], ordered[:n], ends)
         for step in range(place_indptr[c], place_indptr[c + 1]):
             begin = (step - place_indptr[c]) * size
-            to = places[step] - begin
+            shift = places[step] - begin
             for p in range(begin, min(begin + size, n)):
-                at = np.int64(ordered[p] & LOWER) if several else np.int64(p)
+                source = np.int64(ordered[p] & LOWER) if several else np.int64(p)
                 if pairs:
-                    items[to + p], positives[to + p] = drawn[at], mine[at // negatives]
-                elif at < h:
-                    items[to + p], labels[to + p] = mine[at], 1.0
+                    items[shift + p], positives[shift + p] = drawn[source], positive_items[source // negatives]
+                elif source < h:
+                    items[shift + p], labels[shift + p] = positive_items[source], 1.0
                 else:
-                    items[to + p], labels[to + p] = drawn[at - h], 0.0
+                    items[shift + p], labels[shift + p] = drawn[source - h], 0.0

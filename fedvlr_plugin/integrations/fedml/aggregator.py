@@ -103,7 +103,7 @@ class FedVLRServerAggregator(ServerAggregator):
         if not raw_client_model_or_grad_list:
             return OrderedDict()
         if self.rule is not None:
-            shape = UploadShape(self.server.broadcast())
+            shape = UploadShape(self.server.broadcast().named())
             return combined(self.rule, raw_client_model_or_grad_list, shape, self.round)
         if self.defence in ("rfa", "geo_median"):
             raw_client_model_or_grad_list = told_apart(raw_client_model_or_grad_list, batch_size(self.args))
@@ -116,7 +116,7 @@ class FedVLRServerAggregator(ServerAggregator):
         if aggregated_model_or_grad:
             with self._against_zero():
                 total = super().on_after_aggregation(aggregated_model_or_grad)
-            like = self.server.broadcast()
+            like = self.server.broadcast().named()
             self.server.apply({n: v.to(self.device, like[n].dtype) for n, v in total.items()})
         else:
             self.left_out["rounds without any upload"] += 1

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import ClientUploads
 from fedvlr_plugin.engines.batched import BatchedEngine
 
@@ -38,7 +39,7 @@ class Ahead:
         """Each of these users will be asked for in the round, in about this order."""
         self.round, self.coming, self.ready = round, dict.fromkeys(users), {}
 
-    def upload(self, engine: BatchedEngine, broadcast: dict[str, torch.Tensor], user: int, round: int) -> One:
+    def upload(self, engine: BatchedEngine, broadcast: Broadcast, user: int, round: int) -> One:
         """The user's upload of weight 1 for this broadcast."""
         if round != self.round:
             self.expect(round, ())
@@ -46,11 +47,10 @@ class Ahead:
             self._train(engine, broadcast, user)
         return self.ready.pop(user)
 
-    def _train(self, engine: BatchedEngine, broadcast: dict[str, torch.Tensor], user: int) -> None:
+    def _train(self, engine: BatchedEngine, broadcast: Broadcast, user: int) -> None:
         """The user and as many of those to come as fit the memory for uploads."""
-        size = sum(value.numel() * value.element_size() for value in broadcast.values())
         self.coming.pop(user, None)
-        block = [user, *list(self.coming)[: max(0, BYTES_AT_ONCE // size - 1)]]
+        block = [user, *list(self.coming)[: max(0, BYTES_AT_ONCE // broadcast.size_bytes - 1)]]
         for one in block[1:]:
             del self.coming[one]
         problem = engine.problem
@@ -63,7 +63,7 @@ class Ahead:
 
         uplink = engine.local_round(broadcast, ids, torch.ones_like(ids, dtype=problem.dtype), self.round, keep)
         trains = problem.sampler.samples_per_epoch()[problem.histories.slot_of[ids]] > 0
-        nothing = {name: torch.zeros_like(value) for name, value in broadcast.items()}
+        nothing = {name: torch.zeros_like(value) for name, value in broadcast.named().items()}
         for one, has_samples in zip(block, trains.tolist(), strict=True):
             loss = uplink.loss if one in dense else 0.0
             self.ready[one] = One(dense.get(one, nothing), loss, has_samples and one not in dense)

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.aggregation.uploads import UploadShape
 
 Message = OrderedDict[str, torch.Tensor]
@@ -30,11 +31,16 @@ ROUND, CLIENT, WEIGHT, BROKEN = "fedvlr.round", "fedvlr.client", "fedvlr.weight"
 ITEMS, ROWS, LAYERS = "fedvlr.items", "fedvlr.rows", "fedvlr.layers"
 
 
-def pack_broadcast(broadcast: Mapping[str, torch.Tensor], round: int) -> Message:
+def pack_broadcast(broadcast: Broadcast, round: int) -> Message:
     """The server's message; tensors are copies."""
-    out = OrderedDict((name, value.detach().cpu().clone()) for name, value in broadcast.items())
+    out = OrderedDict((name, value.detach().cpu().clone()) for name, value in broadcast.named().items())
     out[ROUND] = torch.tensor(round)
     return out
+
+
+def unpack_broadcast(message: Message, device: torch.device, dtype: torch.dtype) -> Broadcast:
+    """The inverse of `pack_broadcast`, without the round; raises `ConfigError` for tensors that no server of ours sends."""
+    return Broadcast.from_names({name: value.to(device, dtype) for name, value in payload(message).items()})
 
 
 def payload(message: Mapping[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
@@ -69,10 +75,11 @@ class Admission:
     Reasons beside those of `intake`: "no message of ours", "lost" (the server gave the client up), "wrong weight".
     """
 
-    def __init__(self, broadcast: Mapping[str, torch.Tensor], round: int) -> None:
-        self.shape = UploadShape(broadcast)
-        self.names = list(broadcast)
-        self.door = Intake(broadcast, round)
+    def __init__(self, broadcast: Broadcast, round: int) -> None:
+        named = broadcast.named()
+        self.shape = UploadShape(named)
+        self.names = list(named)
+        self.door = Intake(named, round)
 
     def admit(self, message: object, reasons: Counter[str]) -> tuple[float, OrderedDict[str, torch.Tensor]] | None:
         """Weight and dense upload, or None with the reason counted; one of weight 0 says nothing and is no fault."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fedvlr_plugin.aggregation.broadcast import Broadcast
 from fedvlr_plugin.errors import FedVLRError
 from fedvlr_plugin.evaluation.best_round import BestRound
 from fedvlr_plugin.evaluation.metrics import summary
@@ -22,8 +23,6 @@ from fedvlr_plugin.federation.training import SELECTED_BY
 if TYPE_CHECKING:
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
     from fedvlr_plugin.integrations.fedml.trainer import FedVLRClientTrainer
-
-Broadcast = dict[str, torch.Tensor]
 
 
 class Selection:
@@ -77,8 +76,7 @@ class Selection:
             return
         if self.best.offer(number, valid[SELECTED_BY]):
             self.valid = valid
-            copied = {name: value.detach().clone() for name, value in broadcast.items()}
-            self.best.state = copied, self.engine.state(moments=False)
+            self.best.state = broadcast.map(torch.Tensor.clone), self.engine.state(moments=False)
 
     def line(self) -> str:
         """One line: the selected round, and its validation and test metrics; or why there are none."""

@@ -17,7 +17,7 @@ from fedvlr_plugin.engines.batched import BatchedEngine
 from fedvlr_plugin.engines.sequential import SequentialEngine
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.integrations.fedml.block_training import Ahead
-from fedvlr_plugin.integrations.fedml.messages import ROUND, Message, pack_upload, payload
+from fedvlr_plugin.integrations.fedml.messages import ROUND, Message, pack_upload, unpack_broadcast
 from fedvlr_plugin.integrations.fedml.options import check_options, is_cross_silo, option, text
 from fedvlr_plugin.integrations.fedml.state_files import PrivateStore
 from fedvlr_plugin.integrations.fedml.task import ClientData, task_of
@@ -82,7 +82,7 @@ class FedVLRClientTrainer(ClientTrainer):
         users = [user for user in train_data.users if user in cohort]
         engine = self.engine_for(train_data)
         dtype = engine.problem.dtype
-        broadcast = {name: value.to(self.device, dtype) for name, value in payload(self._received).items()}
+        broadcast = unpack_broadcast(self._received, self.device, dtype)
         ids = torch.tensor(users, dtype=torch.int64, device=self.device)
         if engine.problem.backbone.client_weight == "equal":
             weights = torch.ones(len(users), dtype=torch.float64, device=self.device)
@@ -92,7 +92,9 @@ class FedVLRClientTrainer(ClientTrainer):
         if self.alone and users and isinstance(engine, BatchedEngine):
             one = self.ahead.upload(engine, broadcast, users[0], round)
             self.loss, weight = one.loss, 0.0 if one.broken else weight
-            upload = one.upload if weight else {name: torch.zeros_like(value) for name, value in broadcast.items()}
+            upload = (
+                one.upload if weight else {name: torch.zeros_like(value) for name, value in broadcast.named().items()}
+            )
             self._upload = pack_upload(upload, round, train_data.client, weight, int(one.broken), self.touched)
             return
         if self.store is not None:

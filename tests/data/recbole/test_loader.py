@@ -1,7 +1,6 @@
 """Every source through RecBole as host, and every kind of bad file in one line."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ import pytest
 from fedvlr_plugin.data.catalogue import available, canonical_name, default_datasets
 from fedvlr_plugin.data.interactions import leave_one_out
 from fedvlr_plugin.data.recbole.loader import AnyModel, open_dataset, prepare
-from fedvlr_plugin.data.synthetic import PlantedSource
-from fedvlr_plugin.data.tfidf import tfidf_recipe
 from fedvlr_plugin.errors import ConfigError, DataError, UnknownNameError
 
 ROOT = Path(os.environ["FEDVLR_DATA"]) if "FEDVLR_DATA" in os.environ else None
@@ -106,28 +103,6 @@ def test_packaged_movielens():
     assert data.features["genres"].matrix[story].sum() == 3
     twins = [data.interactions.item_tokens.index(t) for t in ("1", "1")]
     assert np.allclose(*data.features["text"].matrix[twins])
-
-
-def test_computed_features_are_known_by_their_recipe():
-    """ml-100k is the same data set on every processor, though the last bits of its text features may differ."""
-    data = prepare("ml-100k")
-    assert data.fingerprint.startswith("883346812c64")
-    text = data.features["text"]
-    rounded = replace(text, matrix=text.matrix * np.float32(1 + 1e-6))
-    assert rounded.fingerprint == text.fingerprint
-    assert replace(text, recipe="tfidf_svd/2").fingerprint != text.fingerprint
-    given = replace(text, recipe="")
-    assert replace(given, matrix=rounded.matrix).fingerprint != given.fingerprint
-    assert tfidf_recipe(["a b", "c"]) != tfidf_recipe(["a", "b c"]) and tfidf_recipe(["a"], 3) != tfidf_recipe(["a"], 4)
-
-
-def test_planted_is_known_and_repeatable():
-    one, two = PlantedSource(), PlantedSource()
-    assert np.array_equal(one.weights, two.weights) and one.interactions().equals(two.interactions())
-    assert np.allclose(one.weights.sum(1), 1) and (one.weights.max(1) > 0.7).mean() > 0.5
-    data = prepare("planted")
-    tokens = data.interactions.user_tokens
-    assert np.array_equal(one.weights_of(tokens)[3], one.weights[int(tokens[3][1:])])
 
 
 @needs_data

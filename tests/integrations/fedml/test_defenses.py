@@ -7,7 +7,7 @@ import torch
 from helpers.fedml_pair import start
 from scipy.stats import trim_mean
 
-from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.errors import ConfigError, FedVLRError
 from fedvlr_plugin.integrations.fedml.defenses import told_apart
 from fedvlr_plugin.integrations.fedml.messages import WEIGHT, lost_upload
 
@@ -137,3 +137,15 @@ def test_a_rule_that_cannot_work_is_refused_before_any_round(host, fresh_defence
     for wanted, part in (("krumm", "krum"), ({"rule": "krum", "trimm": 1}, "trim"), (3, "a rule")):
         with pytest.raises(FedVLRError, match=part):
             start(host, make_args(fedvlr_robust=wanted))
+
+
+def test_noise_of_an_earlier_run_is_not_carried_on_in_silence(host, make_args, monkeypatch):
+    """FedML's switch for noise stays on for the process."""
+    if "fedml.core.security.fedml_defender" not in sys.modules:
+        pytest.skip("the switch is FedML's own")
+    from fedml.core.dp.fedml_differential_privacy import FedMLDifferentialPrivacy
+
+    start(host, make_args())
+    monkeypatch.setattr(FedMLDifferentialPrivacy.get_instance(), "is_enabled", True)
+    with pytest.raises(ConfigError, match="start a new process"):
+        start(host, make_args())

@@ -117,7 +117,7 @@ def test_uploads_hold_the_broadcasts_names_and_nothing_private(host, make_args):
     driver = start(host, make_args(fedvlr_row="FedRAP+ours"))
     driver.one_round()
     names = {n for n in driver.trainer.get_model_params() if not n.startswith("fedvlr.")}
-    assert names == set(driver.aggregator.server.broadcast())
+    assert names == set(driver.aggregator.server.broadcast().named())
     notes = {n for n in driver.trainer.get_model_params() if n.startswith("fedvlr.")}
     assert notes == {"fedvlr.round", "fedvlr.client", "fedvlr.weight", "fedvlr.broken"}
 

@@ -1,107 +1,16 @@
-"""The compiled loops of a local step beside the obvious way, in Python and in numpy."""
+"""A compiled round over private item rows beside autograd, step by step."""
 
 import numpy as np
 import pytest
 import torch
+from helpers.compiled_toy import Block
 from helpers.federation_toy import build, train
 
-from fedvlr_plugin.engines import closed_form, histories
 from fedvlr_plugin.engines.compiled import available
-from fedvlr_plugin.engines.sampling import Batches
 from fedvlr_plugin.fusion.router import RouterShape
 
 pytest.importorskip("numba", reason="needs the extra 'speed'")
-from fedvlr_plugin.engines.compiled import (
-    linear,  # noqa: E402
-    private_items,
-    touched_items,
-)
-
-
-def sigmoid(s):
-    return 1 / (1 + np.exp(-s))
-
-
-class Block:
-    """Clients with 0, 1, 5 and 150 samples (more than two chunks), some items twice; views of width 2 d or d."""
-
-    def __init__(self, dtype=np.float64, views=1, seed=0):
-        source = np.random.default_rng(seed)
-        self.n_items, self.d, self.views = 40, 6, views
-        counts = np.array([150, 5, 1, 0])
-        self.indptr = np.concatenate([[0], np.cumsum(counts)])
-        self.items = source.integers(0, self.n_items, counts.sum())
-        self.labels = source.integers(0, 2, counts.sum()).astype(dtype)
-        self.share = (1 / np.maximum(counts, 1)).astype(dtype)
-        self.alpha = source.random(4).astype(dtype)
-        self.table = source.standard_normal((self.n_items, views * self.d)).astype(dtype)
-        self.theta = source.standard_normal((4, self.d)).astype(dtype)
-        self.bias = source.standard_normal(4).astype(dtype)
-        weights = source.random((4, views)).astype(dtype)
-        self.weights = weights / weights.sum(1, keepdims=True)
-        self.q = (self.weights[:, :, None] * self.theta[:, None]).reshape(4, -1) if views > 1 else self.theta
-        self.sums = source.standard_normal(self.table.shape).astype(dtype)
-        self.dtype = dtype
-
-    def room(self):
-        return (
-            np.full(4, np.nan, self.dtype),
-            np.full(self.q.shape, np.nan, self.dtype),
-            np.full(4, np.nan, self.dtype),
-        )
-
-    def samples(self):
-        for c in range(4):
-            for p in range(self.indptr[c], self.indptr[c + 1]):
-                yield c, self.items[p], self.labels[p]
-
-
-def expected(block):
-    losses, grad_q, grad_bias, sums = np.zeros(4), np.zeros(block.q.shape), np.zeros(4), block.sums.astype(float)
-    for c, i, y in block.samples():
-        s = block.q[c] @ block.table[i] + block.bias[c]
-        r = (sigmoid(s) - y) * block.share[c]
-        losses[c] += (np.log1p(np.exp(s)) - y * s) * block.share[c]
-        grad_q[c] += r * block.table[i]
-        grad_bias[c] += r
-        sums[i] += block.alpha[c] * r * block.q[c]
-    return losses, grad_q, grad_bias, sums
-
-
-@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-5)])
-@pytest.mark.parametrize("written", ["compiled", "python"])
-def test_sampled_products_are_the_sums_they_stand_for(dtype, tolerance, written):
-    block = Block(dtype, views=2)
-    losses, grad_q, grad_bias = block.room()
-    run = linear.sampled if written == "compiled" else linear.sampled.py_func
-    sums = block.sums.copy()
-    run(block.q, block.bias, block.table, block.items, block.labels, block.indptr, block.share, block.alpha, sums,
-        losses, grad_q, grad_bias)  # fmt: skip
-    for found, wanted in zip((losses, grad_q, grad_bias, sums), expected(block), strict=True):
-        assert found.dtype == dtype and np.allclose(found, wanted, atol=tolerance, rtol=0)
-
-
-def test_residuals_are_what_lies_between_the_products():
-    block = Block()
-    losses, _, grad_bias = block.room()
-    scores = block.q @ block.table.T + block.bias[:, None]
-    residual = np.full_like(scores, np.nan)
-    linear.residuals(scores, block.items, block.labels, block.indptr, block.share, losses, grad_bias, residual)
-    wanted = expected(block)
-    found = (losses, residual @ block.table, grad_bias, block.sums + residual.T @ (block.alpha[:, None] * block.q))
-    for one, other in zip(found, wanted, strict=True):
-        assert np.allclose(one, other, atol=1e-12, rtol=0)
-
-
-def test_large_scores_neither_overflow_nor_hide_what_is_not_finite():
-    block = Block(np.float32)
-    block.bias[:] = [300.0, -300.0, np.nan, np.inf]
-    losses, grad_q, grad_bias = block.room()
-    linear.sampled(block.q, block.bias, block.table, block.items, block.labels, block.indptr, block.share, block.alpha,
-                   block.sums, losses, grad_q, grad_bias)  # fmt: skip
-    near = (block.labels[:150] == 0).mean() * 300
-    assert losses[0] == pytest.approx(near, rel=0.1) and np.isfinite(losses[1])
-    assert np.isnan(losses[2]) and np.isnan(grad_q[2]).all() and losses[3] == 0 and (grad_q[3] == 0).all()
+from fedvlr_plugin.engines.compiled import private_items, touched_items  # noqa: E402
 
 
 def private(values, adam, seed):
@@ -212,21 +121,6 @@ def test_a_round_over_private_rows_is_autograd_step_by_step(views, penalised, ad
     assert np.allclose(block.sums, sums, atol=tolerance, rtol=0)
 
 
-@pytest.mark.parametrize("n_items", [12, 2000])
-def test_touched_items_are_the_distinct_ones_of_all_steps(n_items):
-    """By a scan of the catalogue, and by sorting."""
-    source = np.random.default_rng(2)
-    steps = [[source.integers(0, n_items, size) for size in sizes] for sizes in ((7, 3, 0), (4, 0, 0))]
-    items = np.concatenate([np.concatenate(step) for step in steps])
-    indptr = np.stack([np.cumsum([0, *map(len, step)]) for step in steps])
-    begins = np.array([0, indptr[0, -1]])
-    keys, found = np.full_like(items, -1), np.zeros(4, np.int64)
-    touched_items.touched(items, begins, indptr, n_items, keys, found)
-    for c in range(3):
-        wanted = np.unique(np.concatenate([step[c] for step in steps]))
-        assert keys[found[c] : found[c + 1]].tolist() == wanted.tolist()
-
-
 def test_scores_of_private_rows_are_added_where_they_are():
     source = np.random.default_rng(3)
     theta, values, scores = source.random((2, 4)), source.random((9, 4)), source.random((2, 5))
@@ -235,28 +129,6 @@ def test_scores_of_private_rows_are_added_where_they_are():
         wanted[c, item] += theta[c] @ values[place]
     touched_items.add_scores(theta, np.array([1, 4, 0]), np.array([8, 2, 5]), np.array([0, 2, 3]), values, scores)
     assert np.allclose(scores, wanted)
-
-
-@pytest.mark.parametrize("fusion", ["none", "blfm"])
-def test_all_ways_to_the_products_give_the_same(make_spec, monkeypatch, fusion):
-    """The choices by density, and that of compiled loops, are choices of speed only."""
-    scores = []
-    for compiled, until, fewest in ((False, 0, 4), (False, 10**9, 4), (True, 8, 1), (True, 8, 10**9)):
-        monkeypatch.setattr(available, "_available", lambda compiled=compiled: compiled)
-        monkeypatch.setattr(closed_form, "DENSE_UNTIL", until)
-        monkeypatch.setattr(histories, "DENSE_UNTIL", until)
-        monkeypatch.setattr(closed_form, "FEWEST", fewest)
-        federation = build(make_spec, "FedAvg", fusion, participation=1.0)
-        losses = train(federation).loss
-        scores.append(torch.cat([federation.score(torch.arange(9)), torch.full((9, 1), losses)], dim=1))
-    for one, other in zip(scores, scores[1:], strict=False):
-        assert not torch.equal(one, other) and torch.allclose(one, other, atol=1e-11, rtol=0)
-
-
-def test_full_clients_are_a_prefix():
-    counts = torch.tensor([25, 10, 9, 12, 1])
-    assert [cut.full for cut in Batches(counts, 100, 40, torch.float64).cuts] == [2]
-    assert [cut.full for cut in Batches(torch.tensor([25, 11]), 10, 40, torch.float64).cuts] == [2, 1, 0]
 
 
 @pytest.mark.parametrize("fusion", ["none", "blfm"])
