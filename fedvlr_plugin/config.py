@@ -113,12 +113,23 @@ class Secure(Frozen):
 
 
 class Robust(Frozen):
-    """How uploads are combined instead of a weighted sum, against clients that lie."""
+    """How uploads are combined instead of a weighted sum, against clients that lie.
 
-    rule: Literal["norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median"]
+    The rule is a name of the registry `aggregation.robust.RULES`, which installed packages add to; it is looked up when a
+    run is built.
+    """
+
+    rule: str = Field(min_length=1, description="name of the rule, e.g. median or krum")
     clip: float | None = Field(None, gt=0.0, description="of norm_clip; None = the cohort's median norm")
     trim: float = Field(0.1, ge=0.0, lt=0.5, description="share cut off at each end by trimmed_mean")
     malicious: float = Field(0.2, ge=0.0, lt=0.5, description="share of liars that krum expects")
+    params: dict[str, ParamValue] | None = Field(None, description="settings of a rule from another package")
+
+    @field_validator("rule")
+    @classmethod
+    def _one_spelling(cls, value: str) -> str:
+        """Names ignore capitalisation, so that one rule has one hash."""
+        return value.strip().casefold()
 
 
 class Attack(Frozen):

@@ -34,7 +34,8 @@ class ProfileRule:
         profile: name of the profile, e.g. `"quick"`.
         settings: fields of `TrainingConfig` or `ModelConfig`, `params` for the row's own parameters; in a rule for
             searches `method`, `trials`, `seeds` and `priority`.
-        fusions: the fusions that the rule is for; None for all of them.
+        fusions: the fusions that the rule is for, where the row has no addition such as `& new-item prior`; None for
+            every row of the backbone or model.
     """
 
     profile: str
@@ -62,7 +63,7 @@ def rules_for(rules: Collection[ProfileRule], profile: str, fusion: str | None) 
     Args:
         rules: what a row declares.
         profile: name of the profile.
-        fusion: the row's fusion, None for a row that is not federated.
+        fusion: the row's fusion, None for a row that is not federated or has an addition.
     """
     return [
         rule.settings for rule in rules if rule.profile == profile and (rule.fusions is None or fusion in rule.fusions)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 from helpers.fakes import check_apart, fake_run, make_data
 
-from fedvlr_plugin.config import ModelConfig, Protocol, RunSpec, TrainingConfig
+from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.experiment.result import RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
     from matplotlib.transforms import Bbox
+
+pytest.register_assert_rewrite("fedvlr_plugin.testing")  # the shipped suites explain their failures, too
 
 # the loops are compiled once for all processes that tests start, also where Python may write no compiled files
 COMPILED = tempfile.TemporaryDirectory(prefix="fedvlr-compiled-")
@@ -27,26 +29,10 @@ os.environ.setdefault("NUMBA_CACHE_DIR", COMPILED.name)
 def make_spec() -> Callable[..., RunSpec]:
     """A small float64 specification; keywords go to the training configuration, the protocol or the model."""
 
+    from fedvlr_plugin.testing.toy import toy_spec
+
     def build(row: str = "FedAvg", seed: int = 1, **changes: object) -> RunSpec:
-        training: dict[str, object] = {"rounds": 3, "batch_size": 16, "local_epochs": 2, "participation": 0.7}
-        model: dict[str, object] = {"dim": 8, "router_hidden": 6}
-        protocol: dict[str, object] = {}
-        for key, value in changes.items():
-            for kind, values in ((TrainingConfig, training), (ModelConfig, model), (Protocol, protocol)):
-                if key in kind.model_fields:
-                    values[key] = value
-                    break
-            else:
-                raise KeyError(key)
-        return RunSpec(
-            dataset="toy",
-            row=row,
-            seed=seed,
-            dtype="float64",
-            training=TrainingConfig.model_validate(training),
-            model=ModelConfig.model_validate(model),
-            protocol=Protocol.model_validate(protocol),
-        )
+        return toy_spec(row, seed=seed, **changes)
 
     return build
 

@@ -20,7 +20,7 @@ backbones centralized
 engines
 federation
 experiment
-search audit integrations profiling api
+search audit integrations profiling api testing
 reporting
 cli
 """
@@ -76,3 +76,19 @@ def test_no_folder_is_crowded() -> None:
         if (count := sum(1 for p in folder.glob("*.py") if p.name != "__init__.py")) > MOST_MODULES
     }
     assert not crowded
+
+
+def test_pytest_is_imported_by_the_shipped_suites_only() -> None:
+    for name, path in modules().items():
+        roots = {
+            root.split(".")[0]
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for root in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+        }
+        assert "pytest" not in roots or name.split(".")[0] == "testing", f"{name} imports pytest"

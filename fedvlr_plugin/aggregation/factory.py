@@ -15,9 +15,9 @@ def make_rule(spec: RunSpec, n_users: int) -> Rule:
     """
     conditions = spec.conditions
     if conditions.robust is not None:
-        from fedvlr_plugin.aggregation.robust import RobustRule
+        from fedvlr_plugin.aggregation.robust import make_robust_rule
 
-        robust: Rule = RobustRule(conditions.robust)
+        robust: Rule = make_robust_rule(conditions.robust)
         return robust
     if conditions.privacy is not None:
         from fedvlr_plugin.aggregation.noise import make_private_rule

@@ -1,14 +1,14 @@
-"""Robust aggregation as a rule of the federation: what liars upload must not decide the sum.
+"""Robust aggregation: rules under which clients that lie cannot decide the sum.
 
     norm_clip     g_u * min(1, C / |g_u|), C = `clip` or the median norm of the round; then the weighted sum
-    median        per coordinate over the clients that touched the row (see `coordinate`)
+    median        per coordinate over the clients that touched the row (see `coordinate_wise`)
     trimmed_mean  the same without the smallest and the largest share `trim`
-    krum          the one upload with the nearest neighbours (see `krum`)
+    krum          the one upload with the nearest neighbours (see `krum_weights`)
     multi_krum    the weighted mean of all but the share `malicious` that lies furthest out
-    geometric_median    the point with the least sum of distances to all uploads (see `geometric`)
+    geometric_median    the point with the least sum of distances to all uploads (see `geometric_median_weights`)
 
-With equal uploads each gives what the plain weighted sum gives. A round's uploads are held until it ends, as touched
-rows.
+With equal uploads each gives what the plain weighted sum gives.
+
 Coordinate-wise rules over sparse uploads: median (Yin et al., ICML 2018) and trimmed mean.
 
 An item row is touched by few clients and is zero in all other uploads, so a median over all clients would be zero
@@ -26,7 +26,7 @@ The geometric median of uploads (Pillutla et al., IEEE TSP 2022): the point with
     z = argmin_z sum_u |g_u - z|
 
 Found by Weiszfeld's iteration, beta_u = (1 / |g_u - z|) / sum_v (1 / |g_v - z|), z = sum_u beta_u g_u. Since z stays
-a weighted mean of the uploads, only the pairwise squared distances D of `krum` are needed and the betas are iterated:
+a weighted mean of the uploads, only the pairwise squared distances D of `squared_distances` are needed and the betas are iterated:
 
     |g_u - z|^2 = (D beta)_u - beta^T D beta / 2
 
@@ -42,75 +42,180 @@ takes the client of the lowest score, Multi-Krum the n - f lowest. What is taken
 
     sum = (sum_u alpha_u) * (sum_{u taken} alpha_u g_u) / (sum_{u taken} alpha_u)
 
-The promise needs n > 2 f + 2. Distances come from the Gram matrix, added up over chunks of items in float64.
+The guarantee needs n > 2 f + 2. Distances come from the Gram matrix, added up over chunks of items in float64.
 A recommender's honest uploads touch different items and lie far apart, so Krum's one client is a poor stand-in for
 all: the accuracy that it costs is part of what the attack bench shows.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 
-from fedvlr_plugin.aggregation.rule import Cohort
+from fedvlr_plugin.aggregation.rule import Cohort, Rule
 from fedvlr_plugin.aggregation.uploads import ClientUploads, RunningSum, UploadShape, join_uploads
 from fedvlr_plugin.config import Robust
+from fedvlr_plugin.errors import ConfigError, did_you_mean
+from fedvlr_plugin.registry import Registry
+
+RuleFactory = Callable[[Robust], Rule]
+RULES: Registry[RuleFactory] = Registry("aggregation rule", "fedvlr_plugin.rules")
 
 
-class RobustRule:
-    """See the module; implements `federation.aggregation.Rule`."""
+def make_robust_rule(settings: Robust) -> Rule:
+    """Build the rule that a run's conditions name.
 
-    def __init__(self, wanted: Robust) -> None:
-        self.wanted = wanted
+    Args:
+        settings: the rule's name and numbers.
+
+    Returns:
+        A rule for one run; it keeps nothing between rounds unless its `state` says so.
+
+    Raises:
+        UnknownNameError: no rule has the name; the message has the nearest one.
+        ConfigError: the rule does not take these settings, or its package cannot be loaded.
+    """
+    return RULES.get(settings.rule)(settings)
+
+
+class RobustRule(ABC):
+    """Base of rules that look at all uploads of a round together; implements `aggregation.rule.Rule`.
+
+    A subclass gives `combine` and is registered with `RULES.register(name)`, or by an entry point of the group
+    `fedvlr_plugin.rules`. Uploads of a round are held in memory until it ends.
+
+    Class attributes:
+        takes: names of the settings in `Robust.params` that the rule knows.
+
+    Args:
+        settings: the numbers of the rule.
+
+    Raises:
+        ConfigError: `Robust.params` has a setting that the rule does not know.
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, settings: Robust) -> None:
+        self.settings = settings
+        for name in settings.params or {}:
+            if name not in self.takes:
+                known = sorted(self.takes)
+                raise ConfigError(
+                    f"aggregation rule '{settings.rule}': unknown setting '{name}'.{did_you_mean(name, known)} "
+                    f"Known: {', '.join(known) or 'none'}"
+                )
 
     def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
+        """Start a round: forget what was held."""
         self.cohort, self.shape, self.dtype, self.device = cohort, shape, dtype, device
-        self.parts: list[ClientUploads] = []
+        self.held: list[ClientUploads] = []
         self.accounts: dict[str, float] = {}
 
     def take(self, uploads: ClientUploads) -> None:
-        self.parts.append(uploads)
+        """Hold a block of uploads until the round ends."""
+        self.held.append(uploads)
 
     def total(self) -> dict[str, torch.Tensor] | None:
-        parts = [part for part in self.parts if len(part.clients)]
-        self.parts = []
-        if not parts:
+        """Combine what was held; None when nobody has sent anything."""
+        blocks = [block for block in self.held if len(block.clients)]
+        self.held = []
+        if not blocks:
             return None
-        uploads = join_uploads(parts)
-        weights = self.cohort.weights(uploads.sizes)
-        rule = self.wanted.rule
-        if rule == "median":
-            return coordinate_wise(uploads, weights, median)
-        if rule == "trimmed_mean":
-            return coordinate_wise(uploads, weights, trimmed_mean(self.wanted.trim))
-        if rule == "norm_clip":
-            weights = weights * self._clipping(uploads.norms())
-        elif rule == "geometric_median":
-            weights = geometric_median_weights(uploads, weights)
-        else:
-            weights = krum_weights(uploads, weights, self.wanted.malicious, several=rule == "multi_krum")
-            self.accounts["taken"] = float((weights > 0).sum())
+        uploads = join_uploads(blocks)
+        return self.combine(uploads, self.cohort.weights(uploads.sizes))
+
+    @abstractmethod
+    def combine(self, uploads: ClientUploads, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Make one sum of a round's uploads.
+
+        Args:
+            uploads: the uploads of B clients, B at least 1, each finite.
+            weights: alpha_u `[B]` in float64, as the plain weighted sum has them.
+
+        Returns:
+            Tensors by name, in the shapes of the broadcast. With equal uploads: what the weighted sum gives.
+        """
+
+    def weighted_sum(self, uploads: ClientUploads, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Add up the uploads with the given weights `[B]`."""
         summed = RunningSum(self.shape, self.dtype, self.device)
         summed.add(uploads, weights)
         return summed.tensors()
 
-    def _clipping(self, norms: torch.Tensor) -> torch.Tensor:
-        bound = self.wanted.clip
-        if bound is None:
-            bound = float(norms.quantile(0.5))
-        self.accounts |= {"clip": bound, "clipped": float((norms > bound).double().mean())}
-        return torch.where(norms > bound, bound / norms, 1.0)
-
     def counts(self) -> dict[str, float]:
-        """`clip` and the share `clipped` (norm_clip), or how many clients were `taken` (Krum)."""
+        """Return the accounts of the round, e.g. the share `clipped` or the number `taken`."""
         return dict(self.accounts)
 
     def state(self) -> dict[str, torch.Tensor]:
+        """Return nothing: these rules keep nothing between rounds."""
         return {}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Accept the empty state."""
         return None
+
+
+@RULES.register("norm_clip")
+class NormClip(RobustRule):
+    """Weighted sum of g_u * min(1, C / |g_u|), C = `clip` or the median norm of the round.
+
+    Accounts: the bound `clip` and the share `clipped`.
+    """
+
+    def combine(self, uploads: ClientUploads, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        norms = uploads.norms()
+        bound = self.settings.clip
+        if bound is None:
+            bound = float(norms.quantile(0.5))
+        self.accounts |= {"clip": bound, "clipped": float((norms > bound).double().mean())}
+        return self.weighted_sum(uploads, weights * torch.where(norms > bound, bound / norms, 1.0))
+
+
+@RULES.register("median")
+class CoordinateMedian(RobustRule):
+    """Median of each coordinate over the clients that touched its item (Yin et al., ICML 2018)."""
+
+    def combine(self, uploads: ClientUploads, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        return coordinate_wise(uploads, weights, median)
+
+
+@RULES.register("trimmed_mean")
+class TrimmedMean(RobustRule):
+    """Mean of each coordinate without the smallest and largest share `trim` (Yin et al., ICML 2018)."""
+
+    def combine(self, uploads: ClientUploads, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        return coordinate_wise(uploads, weights, trimmed_mean(self.settings.trim))
+
+
+@RULES.register("krum")
+class Krum(RobustRule):
+    """The one upload with the nearest neighbours (Blanchard et al., NeurIPS 2017). Account: clients `taken`."""
+
+    several: ClassVar[bool] = False
+
+    def combine(self, uploads: ClientUploads, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        weights = krum_weights(uploads, weights, self.settings.malicious, self.several)
+        self.accounts["taken"] = float((weights > 0).sum())
+        return self.weighted_sum(uploads, weights)
+
+
+@RULES.register("multi_krum")
+class MultiKrum(Krum):
+    """The weighted mean of all but the share `malicious` that lies furthest out (Blanchard et al., NeurIPS 2017)."""
+
+    several: ClassVar[bool] = True
+
+
+@RULES.register("geometric_median")
+class GeometricMedian(RobustRule):
+    """The point with the least sum of distances to all uploads (Pillutla et al., IEEE TSP 2022)."""
+
+    def combine(self, uploads: ClientUploads, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.weighted_sum(uploads, geometric_median_weights(uploads, weights))
 
 
 COORDINATE_CHUNK = 1 << 22

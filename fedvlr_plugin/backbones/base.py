@@ -100,6 +100,7 @@ class Backbone(ABC):
         forgets: the state that the released code loses every round (section 8), under
             `keep_private_state: false`.
         id_only: whether the vanilla row learns from item ids alone, so that its results do not depend on features.
+        new_items_row: whether tables show the vanilla row with the bonus for new items, too.
         search: dimensions of a search beyond the learning rates.
         profile_settings: the backbone's settings by profile, over what the profile gives to all rows.
         profile_search: how profiles search the backbone's rows.
@@ -116,6 +117,7 @@ class Backbone(ABC):
     has_penalty: ClassVar[bool] = False
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
     id_only: ClassVar[bool] = True
+    new_items_row: ClassVar[bool] = False
     search: ClassVar[tuple[Dimension, ...]] = ()
     profile_settings: ClassVar[tuple[ProfileRule, ...]] = ()
     profile_search: ClassVar[tuple[ProfileRule, ...]] = ()

@@ -15,4 +15,5 @@ class FCF(FedAvg):
     name: ClassVar[str] = "FCF"
     fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "blfm"})
     client_weight: ClassVar[Literal["samples", "equal"]] = "equal"
+    new_items_row: ClassVar[bool] = False
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router"})

@@ -24,6 +24,7 @@ class FedAvg(Backbone):
     linear: ClassVar[bool] = True
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"router"})
 
+    new_items_row: ClassVar[bool] = True
     profile_search: ClassVar[tuple[ProfileRule, ...]] = (DECIDES_CLAIMS,)
     seconds_per_sample: ClassVar[SecondsPerSample] = SecondsPerSample(6.0e-8, 7.0e-8, 1.5e-7)
 

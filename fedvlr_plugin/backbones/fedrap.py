@@ -53,6 +53,7 @@ class FedRAP(FedAvg):
     has_penalty: ClassVar[bool] = True
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
 
+    new_items_row: ClassVar[bool] = False
     search: ClassVar[tuple[Dimension, ...]] = (
         Dimension("penalty", (0.01, 0.1), (("params.lam", 1.0), ("params.mu", 1.0))),
     )

@@ -29,6 +29,7 @@ class PFedRec(FedAvg):
     own_rows: ClassVar[PrivateItemsKind] = "fresh"
     forgets: ClassVar[frozenset[StateGroup]] = frozenset({"head", "router", "own"})
 
+    new_items_row: ClassVar[bool] = False
     profile_search: ClassVar[tuple[ProfileRule, ...]] = ()
     seconds_per_sample: ClassVar[SecondsPerSample] = SecondsPerSample(2.0e-7, 2.2e-7, 2.6e-7)
 

@@ -122,6 +122,17 @@ def doctor(
     raise typer.Exit(1 if any(finding.problem for finding in findings) else 0)
 
 
+@app.command("list")
+def list_names(
+    data_root: Annotated[Optional[Path], DATA_ROOT] = None,  # noqa: UP045 (typer 0.9)
+) -> None:
+    """List rows, backbones, views, rules, data sets, encoders and outputs, and the package that each is from."""
+    from fedvlr_plugin.cli.listing import lines
+
+    for line in lines(data_root):
+        typer.echo(line)
+
+
 @app.command(context_settings=PASS_ON)
 def report(context: typer.Context) -> None:
     """Write one self-contained HTML page about a results folder."""

@@ -1,25 +1,28 @@
-"""Which data sets there are and where: the packaged ml-100k, `planted`, and every folder under the data root.
+"""Which data sets there are and where: every folder under the data root, and the registry of sources.
 
-A folder of the data root comes before a built-in set of its name. The data root is the option, else the environment's
+The registry has the packaged ml-100k, `planted`, and what installed packages add (group `fedvlr_plugin.sources`). A folder
+of the data root comes before a registered source of its name. The data root is the option, else the environment's
 `FEDVLR_DATA`, else `data/` in the working directory if it is there.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from fedvlr_plugin.data.atomic_files import AtomicSource, PackagedMovieLens
 from fedvlr_plugin.data.reading.names import same_name
 from fedvlr_plugin.data.released_layout import ReleasedSource
-from fedvlr_plugin.data.source import Source
+from fedvlr_plugin.data.source import SOURCES, Source
 from fedvlr_plugin.data.synthetic import PlantedSource
-from fedvlr_plugin.errors import DataError, unknown_name
+from fedvlr_plugin.errors import DataError, UnknownNameError, unknown_name
 from fedvlr_plugin.files import UNFINISHED
 
 ROOT_VARIABLE = "FEDVLR_DATA"
 DEFAULT_ROOT = Path("data")
-BUILT_IN = ("ml-100k", "planted")
+SOURCES.add("ml-100k", PackagedMovieLens)
+SOURCES.add("planted", PlantedSource)
 
 
 def resolve_data_root(option: Path | None = None) -> Path | None:
@@ -44,7 +47,7 @@ def folders(data_root: Path | None = None) -> dict[str, Path]:
 
 def available(data_root: Path | None = None) -> list[str]:
     """Every name that can be used, those of the data root first."""
-    return list(dict.fromkeys([*folders(data_root), *BUILT_IN]))
+    return list(dict.fromkeys([*folders(data_root), *SOURCES]))
 
 
 def default_datasets(data_root: Path | None = None) -> list[str]:
@@ -57,6 +60,7 @@ def canonical_name(name: str, data_root: Path | None = None) -> str:
 
     Raises:
         UnknownNameError: no such data set, with the nearest name, or several that differ in capitals only.
+        ConfigError: an installed package promises the data set and cannot be loaded.
     """
     known = available(data_root)
     if name in known:
@@ -64,6 +68,9 @@ def canonical_name(name: str, data_root: Path | None = None) -> str:
     alike = [one for one in known if same_name(one, name)]
     if len(alike) == 1:
         return alike[0]
+    if not alike:
+        with suppress(UnknownNameError):
+            return SOURCES.canonical(name)
     root = resolve_data_root(data_root)
     hint = "Data sets beyond the built-in ones are looked for under --data-root or FEDVLR_DATA"
     hint += f" (now '{root}')." if root else " (none is set)."
@@ -92,4 +99,4 @@ def find_source(name: str, data_root: Path | None = None) -> Source:
                 f"'{name}' has both inter.csv and {name}.inter; which of them is the data set? Move one of them away"
             )
         return ReleasedSource(name, folder) if ReleasedSource.found_in(folder) else AtomicSource(name, folder)
-    return PackagedMovieLens() if name == "ml-100k" else PlantedSource()
+    return SOURCES.get(name)()

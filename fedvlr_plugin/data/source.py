@@ -7,11 +7,13 @@ where the rows come from.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import pandas as pd
 
 from fedvlr_plugin.data.item_features import TokenFeatures
+from fedvlr_plugin.registry import Registry
 
 USER, ITEM, RATING, TIME, LABEL = "user", "item", "rating", "timestamp", "split_label"
 
@@ -45,3 +47,9 @@ class Source(ABC):
     def facts(self) -> dict[str, str | int | float]:
         """Notes for the manifest; no absolute paths."""
         return {"source": self.kind}
+
+
+SourceFactory = Callable[[], Source]
+"""What the registry holds: a subclass of `Source` that takes no arguments, or a function that makes a source."""
+SOURCES: Registry[SourceFactory] = Registry("data source", "fedvlr_plugin.sources")
+"""Data sets that are code: the name that `--datasets` takes, and how the source is made."""

@@ -182,7 +182,7 @@ def settings_for(profile: Profile, dataset: str, row: Row) -> dict[str, object]:
     Returns:
         Settings as `spec_with` takes them.
     """
-    own = rules_for(declared(row).profile_settings, profile.name, row.fusion)
+    own = rules_for(declared(row).profile_settings, profile.name, _plain_fusion(row))
     return _merge(
         [*_matching(profile.rules, dataset, row), *own, *_matching(profile.dataset_rules, dataset, row)]
     )  # fmt: skip
@@ -198,8 +198,13 @@ def search_for(profile: Profile, dataset: str, row: Row) -> dict[str, object]:
     """
     if not profile.search:
         return {}
-    own = rules_for(declared(row).profile_search, profile.name, row.fusion)
+    own = rules_for(declared(row).profile_search, profile.name, _plain_fusion(row))
     return _merge([*_matching(profile.search, dataset, row), *own])
+
+
+def _plain_fusion(row: Row) -> str | None:
+    """The fusion that rules for single fusions go by; None with an addition, such as the bonus for new items."""
+    return None if row.new_items else row.fusion
 
 
 def _matching(rules: Iterable[Rule], dataset: str, row: Row) -> list[Mapping[str, object]]:

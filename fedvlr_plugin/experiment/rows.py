@@ -141,12 +141,9 @@ def federated_rows() -> list[str]:
 
 
 def known_rows() -> list[str]:
-    """The rows of a table by default, in its order: references, centralized, federated.
-
-    The bonus for new items is shown on one federated row, the plain form of the first backbone.
-    """
-    plain = BACKBONES.names()[0]
-    return [*REFERENCES, f"{plain} & {NEW_ITEMS}", *CENTRALIZED, *ONE_SHOT, *federated_rows()]
+    """The rows of a table by default, in its order: references, centralized, federated."""
+    with_prior = [f"{name} & {NEW_ITEMS}" for name in BACKBONES.names() if BACKBONES.get(name).new_items_row]
+    return [*REFERENCES, *with_prior, *CENTRALIZED, *ONE_SHOT, *federated_rows()]
 
 
 def check_rows(names: Iterable[str]) -> list[str]:

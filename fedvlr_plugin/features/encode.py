@@ -16,7 +16,7 @@ from fedvlr_plugin.data.item_metadata import image_paths, item_titles
 from fedvlr_plugin.data.released_layout import ReleasedSource
 from fedvlr_plugin.data.source import ITEM
 from fedvlr_plugin.errors import ConfigError, DataError
-from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder
+from fedvlr_plugin.features.encoder import ENCODERS, TEXT, VISION, Encoder, EncoderFactory
 from fedvlr_plugin.features.extraction import (
     STEMS,
     Extraction,
@@ -28,15 +28,21 @@ from fedvlr_plugin.features.extraction import (
     remove_parts,
     request_of,
 )
+from fedvlr_plugin.registry import Registry
 
 MOST_ROWS, GAPS = 200_000, 20  # more rows than both allow are taken for a mistake in the numbering
 
 
-def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
-    """The encoder of that name; raises `UnknownNameError`, or `ConfigError` for a setting that it does not have."""
+def encoders() -> Registry[EncoderFactory]:
+    """Return the registry with the encoders of this package; the first look-up adds those of installed packages."""
     for module in ("clip", "optional_encoders"):
         import_module(f"fedvlr_plugin.features.{module}")
-    factory = ENCODERS.get(name)
+    return ENCODERS
+
+
+def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
+    """The encoder of that name; raises `UnknownNameError`, or `ConfigError` for a setting that it does not have."""
+    factory = encoders().get(name)
     allowed = list(inspect.signature(factory).parameters)
     for key in settings:
         if key not in allowed:

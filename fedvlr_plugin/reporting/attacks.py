@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from fedvlr_plugin.data.prepared import PreparedData
 
 ATTACKS_KNOWN = ("sign_flip", "scaling", "promotion")
-RULES = ("norm_clip", "median", "trimmed_mean", "krum", "multi_krum", "geometric_median")
 PROFILES = ("smoke", "quick", "paper")
 HEADINGS = ("row", "attack", "defence", "seed", "best round", "HR@50", "NDCG@50", "exposure of the target")
 
@@ -93,7 +92,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--row", default="FedAvg+ours", help="a federated row (default: %(default)s)")
     add("--profile", choices=PROFILES, default="quick", help="settings of the row (default: %(default)s)")
     add("--attacks", nargs="+", choices=ATTACKS_KNOWN, default=list(ATTACKS_KNOWN), help="default: all of them")
-    add("--rules", nargs="+", choices=RULES, default=list(RULES), help="robust rules to try; default: all of them")
+    add("--rules", nargs="+", help="robust rules to try; default: all that are installed (fedvlr list)")
     add("--share", type=float, default=0.1, metavar="R", help="share of clients that lie (default: %(default)s)")
     add("--scale", type=float, default=10.0, metavar="X", help="factor of every attack (default: %(default)s)")
     add("--item", type=int, metavar="I", help="item to promote, counted from 0; default: the least popular one")
@@ -113,6 +112,7 @@ def make(options: Namespace, say: Callable[[str], None]) -> None:
     Raises:
         FedVLRError: the request cannot be carried out; told before anything is trained.
     """
+    from fedvlr_plugin.aggregation.robust import RULES
     from fedvlr_plugin.audit.robustness import bench, settings
     from fedvlr_plugin.config import Attack, ExecutionConfig, build_config
     from fedvlr_plugin.data.recbole import loader
@@ -130,7 +130,8 @@ def make(options: Namespace, say: Callable[[str], None]) -> None:
     specs = [spec_for(profile, data.name, row, seed, overrides=changed) for seed in range(options.seeds)]
     values = {"share": options.share, "scale": options.scale, "item": options.item}
     attacks = [build_config(Attack, {"kind": kind, **values}) for kind in options.attacks]
-    conditions = settings(attacks, options.rules, options.share)
+    rules = [RULES.canonical(name) for name in options.rules] if options.rules else RULES.names()
+    conditions = settings(attacks, rules, options.share)
     execution = ExecutionConfig(device=options.device)
     check_device(options.device)
     _check_settings(specs[0], conditions, execution, data)

@@ -8,7 +8,7 @@
                       What FedML computes then, tensor by tensor, is no geometric median: its iteration multiplies
                       each weight on every pass and ends at the one client, or batch, that is nearest to the middle.
 
-`fedvlr_robust` runs a rule of `fedvlr_plugin.robust` in place of FedML's.
+`fedvlr_robust` runs a rule of `fedvlr_plugin.aggregation.robust` in place of FedML's.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from math import ceil
 
 import torch
 
-from fedvlr_plugin.aggregation.robust import RobustRule
-from fedvlr_plugin.aggregation.rule import Cohort
+from fedvlr_plugin.aggregation.robust import make_robust_rule
+from fedvlr_plugin.aggregation.rule import Cohort, Rule
 from fedvlr_plugin.aggregation.uploads import ClientUploads, UploadShape
 from fedvlr_plugin.config import Robust, build_config
 from fedvlr_plugin.errors import ConfigError
@@ -35,14 +35,14 @@ def defence_of(args: object) -> str:
     return text(args, "defense_type").strip() if option(args, "enable_defense") else ""
 
 
-def own_rule(args: object) -> RobustRule | None:
+def own_rule(args: object) -> Rule | None:
     """The rule that `fedvlr_robust` names: a name, or a mapping with `rule` and its numbers."""
     wanted = option(args, "fedvlr_robust")
     if wanted is None:
         return None
     if not isinstance(wanted, str | Mapping):
         raise ConfigError(f"fedvlr_robust: a rule, or {{rule: trimmed_mean, trim: 0.2}}, is needed, got {wanted!r}")
-    return RobustRule(build_config(Robust, {"rule": wanted} if isinstance(wanted, str) else dict(wanted)))
+    return make_robust_rule(build_config(Robust, {"rule": wanted} if isinstance(wanted, str) else dict(wanted)))
 
 
 def order_statistics(raw: Raw) -> Raw:
@@ -79,7 +79,7 @@ def too_few_for_krum(args: object, clients: int) -> bool:
     return 2 * whole(args, "byzantine_client_num", 0) + 2 > clients - whole(args, "krum_param_m", 1)
 
 
-def combined(rule: RobustRule, raw: Raw, shape: UploadShape, round: int) -> Message:
+def combined(rule: Rule, raw: Raw, shape: UploadShape, round: int) -> Message:
     """Our rule over dense uploads; rows that are all zero count as not touched."""
     flat = [shape.flatten(upload) for _, upload in raw]
     touched = torch.stack([rows.any(dim=1) for rows, _ in flat])

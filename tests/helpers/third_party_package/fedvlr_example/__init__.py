@@ -1,0 +1,1 @@
+"""What a package outside can add to fedvlr-plugin, one file each."""
