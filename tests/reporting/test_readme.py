@@ -12,6 +12,7 @@ from fedvlr_plugin.reporting.readme import BLOCK, END, bullets, refresh
 
 NAMES = ("README.md", "results/README.md", "benchmarks/README.md", "fedvlr_plugin/aggregation/README.md")
 DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
+README = DOCUMENTS["README.md"]
 ALL = "\n".join(DOCUMENTS.values())
 STORE = ResultsStore(ROOT / "results" / "published")
 
@@ -107,7 +108,7 @@ def test_a_bullet_of_best_rows_gives_every_difference():
     claim = "the best federated row beats cold-first"
     found = [Finding(claim, "ku", "hr@50", "FCF", "cold-first", -10.55, 0.3, None)]
     text = " ".join(line.strip() for line in bullets(found, ["floor"], "corrected"))
-    assert text.endswith("(corrected; KU): FCF less cold-first on KU: HR@50 -10.6 (undecided).")
+    assert text.endswith("(corrected; KU): FCF minus cold-first on KU: HR@50 -10.6 (undecided).")
 
 
 def test_bullets_of_unknown_or_empty_claims_are_refused():
@@ -115,3 +116,30 @@ def test_bullets_of_unknown_or_empty_claims_are_refused():
         bullets([finding("FCF", 1.0, 0.5)], ["flor"], "corrected")
     with pytest.raises(ConfigError, match="say anything on the claim 'floor'"):
         bullets([finding("FCF", 1.0, 0.5)], ["floor"], "corrected")
+
+
+def claims(protocol: str) -> dict[tuple[str, str, str], list[set[str]]]:
+    """(claim, data set, metric) -> backbones for which it holds, does not hold, is undecided; from the tested guide."""
+    released = protocol == "as_released"
+    (block,) = (
+        found["body"]
+        for found in BLOCK.finditer(DOCUMENTS["results/README.md"])
+        if "show=claims" in found["options"] and ("as_released" in found["options"]) == released
+    )
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines() if line.startswith("| +ours")
+    ]
+    return {
+        (claim, dataset, metric): [{pair.split()[0] for pair in cell.split(", ") if pair} for cell in words]
+        for claim, dataset, metric, _, *words in lines
+    }
+
+
+def test_the_sentence_below_the_bullets_follows_from_the_claims():
+    sentence = " ".join(README.split())
+    assert "+ours is better than +MLP on KU in HR@50 for FCF, PFedRec and FedRAP" in sentence
+    assert "and worse for FedNCF. With private state kept no pair on KU is better or worse." in sentence
+    holds, fails, _ = claims("as_released")["+ours beats +MLP", "KU", "HR@50"]
+    assert (holds, fails) == ({"FCF", "PFedRec", "FedRAP"}, {"FedNCF"})
+    for (_, dataset, _), (holds, fails, _) in claims("corrected").items():
+        assert dataset != "KU" or not holds | fails
