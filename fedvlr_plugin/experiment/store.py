@@ -56,6 +56,19 @@ class ResultsStore:
         site: pages for a browser.
         study_database: the searches' own database, unless another is named.
         report: the page about the whole folder.
+
+    >>> import tempfile
+    >>> from fedvlr_plugin.config import PROTOCOLS
+    >>> from fedvlr_plugin.data.recbole.loader import prepare
+    >>> from fedvlr_plugin.experiment.run import run
+    >>> data = prepare("planted")
+    >>> spec = RunSpec(dataset=data.name, row="popularity", protocol=PROTOCOLS["corrected"])
+    >>> store = ResultsStore(Path(tempfile.mkdtemp()))
+    >>> record = store.append(run(spec, data=data), data)
+    >>> store.has(spec, data.fingerprint), [record.row for record in store.records()]
+    (True, ['popularity'])
+    >>> len(store.ranks(record, "test")) == data.interactions.n_users
+    True
     """
 
     def __init__(self, root: Path) -> None:

@@ -86,7 +86,13 @@ class Accountant:
 
 @functools.lru_cache(maxsize=4096)
 def epsilon_of(noise_multiplier: float, rounds: int, delta: float, sampling: float = 1.0) -> float:
-    """Epsilon that T rounds with noise z promise at delta; infinite without noise."""
+    """Epsilon that T rounds with noise z promise at delta; infinite without noise.
+
+    >>> round(epsilon_of(noise_multiplier=4.0, rounds=20, delta=1e-3), 2)
+    3.61
+    >>> epsilon_of(noise_multiplier=0.0, rounds=20, delta=1e-3)
+    inf
+    """
     check(noise_multiplier >= 0, "noise_multiplier", noise_multiplier, "at least 0")
     return math.inf if noise_multiplier == 0 else Accountant(noise_multiplier, sampling, delta, rounds).epsilon(rounds)
 
@@ -96,6 +102,9 @@ def noise_for(epsilon: float, rounds: int, delta: float, sampling: float = 1.0) 
     """The smallest z (to four digits, rounded up) with which T rounds promise at most epsilon at delta.
 
     Raises `ConfigError` where that takes more noise than can be accounted for.
+
+    >>> round(noise_for(epsilon=8.0, rounds=20, delta=1e-3), 2)
+    2.15
     """
     check(epsilon > 0 and math.isfinite(epsilon), "epsilon", epsilon, "above 0 and finite")
 
@@ -133,6 +142,9 @@ def rounds_for(epsilon: float, noise_multiplier: float, delta: float, sampling: 
     """The most rounds with noise z that promise at most epsilon at delta.
 
     Raises `ConfigError` where not even one round does, or more than a million do.
+
+    >>> rounds_for(epsilon=8.0, noise_multiplier=4.0, delta=1e-3)
+    69
     """
     check(epsilon > 0 and math.isfinite(epsilon), "epsilon", epsilon, "above 0 and finite")
 

@@ -26,7 +26,11 @@ ADJACENCY = "add or remove one user"
 
 
 def default_delta(n_users: int) -> float:
-    """A tenth of 1 / U: at delta = 1 / U one could publish a random user outright and keep the promise."""
+    """A tenth of 1 / U: at delta = 1 / U one could publish a random user outright and keep the promise.
+
+    >>> round(default_delta(204), 6)
+    0.00049
+    """
     check(n_users >= 1, "the number of users", n_users, "at least 1")
     return 0.1 / n_users
 
