@@ -56,6 +56,22 @@ def run(
 
     Raises:
         UnknownNameError, ConfigError, DataError, DeviceError: each one line, with what to do.
+
+    A row by name, on the small generated data set:
+
+    >>> import fedvlr_plugin
+    >>> result = fedvlr_plugin.run("FedAvg+ours", "planted", settings={"rounds": 2, "local_epochs": 1})
+    >>> [record.round for record in result.curve]
+    [1, 2]
+    >>> from fedvlr_plugin.evaluation.metrics import summary
+    >>> 0 <= summary(result.test)["ndcg@50"] <= summary(result.test)["hr@50"] <= 100
+    True
+
+    A wrong name is answered with the allowed ones:
+
+    >>> fedvlr_plugin.run("FedAvg+our", "planted")
+    Traceback (most recent call last):
+    fedvlr_plugin.errors.ConfigError: unknown fusion 'our' in row 'FedAvg+our'; allowed: FedAvg, ...FedAvg+ours
     """
     if protocol not in PROTOCOLS:
         raise unknown_name("protocol", protocol, PROTOCOLS)

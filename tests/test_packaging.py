@@ -8,14 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.paths import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+import fedvlr_plugin
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -116,6 +120,35 @@ def test_an_installed_wheel_finds_its_files(installed: Path, tmp_path: Path) -> 
     assert sorted(names) == sorted(str(p.relative_to(tree).with_suffix("")) for p in tree.rglob("*.yaml"))
     assert all(Path(path).is_file() for path in paths)
     assert len(list(Path(paper).parent.glob("*.csv"))) == 4
+
+
+def test_guides_stay_out_of_the_wheel(installed: Path) -> None:
+    assert not list((installed / "fedvlr_plugin" / "data").rglob("*.md"))
+    assert not (installed / "fedvlr_plugin" / "README.md").exists()
+
+
+def test_the_source_distribution_can_run_its_tests(tmp_path: Path) -> None:
+    skip = shutil.ignore_patterns(".git", ".venv", "published", "__pycache__", ".*_cache", "*.egg-info", ".hypothesis")
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=skip)
+    code = "from setuptools.build_meta import build_sdist; build_sdist('dist')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (archive,) = (source / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        names = {name.partition("/")[2] for name in packed.getnames()}
+    tests = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")}
+    assert tests <= names
+    assert {"constraints.txt", "Makefile", "CITATION.cff", "results/README.md", "fedvlr_plugin/data/README.md"} <= names
+    assert {"benchmarks/run_table2.py", "benchmarks/notebooks/01_a_first_table.ipynb"} <= names
+    assert "graft results/published" in (ROOT / "MANIFEST.in").read_text()
+
+
+def test_the_citation_names_this_version_and_its_authors() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == fedvlr_plugin.__version__
+    assert citation["license"] == PROJECT["project"]["license"]
+    assert [author["name"] for author in citation["authors"]] == [a["name"] for a in PROJECT["project"]["authors"]]
 
 
 def test_every_shipped_setting_carries_its_type_and_meaning() -> None:

@@ -130,13 +130,13 @@ class Evidence:
         self.guesses: dict[int, Recovered] = {}
 
     def read(self, users: Iterable[int], rows: torch.Tensor) -> None:
-        """Adds a round's rows, which say the same of all of `users`."""
+        """Add a round's rows, which say the same of all of `users`."""
         scores = history_scores(rows)
         for user in users:
             self.scores[user] = self.scores[user] + scores if user in self.scores else scores
 
     def guess(self, users: Iterable[int], rows: torch.Tensor, truth: GroundTruth) -> None:
-        """Guesses head and router from a round's rows."""
+        """Guess head and router from a round's rows."""
         if truth.heads is not None:
             found = recover(rows[:, : truth.n_views * truth.width], truth.n_views)
             self.guesses.update(dict.fromkeys(users, found))

@@ -45,7 +45,8 @@ class RecordingRule:
     """See the module; a `federation.aggregation.Rule`.
 
     Args:
-        inner: makes the released sum. seed: of the tests' noise.
+        inner: makes the released sum.
+        seed: of the tests' noise.
         members, audited: `[U]` bool; who is not audited must be a member.
         bound: C where the inner rule clips and weighs by 1 / U; None where it sums with the backbone's weights.
 
@@ -103,7 +104,7 @@ class RecordingRule:
         return summed
 
     def _test(self, rows: torch.Tensor, layers: torch.Tensor) -> None:
-        """Adds a round to both tests."""
+        """Add a round to both tests."""
         uploads = _double(self.uploads)
         weights, users = self._weights(uploads), uploads.clients
         lengths = weights.square() * uploads.norms().square()

@@ -52,8 +52,11 @@ class AuditRun:
     """One condition with one seed.
 
     Attributes:
-        promised: epsilon and the like, None without noise. clipped: share of uploads that were cut to C.
-        sights: by name. tests: membership scores by test, `[audited]`. inside: who was in the sum.
+        promised: epsilon and the like, None without noise.
+        clipped: share of uploads that were cut to C.
+        sights: by name.
+        tests: membership scores by test, `[audited]`.
+        inside: who was in the sum.
     """
 
     condition: Level
@@ -68,10 +71,11 @@ class AuditRun:
 def trace(
     spec: RunSpec, condition: Level, data: PreparedData, most: int, say: Callable[[str], None] = print
 ) -> AuditRun:
-    """Trains a row under a condition and looks on.
+    """Train a row under a condition and record what the server sees.
 
     Args:
-        spec: the run, with participation 1. most: clients to audit at most, half of them members.
+        spec: the run, with participation 1.
+        most: clients to audit at most, half of them members.
         say: takes a line when it is done.
 
     Raises:

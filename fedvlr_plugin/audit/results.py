@@ -52,7 +52,8 @@ class MembershipLine(Frozen):
     """The membership tests under one condition.
 
     Attributes:
-        clients: audited, over all seeds. knows_one, knows_all: AUC of the two tests of `watch`.
+        clients: audited, over all seeds.
+        knows_one, knows_all: AUC of the two tests of `watch`.
         best: AUC of the best test there is, and bound: what epsilon allows; None without a promise.
         clipped: share of uploads that were cut to C.
     """
@@ -173,12 +174,12 @@ def _rng() -> np.random.Generator:
 
 
 def write_audit(audit: Audit, path: Path) -> None:
-    """Writes it in one step."""
+    """Write it in one step."""
     write_atomic(path, (audit.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_audit(path: Path) -> Audit:
-    """Raises `ResultsError` for a file that is missing, cut or not an audit."""
+    """Raise `ResultsError` for a file that is missing, cut or not an audit."""
     try:
         return Audit.model_validate_json(read_bytes(path))
     except ValidationError as error:

@@ -72,7 +72,7 @@ def exposure(federation: Federation, item: int, honest: torch.Tensor) -> float:
 def measure(
     spec: RunSpec, conditions: Conditions, data: PreparedData, share: float, execution: ExecutionConfig | None = None
 ) -> Outcome:
-    """Trains and evaluates one setting; `share` of liars is left out of the exposure in honest settings too."""
+    """Train and evaluate one setting; `share` of liars is left out of the exposure in honest settings too."""
     spec = spec.model_copy(update={"conditions": conditions})
     federation = build_federation(parse_row(spec.row), spec, execution or ExecutionConfig(), data)
     fitted = fit(federation, lambda: summary(rank_federation(federation, "valid")))

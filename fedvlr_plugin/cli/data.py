@@ -183,7 +183,9 @@ def features(
         bool, typer.Option("--allow-random-weights", help="Untrained weights, labelled so.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "auto",
-    batch_size: Annotated[MaybeInt, typer.Option(min=1, show_default=False, help="Rows at once; default: 64.")] = None,
+    batch_size: Annotated[
+        MaybeInt, typer.Option(min=1, show_default=False, help="Items to encode at once; default: 64.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace feature files that are there.")] = False,
     data_root: Root = None,
 ) -> None:
@@ -210,7 +212,13 @@ def features(
 
 
 @app.command("import")
-def import_command(folder: Folder, out: Out = Path("data"), name: Annotated[str, typer.Option()] = "") -> None:
+def import_command(
+    folder: Folder,
+    out: Out = Path("data"),
+    name: Annotated[
+        str, typer.Option(show_default=False, help="Name of the data set; default: that of the folder.")
+    ] = "",
+) -> None:
     """Turn a folder in the paper's released layout into RecBole's atomic files, without loss.
 
     Example: fedvlr data import released/ku --out data
@@ -244,11 +252,11 @@ def peek(
         MaybePath,
         typer.Option(show_default=False, help="Where the page goes; default NAME.html in the working directory."),
     ] = None,
-    users: Annotated[int, typer.Option(min=1)] = 5,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    users: Annotated[int, typer.Option(min=1, help="How many users to show.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws them.")] = 0,
     data_root: Root = None,
 ) -> None:
-    """A few users' histories with titles and posters as one HTML page.
+    """Show a few users' histories with titles and posters as one HTML page.
 
     Example: fedvlr data peek ml --images POSTERS --html ml.html
     """

@@ -11,16 +11,25 @@ import typer
 from fedvlr_plugin.errors import ConfigError, FedVLRError
 
 app = typer.Typer(help="Run inside FedML.", no_args_is_help=True, add_completion=False)
-SetOption = Annotated[Optional[list[str]], typer.Option("--set", help="An option, name=value (YAML).")]  # noqa: UP045
+MaybeInt = Optional[int]  # noqa: UP045 (typer 0.9)
+MaybePath = Optional[Path]  # noqa: UP045
+MaybeList = Optional[list[str]]  # noqa: UP045
+SetOption = Annotated[MaybeList, typer.Option("--set", help="An option, name=value (YAML).", show_default=False)]
+ConfigOption = Annotated[
+    MaybePath, typer.Option("--cf", help="FedML configuration; default: the shipped one.", show_default=False)
+]
+ClientsOption = Annotated[
+    MaybeInt, typer.Option(help="Number of client processes; default: that of the configuration.", show_default=False)
+]
 
 
 @app.command()
 def up(
-    clients: Annotated[Optional[int], typer.Option(help="Client processes.")] = None,  # noqa: UP045 (typer 0.9)
-    config: Annotated[Optional[Path], typer.Option("--cf", help="FedML configuration.")] = None,  # noqa: UP045
-    folder: Annotated[Path, typer.Option(help="Folder of the run; one with a checkpoint is gone on from.")] = Path(
-        "fedml_run"
-    ),
+    clients: ClientsOption = None,
+    config: ConfigOption = None,
+    folder: Annotated[
+        Path, typer.Option(help="Folder of the run; a run with a checkpoint in it goes on from there.")
+    ] = Path("fedml_run"),
     timeout: Annotated[float, typer.Option(help="Seconds after which everything is stopped.")] = 3600.0,
     options: SetOption = None,
 ) -> None:
@@ -40,7 +49,7 @@ def up(
 
 @app.command()
 def run(
-    config: Annotated[Optional[Path], typer.Option("--cf", help="FedML configuration.")] = None,  # noqa: UP045
+    config: ConfigOption = None,
     folder: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("fedml_run"),
     options: SetOption = None,
 ) -> None:

@@ -106,7 +106,7 @@ def version() -> None:
     _show_version(True)
 
 
-DATA_ROOT = typer.Option(help="Folder of data sets; default: $FEDVLR_DATA, then ./data.")
+DATA_ROOT = typer.Option(help="Folder of data sets; default: $FEDVLR_DATA, then ./data.", show_default=False)
 
 
 @app.command()
@@ -163,8 +163,8 @@ def rank(
 
 @app.command()
 def compare(
-    one: Annotated[Path, typer.Argument(help="Results folder A.")],
-    two: Annotated[Path, typer.Argument(help="Results folder B.")],
+    one: Annotated[Path, typer.Argument(help="Results folder A.", show_default=False)],
+    two: Annotated[Path, typer.Argument(help="Results folder B.", show_default=False)],
 ) -> None:
     """Compare two results folders: the difference of every cell they share, tested over users."""
 

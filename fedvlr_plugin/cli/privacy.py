@@ -21,11 +21,19 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": ["--no-such-option"]}
-Epsilon = Annotated[float, typer.Option(help="Promise of the whole run.")]
-Noise = Annotated[float, typer.Option(help="z: the noise's standard deviation over the bound C of one upload.")]
-Rounds = Annotated[int, typer.Option(help="Communication rounds.")]
-Users = Annotated[Optional[int], typer.Option(help="U; delta is then a tenth of 1 / U.")]  # noqa: UP045 (typer 0.9)
-Delta = Annotated[Optional[float], typer.Option(help="Of the promise; give it or --users.")]  # noqa: UP045 (typer 0.9)
+Epsilon = Annotated[float, typer.Option(help="Promise of the whole run.", show_default=False)]
+Noise = Annotated[
+    float, typer.Option(help="z: the noise's standard deviation over the bound C of one upload.", show_default=False)
+]
+Rounds = Annotated[int, typer.Option(help="Communication rounds.", show_default=False)]
+MaybeInt = Optional[int]  # noqa: UP045 (typer 0.9)
+MaybeFloat = Optional[float]  # noqa: UP045 (typer 0.9)
+Users = Annotated[
+    MaybeInt, typer.Option(help="Number of users; delta is then a tenth of 1 / users.", show_default=False)
+]
+Delta = Annotated[
+    MaybeFloat, typer.Option(help="Probability that the promise fails; give it or --users.", show_default=False)
+]
 Sampling = Annotated[float, typer.Option(help="q: probability that a user is drawn in a round.")]
 
 
@@ -78,7 +86,7 @@ def rounds(
 
 @app.command(context_settings=PASS_ON)
 def audit(context: typer.Context) -> None:
-    """What a row's uplink gives away; the options are those of benchmarks/run_privacy_audit.py."""
+    """Audit what a row's uplink gives away."""
     raise typer.Exit(main(context.args, prog="fedvlr privacy audit"))
 
 
@@ -92,7 +100,7 @@ def _delta(users: int | None, delta: float | None) -> float:
 
 
 def _say(answer: Callable[[], str]) -> None:
-    """Prints an answer; an error of ours is one line on stderr and status 2."""
+    """Print an answer; an error of ours is one line on stderr and status 2."""
     try:
         typer.echo(answer())
     except FedVLRError as error:

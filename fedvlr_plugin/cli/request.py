@@ -30,7 +30,8 @@ class Sources:
     """Where data sets come from; tests put their own in place.
 
     Attributes:
-        default: names to use when the user gives none. check: canonical name, raises for an unknown one.
+        default: names to use when the user gives none.
+        check: canonical name, raises for an unknown one.
         load: reads and prepares one.
     """
 
@@ -52,8 +53,11 @@ class TableRequest:
 
     Attributes:
         rows, datasets: canonical names, in the table's order.
-        specs: runs without a search (all of them, or the floors). cells: what is searched first.
-        data: by name. store: where results go. execution: how runs are executed.
+        specs: runs without a search (all of them, or the floors).
+        cells: what is searched first.
+        data: by name.
+        store: where results go.
+        execution: how runs are executed.
     """
 
     rows: tuple[str, ...]

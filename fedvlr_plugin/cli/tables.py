@@ -213,7 +213,7 @@ def _sink(options: Options, job: TableRequest) -> ResultsStore:
 
 
 def _open_tuner(options: Options, job: TableRequest, runner: Runner) -> Tuner:
-    """Opens the studies; `--overwrite` other than only-missing makes no sense for them and is refused."""
+    """Open the studies; `--overwrite` other than only-missing makes no sense for them and is refused."""
     import logging
 
     import optuna

@@ -18,6 +18,7 @@ indexing; elsewhere indexing is used for the first. Blocks so dense that the who
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import numpy as np
@@ -31,13 +32,18 @@ class Histories:
     """Training histories in slot order, on the device of the engine.
 
     Attributes:
-        n_users: clients of the federation. n_slots: clients of this process, all of them by default.
-        order: `[n_slots]`, user id of each slot. slot_of: `[n_users]`, its inverse, -1 for other processes' clients.
-        sizes: `[n_slots]` n_u by slot. items, indptr: ragged histories by slot, ascending within a client.
-        weights: `[n_users]` n_u by user. trained: ids of items that occur in anyone's history, ascending.
+        n_users: clients of the federation.
+        n_slots: clients of this process, all of them by default.
+        order: `[n_slots]`, user id of each slot.
+        slot_of: `[n_users]`, its inverse; -1 for clients of other processes.
+        sizes: `[n_slots]`, n_u by slot.
+        items, indptr: ragged histories by slot, ascending within a client.
+        weights: `[n_users]`, n_u by user.
+        trained: ids of items that occur in any history, ascending.
     """
 
     def __init__(self, interactions: Interactions, device: torch.device, users: torch.Tensor | None = None) -> None:
+        _silence_csr_warning()
         sizes = interactions.train_sizes
         self.weights = torch.from_numpy(sizes).to(device)
         self.trained = torch.from_numpy(np.unique(interactions.train_items)).to(device)
@@ -101,14 +107,12 @@ def _csr(indptr: torch.Tensor, items: torch.Tensor, values: torch.Tensor, rows: 
     return torch.sparse_csr_tensor(indptr, items, values, (rows, columns), check_invariants=False)
 
 
-def _use_up_the_warning() -> None:
-    """Let torch say now, once per process, that CSR is a beta feature: later, threads would share the warnings' filters."""
+@functools.cache
+def _silence_csr_warning() -> None:
+    """Take torch's warning that CSR is a beta feature, which comes once per process, before threads share the filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         _csr(torch.tensor([0, 1]), torch.tensor([0]), torch.zeros(1), 1, 1)
-
-
-_use_up_the_warning()
 
 
 def bags(table: torch.Tensor, indptr: torch.Tensor, items: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -75,6 +75,11 @@ def compare(a: FloatArray, b: FloatArray, rng: np.random.Generator, n: int = RES
 
     Raises:
         DataError: the two differ in length.
+
+    >>> a, b = np.array([100.0] * 8 + [0.0] * 2), np.array([0.0] * 6 + [100.0] * 2 + [0.0] * 2)
+    >>> found = compare(a, b, np.random.default_rng(0))
+    >>> found.difference, round(found.p, 3)
+    (60.0, 0.031)
     """
     if a.shape != b.shape:
         raise DataError(f"a paired comparison needs the same users on both sides, got {len(a)} and {len(b)}")

@@ -29,7 +29,8 @@ class Environment(BaseModel):
         git_modified: whether tracked files differed from that commit; None without a commit.
         packages: installed versions; a package that is not installed is absent.
         cpu_model, gpu_model: as the system names them; `gpu_model` None when the run used no GPU.
-        cores: usable by this process. threads: that torch used.
+        cores: usable by this process.
+        threads: that torch used.
         compiled: whether local steps ran through the compiled loops (`federation.loops`); None in older records.
     """
 

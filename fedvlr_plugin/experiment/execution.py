@@ -1,6 +1,6 @@
 """From specifications to stored runs: what is missing is computed, each run stored as soon as it is finished.
 
-Every run goes through one function (`benchmark.run.run` unless a test passes another).
+Every run goes through one function (`experiment.run.run` unless a test passes another).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OVERWRITE = ("only-missing", "always", "never")
 
 
 class Runner(Protocol):
-    """The form of `benchmark.run.run`."""
+    """The form of `experiment.run.run`."""
 
     def __call__(
         self,
@@ -95,7 +95,7 @@ def execute(
     execution: ExecutionConfig | None = None,
     profile: str | None = None,
 ) -> list[Failure]:
-    """Does the runs of a plan one after the other and stores each; returns those that failed.
+    """Do the runs of a plan one after the other and store each; return those that failed.
 
     A run that fails with an error of ours (it diverged, it needs features that are not there) does not stop the
     others; an interrupt or a defect does, and what is finished stays stored.
@@ -137,7 +137,7 @@ def run_and_store(
     profile: str | None,
     on_round: OnRound | None = None,
 ) -> RunRecord:
-    """Does one run and stores it; a checkpoint, where one was asked for, is kept until then."""
+    """Do one run and store it; a checkpoint, where one was asked for, is kept until then."""
     outputs = _outputs(spec, execution)
     if execution is None or execution.checkpoint_every is None or parse_row(spec.row).kind != "federated":
         return store.append(runner(spec, execution, data=data, on_round=on_round, outputs=outputs), data, profile)

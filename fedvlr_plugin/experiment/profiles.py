@@ -230,7 +230,7 @@ def _merge(parts: Iterable[Mapping[str, object]]) -> dict[str, object]:
 
 
 def split_settings(settings: Mapping[str, object]) -> tuple[TrainingConfig, ModelConfig]:
-    """Sorts settings into the two parts of a specification; raises `ConfigError` for an unknown or bad one."""
+    """Sort settings into the two parts of a specification; raise `ConfigError` for an unknown or bad one."""
     known = [*TrainingConfig.model_fields, *ModelConfig.model_fields]
     for key in settings:
         if key not in known:

@@ -29,28 +29,30 @@ class Progress(Protocol):
     """What an experiment tells while it works."""
 
     def start(self, weights: list[float]) -> None:
-        """Work begins; `weights` are the estimated seconds of the runs, in order."""
+        """Note that work begins; `weights` are the estimated seconds of the runs, in order."""
 
     def cells_done(self, done: int, total: int) -> None:
-        """So many cells of a search are finished. May be called repeatedly."""
+        """Note how many cells of a search are finished. May be called repeatedly."""
 
     def run_started(self, label: str, rounds: int) -> None:
-        """The next trial or run begins; it has `rounds` rounds at most."""
+        """Note that the next trial or run begins; it has `rounds` rounds at most."""
 
     def round_done(self, record: RoundRecord) -> None:
-        """A round (or epoch) of the present run is done."""
+        """Note that a round (or epoch) of the present run is done."""
 
     def run_done(self, label: str, outcome: str) -> None:
-        """The present run is over; `outcome` says what it came to."""
+        """Note that the present run is over; `outcome` is its result in words."""
 
     def waiting(self, cells: int, grace_s: int) -> None:
-        """Nothing is left to begin: others are at the rest of so many cells, or were. May be called repeatedly.
+        """Note that nothing is left to begin: other workers have, or had, the rest. May be called repeatedly.
 
-        `grace_s`: seconds of silence after which a worker is taken for dead.
+        Args:
+            cells: number of cells that they work on.
+            grace_s: seconds of silence after which a worker is taken for dead.
         """
 
     def stop(self) -> None:
-        """Work is over, for whatever reason. May be called twice."""
+        """Note that work is over, for whatever reason. May be called twice."""
 
 
 class Clock:
@@ -143,7 +145,7 @@ class PlainProgress:
 
 @dataclass
 class _Narrower:
-    """Leaves the end of each line free: the ^C that a terminal echoes there would wrap a full one."""
+    """Leave the end of each line free: the ^C that a terminal echoes there would wrap a full one."""
 
     content: RenderableType
 
@@ -221,7 +223,7 @@ class LiveProgress:
 
 
 def format_waiting(cells: int, grace_s: int) -> str:
-    """What is waited for, and how long it may take."""
+    """Return a line about what is waited for, and how long it may take."""
     what = "1 cell" if cells == 1 else f"{cells} cells"
     return f"waiting for other workers in {what}; what a killed one left is taken over after {grace_s} s of silence"
 

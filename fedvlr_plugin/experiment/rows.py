@@ -71,7 +71,7 @@ class Row:
 
 
 def parse_row(name: str) -> Row:
-    """Takes a row name apart, in any capitalisation; the returned name is the canonical one.
+    """Take a row name apart, in any capitalisation; the returned name is the canonical one.
 
     Raises `ConfigError` for an unknown variant or one that the backbone does not support. A name that is
     neither a floor nor a backbone is taken for a RecBole model; RecBole's adapter refuses unknown ones.

@@ -57,10 +57,11 @@ def run(
     outputs: tuple[str, ...] = (),
     checkpoint: Path | None = None,
 ) -> RunResult:
-    """Runs one experiment.
+    """Run one experiment.
 
     Args:
-        spec: what to run. execution: how.
+        spec: what to run.
+        execution: how.
         data: the prepared data set; `spec.dataset` is its name.
         on_round: called after every round (or epoch).
         outputs: private results asked for by name: `"router_weights"`, `[n_users, G]`.
@@ -213,7 +214,7 @@ def run_recbole_model(
     model_class: type | None = None,
     on_finished: Callable[[Trainable], None] | None = None,
 ) -> RunResult:
-    """Trains and evaluates the row `spec.row`.
+    """Train and evaluate the row `spec.row`.
 
     Args:
         model_class: a `GeneralRecommender` subclass to use instead of looking the row's name up.

@@ -56,6 +56,19 @@ class ResultsStore:
         site: pages for a browser.
         study_database: the searches' own database, unless another is named.
         report: the page about the whole folder.
+
+    >>> import tempfile
+    >>> from fedvlr_plugin.config import PROTOCOLS
+    >>> from fedvlr_plugin.data.recbole.loader import prepare
+    >>> from fedvlr_plugin.experiment.run import run
+    >>> data = prepare("planted")
+    >>> spec = RunSpec(dataset=data.name, row="popularity", protocol=PROTOCOLS["corrected"])
+    >>> store = ResultsStore(Path(tempfile.mkdtemp()))
+    >>> record = store.append(run(spec, data=data), data)
+    >>> store.has(spec, data.fingerprint), [record.row for record in store.records()]
+    (True, ['popularity'])
+    >>> len(store.ranks(record, "test")) == data.interactions.n_users
+    True
     """
 
     def __init__(self, root: Path) -> None:
@@ -99,7 +112,7 @@ class ResultsStore:
         return self._path(spec, run_key(spec.spec_hash, data_fingerprint)).is_file()
 
     def append(self, result: RunResult, data: PreparedData, profile: str | None = None) -> RunRecord:
-        """Stores a finished run on `data`, in place of an equal one if there is one, and returns its record."""
+        """Store a finished run on `data`, in place of an equal one if there is one, and return its record."""
         path = self._path(result.spec, run_key(result.spec.spec_hash, result.data_fingerprint))
         ranks = _write(path.with_suffix(".parquet"), _parquet(result, data))
         outputs = _write(path.with_suffix(".npz"), _npz(result)) if result.outputs else None
@@ -162,7 +175,7 @@ _MEND = "delete the run's files to have it computed again, or restore them from 
 
 
 def read_record(path: Path) -> RunRecord:
-    """Reads and validates one record; every complaint names the file and what to do."""
+    """Read and validate one record; every complaint names the file and what to do."""
     try:
         values = json.loads(read_bytes(path))
     except ValueError:

@@ -26,7 +26,21 @@ TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 @ENCODERS.register("tfidf")
 class TfidfEncoder(Encoder):
-    """TF-IDF + SVD of the titles themselves; deterministic, no weights, no network."""
+    """TF-IDF + SVD of the titles themselves; deterministic, no weights, no network.
+
+    Args:
+        model: the width of the vectors, as text. device: not used.
+
+    Raises:
+        ConfigError: the width is no whole number from 1.
+
+    >>> encoder = TfidfEncoder(model="2")
+    >>> vectors = encoder.encode_texts(["Toy Story", "A Toy Story", "Heat"])
+    >>> vectors.shape, encoder.label
+    ((3, 2), 'TF-IDF + SVD width 2')
+    >>> bool(vectors[0] @ vectors[1] > vectors[0] @ vectors[2])  # rows have length 1: a cosine
+    True
+    """
 
     modalities: ClassVar[frozenset[str]] = frozenset({TEXT})
     needs_all: ClassVar[bool] = True

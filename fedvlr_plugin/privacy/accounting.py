@@ -105,8 +105,10 @@ def epsilon_of(noise_multiplier: float, rounds: int, delta: float, sampling: flo
         MissingExtraError: dp-accounting is not installed.
 
     Example:
-        >>> round(epsilon_of(1.0, rounds=100, delta=1e-5, sampling=0.01), 1)
-        0.7
+        >>> round(epsilon_of(noise_multiplier=4.0, rounds=20, delta=1e-3), 2)
+        3.61
+        >>> epsilon_of(noise_multiplier=0.0, rounds=20, delta=1e-3)
+        inf
     """
     check(noise_multiplier >= 0, "noise_multiplier", noise_multiplier, "at least 0")
     return math.inf if noise_multiplier == 0 else Accountant(noise_multiplier, sampling, delta, rounds).epsilon(rounds)
@@ -125,6 +127,10 @@ def noise_for(epsilon: float, rounds: int, delta: float, sampling: float = 1.0) 
     Raises:
         ConfigError: an argument out of its range, or more noise is needed than can be accounted for.
         MissingExtraError: dp-accounting is not installed.
+
+    Example:
+        >>> round(noise_for(epsilon=8.0, rounds=20, delta=1e-3), 2)
+        2.15
     """
     check(epsilon > 0 and math.isfinite(epsilon), "epsilon", epsilon, "above 0 and finite")
 
@@ -170,6 +176,10 @@ def rounds_for(epsilon: float, noise_multiplier: float, delta: float, sampling: 
     Raises:
         ConfigError: an argument out of its range; one round costs more already, or a million rounds cost less.
         MissingExtraError: dp-accounting is not installed.
+
+    Example:
+        >>> rounds_for(epsilon=8.0, noise_multiplier=4.0, delta=1e-3)
+        69
     """
     check(epsilon > 0 and math.isfinite(epsilon), "epsilon", epsilon, "above 0 and finite")
 

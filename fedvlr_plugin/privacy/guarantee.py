@@ -33,6 +33,10 @@ def default_delta(n_users: int) -> float:
 
     Raises:
         ConfigError: `n_users` is below 1.
+
+    Example:
+        >>> round(default_delta(204), 6)
+        0.00049
     """
     check(n_users >= 1, "the number of users", n_users, "at least 1")
     return 0.1 / n_users

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fedvlr_plugin.errors import ConfigError, ResultsError
 from fedvlr_plugin.files import read_bytes
-from fedvlr_plugin.reporting.grid import Grid, Value, format_mean_sd
+from fedvlr_plugin.reporting.grid import Grid, Value, format_count, format_mean_sd
 from fedvlr_plugin.reporting.output import ComputedOutput
 from fedvlr_plugin.reporting.outputs import BUILT_IN
 
@@ -58,7 +58,7 @@ def attack_grid(outcomes: Sequence[Sequence[str]]) -> Grid:
     seeds = len({line[SEED] for line in outcomes})
     rows = " / ".join(dict.fromkeys(line[ROW] for line in outcomes))
     note = (
-        f"HR@50 / NDCG@50 of {rows} on the test split in percent, mean ± standard deviation over {seeds} seed(s). Exposure: "
+        f"HR@50 / NDCG@50 of {rows} on the test split in percent, mean ± standard deviation over {format_count(seeds, 'seed')}. Exposure: "
         "share of honest clients, not trained on the target, with it in their first 50, in percent."
     )
     return Grid(tuple(headings), tuple(body), (note,))
@@ -140,7 +140,7 @@ def make(options: Namespace, say: Callable[[str], None]) -> None:
     notes = (
         f"{options.share:.0%} of the clients lie, scale {options.scale:g}; trim and malicious of the rules follow.",
         "Percent; all clients in HR and NDCG, honest ones in the exposure.",
-        f"Profile {profile.name}, {specs[0].training.rounds} rounds at most, {_count(options.seeds, 'seed')}.",
+        f"Profile {profile.name}, {specs[0].training.rounds} rounds at most, {format_count(options.seeds, 'seed')}.",
     )
     stem = store.tables / f"attacks-{data.name}-{row}-{profile.name}"
     grid = outcome_grid(outcomes, f"Attacks on {row}, {data.name}", notes)
@@ -159,10 +159,6 @@ def _check_settings(
 
     for setting in conditions:
         check_spec(spec.model_copy(update={"conditions": setting}), execution, data.interactions.n_items)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 ATTACKS = ComputedOutput(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fedvlr_plugin.audit.results import Audit, Estimate, ObservationLine
 from fedvlr_plugin.paper.tables import display_name
-from fedvlr_plugin.reporting.grid import Grid, Value, format_interval
+from fedvlr_plugin.reporting.grid import Grid, Value, format_count, format_interval
 
 SIGHTS = (
     ("history AUC", "auc"),
@@ -73,7 +73,7 @@ def _made(audit: Audit) -> tuple[str, ...]:
     spec = audit.specs[0]
     made = (
         f"{spec.row} on {display_name(spec.dataset)}, settings of the profile {audit.profile}, {spec.training.rounds} "
-        f"rounds with all clients, {len(audit.specs)} seed(s); at most {audit.most_audited} clients audited, half of "
+        f"rounds with all clients, {format_count(len(audit.specs), 'seed')}; at most {audit.most_audited} clients audited, half of "
         "them left out of the sum. In brackets: 95 % bootstrap intervals over clients."
     )
     if audit.delta is None:

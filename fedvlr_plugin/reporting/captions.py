@@ -1,9 +1,4 @@
-"""What stands beside a number that was computed under noise: epsilon, delta, the mechanism.
-
-Drop-outs and stragglers on the way from a command line into runs, and into the names and captions of tables.
-
-Where item features come from, for captions: what a manifest names, random weights above all.
-"""
+"""What a caption says beside the numbers: noise and its epsilon, faults, where item features come from, budgets, controls."""
 
 from __future__ import annotations
 
@@ -164,7 +159,7 @@ def control_lines(table: Table) -> list[str]:
 
 
 def _unfinished(table: Table) -> list[str]:
-    """Names the rows that more rounds might have changed."""
+    """Name the rows that more rounds might have changed."""
     found = []
     for dataset in table.datasets:
         there = [row for row in table.rows if row not in CLOSED_FORMS and (row, dataset) in table.cells]

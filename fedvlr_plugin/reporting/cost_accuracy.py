@@ -2,13 +2,13 @@
 
     bytes sent per client = bytes of one upload * client updates of the run / users * selected round / rounds run
 
-The bytes of one upload are counted from the tensors of a live client (`table3.held_by`), the updates were counted
-while the run was made, and rounds after the selected one do not count. Centralized rows and floors send no model:
-they are levels to compare with.
-The cost-accuracy picture: megabytes sent per client (log scale) against NDCG@50, a panel per data set.
+The bytes of one upload are counted from the tensors of a live client (`table3.held_by`), the updates were counted while the
+run was made, and rounds after the selected one do not count. Centralized rows and floors send no model: they are levels to
+compare with.
 
-Colour is the backbone, shape the fusion. Names stand in a column beside each panel, moved apart until none touches
-another, with a line to their point; floors and the best centralized row are levels, named on the left.
+The picture has a panel per data set: megabytes sent per client (log scale) against NDCG@50. Colour is the backbone, shape the
+fusion. Names stand in a column beside each panel, spread out until none touches another, with a line to their point; floors
+and the best centralized row are levels, named on the left.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.rows import ONE_SHOT
 from fedvlr_plugin.paper.tables import Metric, display_name
 from fedvlr_plugin.reporting.grid import Grid, format_interval
-from fedvlr_plugin.reporting.plots import apart, empty_picture, name_levels
+from fedvlr_plugin.reporting.plots import empty_picture, name_levels, spread_out
 from fedvlr_plugin.reporting.results_table import Cell, Figure, Table, kind_of
 from fedvlr_plugin.reporting.table3 import held_by
 
@@ -38,7 +38,9 @@ class Point:
     """A federated row on a data set. Bytes are float32 tensors without framing; `sent` is a mean over seeds.
 
     Attributes:
-        upload: bytes of one upload. uploads: of an average client until the selected round. sent: bytes until then.
+        upload: bytes of one upload.
+        uploads: of an average client until the selected round.
+        sent: bytes until then.
     """
 
     dataset: str
@@ -184,7 +186,7 @@ def _panel(axes: Axes, points: Sequence[Point], levels: Sequence[Level], backbon
         axes.plot([x], [point.figure.mean], SHAPES.get(variant, "o"), color=colour, markersize=5.5, zorder=3)
         names.append((x, point.figure.mean, point.row, colour))
     names.sort(key=lambda name: name[1])
-    places = apart([y for _, y, _, _ in names], line_height, low, high)
+    places = spread_out([y for _, y, _, _ in names], line_height, low, high)
     for (x, y, text, colour), place in zip(names, places, strict=True):
         line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "shrinkA": 0, "shrinkB": 0}
         axes.annotate(

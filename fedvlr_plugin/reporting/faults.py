@@ -11,7 +11,7 @@ from fedvlr_plugin.experiment.noise_options import NoiseOptions
 from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import with_faults
-from fedvlr_plugin.reporting.grid import Grid, format_mean_sd
+from fedvlr_plugin.reporting.grid import Grid, format_count, format_mean_sd
 from fedvlr_plugin.reporting.output import FinishedRuns, RunsOutput
 from fedvlr_plugin.reporting.outputs import BUILT_IN
 from fedvlr_plugin.reporting.results_table import Figure, build_table
@@ -42,8 +42,8 @@ def faults_grid(
     columns = [_column(store, specs, level, fingerprints) for level in levels]
     seeds = len({spec.seed for spec in specs})
     note = (
-        f"HR@50 / NDCG@50 on the test split of {specs[0].dataset} in percent, mean ± standard deviation over {seeds} "
-        f"seed{'s' if seeds != 1 else ''}, profile {profile}, protocol {specs[0].protocol.name}. Stragglers are a share of "
+        f"HR@50 / NDCG@50 on the test split of {specs[0].dataset} in percent, mean ± standard deviation over "
+        f"{format_count(seeds, 'seed')}, profile {profile}, protocol {specs[0].protocol.name}. Stragglers are a share of "
         "those that did not drop out."
     )
     lines = tuple((row, *(column.get(row, NOT_STORED) for column in columns)) for row in rows)

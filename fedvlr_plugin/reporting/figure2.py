@@ -1,12 +1,11 @@
 """Figure 2: what the routers learned, by user activity: weight of each view, spread between users, accuracy.
 
-Users are put into four groups by the number of their training items. Heterogeneity of a group is the mean over its
-users of the distance (total variation, 0..1) of their weights from the mean weights of all users. Everything is read
-from the store (router weights, ranks, history sizes), and averaged over seeds.
-Figure 2 of one row on one data set: bars of router weights by user activity, with what was run written on it.
+Users are put into four groups by the number of their training items. Heterogeneity of a group is the mean over its users of
+the distance (total variation, 0..1) of their weights from the mean weights of all users. Everything is read from the store
+(router weights, ranks, history sizes), and averaged over seeds.
 
-A weight lies between 0 and 1, a standard deviation around its mean need not: the whiskers are cut off there, and the
-picture says so.
+The picture of one row on one data set shows bars of router weights. A weight lies between 0 and 1, a standard deviation
+around its mean need not: the whiskers are cut off there, and the picture says so.
 """
 
 from __future__ import annotations

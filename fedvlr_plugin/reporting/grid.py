@@ -50,6 +50,11 @@ def format_interval(low: float, high: float, digits: int = 2) -> str:
     return f"{low:.{digits}f}..{high:.{digits}f}"
 
 
+def format_count(number: int, noun: str) -> str:
+    """Return `1 seed` or `3 seeds`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def is_number(text: str) -> bool:
     """Whether a cell belongs in a column of numbers: a number, with what follows it, or nothing."""
     return NUMBER.match(text) is not None

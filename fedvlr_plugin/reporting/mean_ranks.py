@@ -18,7 +18,7 @@ from fedvlr_plugin.evaluation.significance import ALPHA, compare, holm
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS
 from fedvlr_plugin.reporting.comparisons import per_user
-from fedvlr_plugin.reporting.grid import Grid
+from fedvlr_plugin.reporting.grid import Grid, format_count
 from fedvlr_plugin.reporting.results_table import Table
 from fedvlr_plugin.reporting.stored_runs import stored_profiles, stored_table
 
@@ -39,8 +39,8 @@ def rank_grid(table: Table) -> Grid:
     rows = [row for row in table.rows if all((row, dataset) in table.cells for dataset in table.datasets)]
     if len(table.datasets) < 2 or len(rows) < 2:
         raise ResultsError(
-            f"ranks need at least two rows that were run on each of at least two data sets, got {len(rows)} rows on "
-            f"{len(table.datasets)} data set(s){_in_brackets(unranked(table))}; run more with benchmarks/run_table2.py"
+            f"ranks need at least two rows that were run on each of at least two data sets, got {format_count(len(rows), 'row')} on "
+            f"{format_count(len(table.datasets), 'data set')}{_in_brackets(unranked(table))}; run more with benchmarks/run_table2.py"
         )
     values = np.array([[table.cells[row, d].figures["ndcg@50"].mean for d in table.datasets] for row in rows])
     ranks = stats.rankdata(-values, axis=0)

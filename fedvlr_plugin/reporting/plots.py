@@ -40,7 +40,7 @@ def new_picture(width: float, height: float) -> tuple[Picture, Axes]:
 
 
 def save_picture(picture: Picture, stem: Path) -> list[Path]:
-    """Writes `<stem>.png` and `<stem>.svg`; returns the paths."""
+    """Write `<stem>.png` and `<stem>.svg`; return the paths."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     for path in paths:
         buffer = io.BytesIO()
@@ -106,13 +106,13 @@ def bars(groups: Sequence[str], series: Mapping[str, Sequence[Bar]], label: str)
 
 
 def name_levels(axes: Axes, levels: Sequence[tuple[float, str]], line_height: float, size: float = 6.5) -> None:
-    """Names of horizontal lines at the left end, above each if there is room; lines of one height share a name."""
+    """Write the names of horizontal lines at the left end, above each if there is room; lines of one height share a name."""
     low, high = axes.get_ylim()
     named: dict[float, list[str]] = {}
     for height, name in levels:
         named.setdefault(round(height, 2), []).append(name)
     heights = sorted(named)
-    places = apart([height + 0.6 * line_height for height in heights], line_height, low, high)
+    places = spread_out([height + 0.6 * line_height for height in heights], line_height, low, high)
     paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.3}
     for height, place in zip(heights, places, strict=True):
         text = ", ".join(named[height])
@@ -120,10 +120,16 @@ def name_levels(axes: Axes, levels: Sequence[tuple[float, str]], line_height: fl
         axes.annotate(text, (0.01, place), xycoords=across, fontsize=size, color="0.3", va="center", bbox=paper)
 
 
-def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places next to the `wanted` ones (rising) that are at least `gap` apart, within `low` and `high` if they fit.
+def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return places next to the `wanted` ones that are at least `gap` apart.
 
     Neighbours that would touch form a group around the mean of what they want (pool adjacent violators).
+
+    Args:
+        wanted: the best places, rising.
+        gap: least distance between neighbours.
+        low: lower end of the room; kept to if the places fit.
+        high: upper end of it.
     """
     groups: list[tuple[float, int]] = []  # mean of wanted - index * gap, members
     for number, value in enumerate(wanted):

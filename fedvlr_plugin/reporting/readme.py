@@ -29,7 +29,7 @@ from fedvlr_plugin.paper.tables import METRICS, display_name, paper_value
 from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
 from fedvlr_plugin.reporting.faults import faults_grid, faults_markdown
 from fedvlr_plugin.reporting.grid import Grid
-from fedvlr_plugin.reporting.results_table import Table, build_table, kind_of
+from fedvlr_plugin.reporting.results_table import Table, build_table
 from fedvlr_plugin.reporting.stored_runs import in_order, stored_budget, stored_specs
 from fedvlr_plugin.reporting.table2_formats import marks, table_and_caption
 from fedvlr_plugin.reporting.table4.grids import compact_grid
@@ -128,7 +128,7 @@ def _table2(given: Mapping[str, str], store: ResultsStore) -> str:
 
 
 def brief_grid(table: Table, dataset: str) -> Grid:
-    """One line per backbone with HR@50 / NDCG@50 of its three fusions, then the centralized rows and the floors."""
+    """One line per backbone with HR@50 / NDCG@50 of its three fusions, then the rows that are no backbone's."""
     backbones = [row for row in table.rows if f"{row}+ours" in table.rows]
     lines: list[tuple[str | None, ...]] = [
         (name, *(_brief(table, name + fusion, dataset) for fusion in FUSIONS), _published(f"{name}+ours", dataset))
@@ -137,7 +137,7 @@ def brief_grid(table: Table, dataset: str) -> Grid:
     lines += [
         (row, _brief(table, row, dataset), None, None, _published(row, dataset))
         for row in table.rows
-        if kind_of(row) != "federated"
+        if row.partition("+")[0] not in backbones and (row, dataset) in table.cells
     ]
     title = f"{display_name(dataset)}: HR@50 / NDCG@50"
     notes = (
@@ -215,7 +215,7 @@ def _each(pairs: Sequence[Finding]) -> str:
     for dataset in dict.fromkeys(finding.dataset for finding in pairs):
         mine = [finding for finding in pairs if finding.dataset == dataset]
         numbers = ", ".join(f"{f.metric.upper()} {f.difference:+.1f} ({WORDS[f.word]})" for f in mine)
-        parts.append(f"{mine[0].better} less {mine[0].worse} on {display_name(dataset)}: {numbers}")
+        parts.append(f"{mine[0].better} minus {mine[0].worse} on {display_name(dataset)}: {numbers}")
     return "; ".join(parts) + "."
 
 

@@ -1,7 +1,7 @@
 """Table 2 as data, made from the results store and from nothing else.
 
 `build_table` takes the specifications a table consists of, looks their records up, and averages over seeds; what
-is not stored is an empty cell. Layouts (terminal, Markdown, CSV) are in `layouts`.
+is not stored is an empty cell. `table2_formats` writes it.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ class Figure:
     """One number of a cell, in percent.
 
     Attributes:
-        mean: over seeds. sd: over seeds, None for one seed. n: number of seeds.
-        interval: 95 % bootstrap over users. paper: the paper's figure, None where it has none.
+        mean: over seeds.
+        sd: over seeds, None for one seed.
+        n: number of seeds.
+        interval: 95 % bootstrap over users.
+        paper: the paper's figure, None where it has none.
         verdict: on the paper's figure, None where it has none.
     """
 
@@ -130,7 +133,8 @@ def build_table(
     """The table of some specifications.
 
     Args:
-        store: where the runs are. specs: the runs the table consists of, in the table's order.
+        store: where the runs are.
+        specs: the runs the table consists of, in the table's order.
         fingerprints: data set -> fingerprint of the data in hand; records of other data are left aside. Without it
             the version of each data set with most runs counts. The caption says how many runs of others there are.
         profile: named in the caption.

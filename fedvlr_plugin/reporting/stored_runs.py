@@ -1,11 +1,10 @@
 """Which runs make up a table, found out from the results folder alone (no data, no study database).
 
-A profile that searched left its selections; for another one the present settings of the profile say which stored
-runs belong to it. Where a cell was searched more than once the best by validation counts: a table never mixes two.
+A profile that searched left its selections; for another one the present settings of the profile say which stored runs belong
+to it. Where a cell was searched more than once the best by validation counts: a table never mixes two.
 
-What was spent on a searched table: how each cell was searched, with how many trials, seeds and rounds.
-
-Read from the stored selections; rows that were treated alike share a line.
+The budget of a searched table says how each cell was searched, with how many trials, seeds and rounds; rows that were treated
+alike share a line.
 """
 
 from __future__ import annotations

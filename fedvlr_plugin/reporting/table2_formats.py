@@ -136,7 +136,7 @@ def group_ends(rows: Sequence[str]) -> set[int]:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Prints to a terminal, as many data sets side by side as fit."""
+    """Print to a terminal, as many data sets side by side as fit."""
     ends = group_ends(table.rows)
     for kind in (blocks(table), warm_and_cold(table)):
         for part in _fitting(kind, table.rows, console.width):

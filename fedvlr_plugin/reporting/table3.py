@@ -37,7 +37,8 @@ class Held:
     """What one client of this implementation stores, receives and sends, counted from tensors.
 
     Attributes:
-        private: private dense parameters (head and router). own_rows: private item rows at most, in numbers.
+        private: private dense parameters (head and router).
+        own_rows: private item rows at most, in numbers.
         received, sent: numbers in one broadcast and in one upload; bytes at float32 beside them.
     """
 

@@ -24,8 +24,11 @@ class SelectedConfiguration(BaseModel):
     """A finished search: what was tried, what was chosen, and with how many seeds it is run.
 
     Attributes:
-        study: its name in the storage. base: the run that trials changed. settings: the chosen changes.
-        value: validation NDCG@50 in percent of the chosen point. tried, failed, pruned: numbers of trials.
+        study: its name in the storage.
+        base: the run that trials changed.
+        settings: the chosen changes.
+        value: validation NDCG@50 in percent of the chosen point.
+        tried, failed, pruned: numbers of trials.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -74,7 +77,7 @@ def make_tuned(
 
 
 def save_tuned(store: ResultsStore, tuned: SelectedConfiguration) -> None:
-    """Writes the selection in one step."""
+    """Write the selection in one step."""
     write_atomic(store.selection_path(tuned.study), (tuned.model_dump_json(indent=1) + "\n").encode())
 
 

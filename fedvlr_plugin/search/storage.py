@@ -30,12 +30,13 @@ MADE_BY_ANOTHER = ("already exists", "UNIQUE constraint", "duplicate key", "Dupl
 
 
 def open_storage(url: str, heartbeat_s: int = HEARTBEAT_S, grace_s: int = GRACE_S) -> RDBStorage:
-    """Opens (and makes, if need be) an Optuna storage with heartbeats.
+    """Open an Optuna storage with heartbeats; make it if there is none.
 
     Args:
         url: of any database SQLAlchemy knows: `sqlite:///results/studies.db`,
             `postgresql+psycopg2://user@host/name`, `mysql+pymysql://user@host/name`.
-        heartbeat_s, grace_s: how often a worker shows that it lives, and how long its silence is borne.
+        heartbeat_s: seconds between two signs of life of a worker.
+        grace_s: seconds without a sign of life after which a worker is taken for dead.
 
     Raises:
         ConfigError: no database URL, its driver is not installed, or the server does not answer.
@@ -64,9 +65,10 @@ def open_storage(url: str, heartbeat_s: int = HEARTBEAT_S, grace_s: int = GRACE_
 
 
 def check_url(url: str) -> sqlalchemy.URL:
-    """Whether the URL is one, its driver is installed and, unless it is a file, its server answers. Quick, no work.
+    """Return the parsed URL of a database whose driver is installed and, unless it is a file, whose server answers.
 
-    Raises `ConfigError` that says what to install, start or write.
+    Raises:
+        ConfigError: says what to install, to start or to write.
     """
     try:
         parsed = sqlalchemy.make_url(url)
@@ -87,12 +89,16 @@ def check_url(url: str) -> sqlalchemy.URL:
             f"run: pip install {package} (or name another driver; e.g. {EXAMPLES})"
         ) from None
     if parsed.get_backend_name() != "sqlite":
-        _knock(parsed)
+        _test_connection(parsed)
     return parsed
 
 
-def _knock(url: sqlalchemy.URL) -> None:
-    """Connects once."""
+def _test_connection(url: sqlalchemy.URL) -> None:
+    """Connect once, to see whether the server answers.
+
+    Raises:
+        ConfigError: it does not.
+    """
     engine = sqlalchemy.create_engine(url, **_arguments(url))
     try:
         engine.connect().close()
@@ -106,7 +112,7 @@ def _knock(url: sqlalchemy.URL) -> None:
 
 
 def _arguments(url: sqlalchemy.URL) -> dict[str, object]:
-    """Of the engine: how long a lock is waited for in SQLite, and a server."""
+    """Return the engine's arguments: how long to wait for a lock of SQLite, or for a server."""
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": 120}}
     known = url.get_backend_name() in ("postgresql", "mysql", "mariadb")
@@ -114,13 +120,13 @@ def _arguments(url: sqlalchemy.URL) -> dict[str, object]:
 
 
 def _first_line(error: BaseException) -> str:
-    """What the driver said, in one line, if it said anything; else what SQLAlchemy did."""
+    """Return the first line of the driver's message, or of SQLAlchemy's where it has none."""
     cause = getattr(error, "orig", None) or error.__cause__ or error
     return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
 
 
 def _serialise(engine: sqlalchemy.Engine) -> None:
-    """Makes every SQLite transaction take the write lock at once, so that read-then-write is one step."""
+    """Make every SQLite transaction take the write lock at once, so that read-then-write is one step."""
 
     def connect(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # the driver must not begin transactions of its own
@@ -133,7 +139,7 @@ def _serialise(engine: sqlalchemy.Engine) -> None:
 
 
 def _public(url: str) -> str:
-    """The URL without its password."""
+    """Return the URL without its password."""
     try:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
     except sqlalchemy.exc.ArgumentError:

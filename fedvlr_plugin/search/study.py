@@ -42,7 +42,8 @@ class StudySpec:
     """What defines a study.
 
     Attributes:
-        base: the run that every trial changes in some settings. space: what is chosen.
+        base: the run that every trial changes in some settings.
+        space: what is chosen.
         method: `grid` tries all points, `tpe` draws `trials` points, the base's own settings first.
         pruning: whether a trial may be given up for a poor learning curve. Off by default: small learning rates
             learn slowly and would be cut.
@@ -94,8 +95,11 @@ class Study:
     """A cell's study, opened or made in a storage.
 
     Args:
-        spec: what defines it. data: with its test items; they are hidden from every trial.
-        storage: from `storage.open_storage`. runner: `benchmark.run.run`. execution: how trials are run.
+        spec: what defines it.
+        data: with its test items; they are hidden from every trial.
+        storage: from `storage.open_storage`.
+        runner: `experiment.run.run`.
+        execution: how trials are run.
     """
 
     def __init__(
@@ -112,7 +116,7 @@ class Study:
         self.queue = Queue(storage, self.name, spec.slots(), optuna.samplers.TPESampler(seed=seed), _pruner(spec))
 
     def step(self, on_round: Callable[[RoundRecord], None] | None = None) -> bool:
-        """Does one trial if there is one to do; False if nothing is left, or others are at the rest."""
+        """Do one trial if there is one to do; False if nothing is left, or others are at the rest."""
         claim = self.queue.claim()
         if claim is None:
             return False
@@ -121,7 +125,7 @@ class Study:
         return True
 
     def work(self, on_round: Callable[[RoundRecord], None] | None = None) -> Selection:
-        """Does trials until the study is finished, waiting for other workers' last ones, and selects."""
+        """Do trials until the study is finished, waiting for other workers' last ones, and select."""
         while True:
             if self.step(on_round):
                 continue

@@ -75,8 +75,12 @@ class Tuner:
     """Works cells off.
 
     Args:
-        cells: in order. data: by data set. store, storage: where results and studies are. runner: `run`.
-        execution: how runs are executed. profile: recorded with each run.
+        cells: in order.
+        data: by data set.
+        store, storage: where results and studies are.
+        runner: `run`.
+        execution: how runs are executed.
+        profile: recorded with each run.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class Tuner:
         return found
 
     def run(self, progress: Progress) -> list[Failure]:
-        """Does all there is to do; returns the cells and runs that failed."""
+        """Do all open work; return the cells and runs that failed."""
         failures: list[Failure] = []
         progress.start(self.weights())
         try:
@@ -133,7 +137,7 @@ class Tuner:
         return [tuned for cell in self.cells if (tuned := self._tuned(cell)) is not None]
 
     def _advance(self, cell: Cell, progress: Progress, failures: list[Failure]) -> bool:
-        """Does what can be done in a cell now; true when nothing is left in it."""
+        """Do what can be done in a cell now; true when nothing is left in it."""
         tuned = self._tuned(cell)
         if tuned is None:
             study = self._study(cell)
@@ -164,7 +168,7 @@ class Tuner:
         return True
 
     def _final(self, tuned: SelectedConfiguration, progress: Progress, failures: list[Failure]) -> bool:
-        """Runs the chosen point with every seed that is not stored whole; true when all are stored or have failed."""
+        """Run the chosen point with every seed that is not stored whole; true when all are stored or have failed."""
         data = self.data[tuned.base.dataset]
         missing = self._missing(tuned, data)
         if not missing:
@@ -193,7 +197,7 @@ class Tuner:
         return True
 
     def _store_run(self, spec: RunSpec, data: PreparedData, progress: Progress) -> float | Failure:
-        """Does a final run; its validation NDCG@50, or the failure."""
+        """Do a final run; its validation NDCG@50, or the failure."""
         label = describe(spec)
         progress.run_started(label, spec.training.rounds)
         try:

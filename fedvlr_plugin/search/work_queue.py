@@ -2,9 +2,9 @@
 
 A study holds numbered slots. A slot is one WAITING trial to begin with; a worker claims it by setting it RUNNING,
 which the database does for one of them only (see `storage`). Several trials may come to stand for one slot, when
-two workers fill the list at the same moment or when a lost trial is put up again; the lowest-numbered one that has
+two workers fill the list at the same moment or when a lost trial is offered again; the lowest-numbered one that has
 not failed owns the slot, and the others are dropped when they are claimed. A worker that dies stops its heartbeat;
-after the grace period whoever asks next fails its trial and puts the slot up again.
+after the grace period the next worker that asks marks its trial as failed and offers the slot again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Slot:
 class Claim:
     """A claimed slot, alive while the `with` block lasts.
 
-    Leaving the block without `done`, `pruned` or `failed` puts the slot up again at once.
+    Leaving the block without `done`, `pruned` or `failed` offers the slot again at once.
     """
 
     def __init__(self, queue: Queue, trial_id: int, number: int) -> None:
@@ -92,8 +92,10 @@ class Queue:
     """The slots of one study.
 
     Args:
-        storage: from `open_storage`. name: of the study; must carry a hash of everything that defines it.
-        slots: all pieces of work, in order of preference. sampler, pruner: as Optuna's; None = defaults.
+        storage: from `open_storage`.
+        name: of the study; must carry a hash of everything that defines it.
+        slots: all pieces of work, in order of preference.
+        sampler, pruner: as Optuna's; None = defaults.
     """
 
     def __init__(
@@ -112,21 +114,21 @@ class Queue:
             )
         except optuna.exceptions.DuplicatedStudyError:
             self.study = optuna.load_study(storage=storage, study_name=name, sampler=sampler, pruner=pruner)
-            self._let_it_fill()
+            self._wait_until_filled()
         else:
-            self._put_up()
+            self._offer_open_slots()
 
     def claim(self) -> Claim | None:
-        """Claims the first slot that nobody works on; None if there is none just now (or ever)."""
-        self._put_up()
+        """Claim the first slot that nobody works on; None if there is none just now (or ever)."""
+        self._offer_open_slots()
         for trial in self._trials(TrialState.WAITING):
             # The heartbeat comes first: a worker that dies right after the claim leaves one that will go stale.
             self.storage.record_heartbeat(trial._trial_id)
             try:
-                mine = self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+                claimed = self.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
             except optuna.exceptions.UpdateFinishedTrialError:
                 continue
-            if not mine:
+            if not claimed:
                 continue
             owner = self._owner(trial.user_attrs[SLOT])
             if owner.number == trial.number:
@@ -169,25 +171,25 @@ class Queue:
         return next(t for t in self._trials() if t.user_attrs[SLOT] == number and t.state != TrialState.FAIL)
 
     def _drop(self, trial: FrozenTrial, owner: int) -> None:
-        """Fails a trial that stands for a slot which another one owns."""
+        """Mark a trial as failed that stands for a slot which another one owns."""
         try:
             self.storage.set_trial_user_attr(trial._trial_id, DUPLICATE, owner)
             self.storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         except optuna.exceptions.UpdateFinishedTrialError:
             return  # another worker was faster
 
-    def _let_it_fill(self) -> None:
-        """Gives the worker that made the study a moment to fill it, to spare superfluous trials."""
-        seen, since = -1, time.monotonic()
-        while (found := len({t.user_attrs[SLOT] for t in self._trials()})) < len(self.slots):
-            if found > seen:
-                seen, since = found, time.monotonic()
+    def _wait_until_filled(self) -> None:
+        """Wait while the worker that made the study fills it, to spare superfluous trials."""
+        most_slots, since = -1, time.monotonic()
+        while (slots_found := len({t.user_attrs[SLOT] for t in self._trials()})) < len(self.slots):
+            if slots_found > most_slots:
+                most_slots, since = slots_found, time.monotonic()
             elif time.monotonic() - since > FILLING_S:
                 return  # nobody is filling it; `claim` will
             time.sleep(0.05)
 
-    def _put_up(self) -> None:
-        """Fails trials whose worker is silent, and puts up every slot that has neither a trial nor an outcome."""
+    def _offer_open_slots(self) -> None:
+        """Mark trials whose worker is silent as failed, and offer every slot that has neither a trial nor an outcome."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             fail_stale_trials(self.study)

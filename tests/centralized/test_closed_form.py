@@ -122,3 +122,12 @@ def test_item_knn_is_the_obvious_loop(block: int, k: int, shrinkage: float) -> N
     table = find_neighbours(DATA.interactions, 500, shrinkage)
     found = table.scores(history_matrix(DATA.interactions), k)(EVERYONE)
     np.testing.assert_allclose(found, obvious_neighbours(k, shrinkage), atol=1e-12)
+
+
+@pytest.mark.parametrize("most", [20_000, 5])
+def test_the_matrix_is_inverted_where_it_lies(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closed_form, "MOST_ITEMS_FLOAT64", most)
+    gram = count_pairs(DATA.interactions)
+    before = gram._matrix
+    gram.invert(10.0)
+    assert np.shares_memory(before, gram._matrix)

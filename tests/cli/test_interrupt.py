@@ -74,10 +74,8 @@ def begun(out: str) -> list[str]:
 
 
 SCRIPT = [str(ROOT / "benchmarks" / "run_table2.py")]
-EVERYTHING = [
-    *(f"planted {row}, seed 0" for row in REFERENCES),
-    *(f"planted FedAvg, trial {n + 1} of {TRIALS}" for n in range(TRIALS)),
-]
+EVERYTHING = [f"planted {row}, seed 0" for row in REFERENCES]
+EVERYTHING += [f"planted FedAvg, trial {n + 1} of {TRIALS}" for n in range(TRIALS)]
 EVERYTHING += [f"planted FedAvg, seed {n}" for n in range(SEEDS)]
 
 

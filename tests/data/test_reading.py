@@ -543,6 +543,9 @@ def test_two_copies_of_a_raw_file(tmp_path):
     (raw / "A_old/All_Beauty.csv").write_text("user_id,parent_asin,rating,timestamp\nu,i,1,1\n")
     refused(lambda: prepare_raw("beauty", raw, tmp_path / "out"), "A_old/All_Beauty.csv", "which differ")
     (raw / "A_old/All_Beauty.csv").unlink()
+    (raw / "zz.zip").write_bytes(b"cut off")  # of something else, since the file is there
+    assert find(raw, ("All_Beauty.csv",)) is not None
+    (raw / "zz.zip").unlink()
     assert prepare_raw("beauty", raw, tmp_path / "out")["sources"][0]["name"] == "All_Beauty.csv"
 
 

@@ -24,7 +24,7 @@ from fedvlr_plugin.reporting.cost_accuracy import (
     cost_points,
     levels,
 )
-from fedvlr_plugin.reporting.plots import apart
+from fedvlr_plugin.reporting.plots import spread_out
 from fedvlr_plugin.reporting.results_table import Figure, build_table
 from fedvlr_plugin.reporting.table3 import held_by
 
@@ -103,12 +103,12 @@ def test_no_two_texts_of_the_picture_touch(seed: int, texts_of, all_apart) -> No
 
 
 def test_apart_moves_as_little_as_it_must() -> None:
-    assert apart([1.0, 5.0], 1.0, 0.0, 10.0) == [1.0, 5.0]
-    assert apart([4.0, 4.0], 1.0, 0.0, 10.0) == [3.5, 4.5]
-    assert apart([9.9, 9.9, 9.9], 1.0, 0.0, 10.0) == [8.0, 9.0, 10.0]
-    assert apart([0.0, 0.1, 5.0], 1.0, 0.0, 10.0) == [0.0, 1.0, 5.0]
+    assert spread_out([1.0, 5.0], 1.0, 0.0, 10.0) == [1.0, 5.0]
+    assert spread_out([4.0, 4.0], 1.0, 0.0, 10.0) == [3.5, 4.5]
+    assert spread_out([9.9, 9.9, 9.9], 1.0, 0.0, 10.0) == [8.0, 9.0, 10.0]
+    assert spread_out([0.0, 0.1, 5.0], 1.0, 0.0, 10.0) == [0.0, 1.0, 5.0]
     wanted = sorted(np.random.default_rng(0).normal(5, 1, 12).tolist())
-    places = apart(wanted, 0.5, 0.0, 10.0)
+    places = spread_out(wanted, 0.5, 0.0, 10.0)
     assert all(b - a >= 0.5 - 1e-9 for a, b in itertools.pairwise(places)) and 0 <= places[0] and places[-1] <= 10
 
 

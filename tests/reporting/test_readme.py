@@ -1,27 +1,39 @@
-"""The README's tables follow from the committed results, to the letter."""
+"""The tables of README and guides follow from the committed results, to the letter."""
 
 import re
 
 import pytest
 from helpers.paths import ROOT
 
-from fedvlr_plugin.errors import ConfigError, ResultsError
+from fedvlr_plugin.errors import ConfigError, ResultsError, UnknownNameError
 from fedvlr_plugin.experiment.store import ResultsStore
-from fedvlr_plugin.reporting.readme import BLOCK, END, refresh
+from fedvlr_plugin.reporting.claims import Finding
+from fedvlr_plugin.reporting.readme import BLOCK, END, bullets, refresh
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+NAMES = ("README.md", "results/README.md", "benchmarks/README.md", "fedvlr_plugin/aggregation/README.md")
+DOCUMENTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
+README = DOCUMENTS["README.md"]
+ALL = "\n".join(DOCUMENTS.values())
 STORE = ResultsStore(ROOT / "results" / "published")
 
 
-def test_the_readme_shows_what_the_store_holds():
-    assert README.count("<!-- table2 ") >= 2
-    assert refresh(README, STORE) == README, "run: python benchmarks/readme.py"
+@pytest.mark.parametrize("name", NAMES)
+def test_a_document_shows_what_the_store_holds(name):
+    assert BLOCK.search(DOCUMENTS[name])
+    assert refresh(DOCUMENTS[name], STORE) == DOCUMENTS[name], f"run: python benchmarks/readme.py {name}"
+
+
+def test_no_other_document_has_tables_of_results():
+    for path in ROOT.rglob("README.md"):
+        name = path.relative_to(ROOT).as_posix()
+        if name not in NAMES and not {".venv", "build"} & set(path.parts):
+            assert not BLOCK.search(path.read_text(encoding="utf-8")), name
 
 
 def test_a_number_changed_by_hand_is_found():
     blocks = [
         found[0]
-        for found in BLOCK.finditer(README)
+        for found in BLOCK.finditer(ALL)
         if found["kind"] == "table2" and not re.search("seeds=|show=", found["options"])
     ]
     block = min(blocks, key=len)
@@ -30,11 +42,8 @@ def test_a_number_changed_by_hand_is_found():
     assert changed != block and refresh(changed, STORE) == block
 
 
-def test_tables_without_markers_in_the_readme_are_not_results():
-    outside = README
-    while "<!-- table2 " in outside:
-        start = outside.index("<!-- table2 ")
-        outside = outside[:start] + outside[outside.index(END, start) + len(END) :]
+def test_tables_without_markers_are_not_results():
+    outside = BLOCK.sub("", ALL)
     assert not [line for line in outside.splitlines() if line.startswith(("| FedRAP", "| FedAvg+ours  ", "| VBPR "))]
 
 
@@ -55,7 +64,7 @@ def test_bad_markers_are_refused(options, message):
 
 def test_a_privacy_number_changed_by_hand_is_found():
     kinds = set()
-    for found in BLOCK.finditer(README):
+    for found in BLOCK.finditer(ALL):
         if found["kind"] in ("table2", "table4"):  # made anew above
             continue
         block = found[0]
@@ -79,3 +88,58 @@ def test_a_privacy_number_changed_by_hand_is_found():
 def test_bad_privacy_markers_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         refresh(f"<!-- {options} -->\n{END}", STORE)
+
+
+def finding(backbone: str, difference: float, p: float, paper: bool | None = True, dataset: str = "ku") -> Finding:
+    return Finding("+ours beats +MLP", dataset, "hr@50", f"{backbone}+ours", f"{backbone}+MLP", difference, p, paper)
+
+
+def test_a_bullet_says_what_the_tests_say_and_no_more():
+    found = [finding("FCF", 3.26, 0.01), finding("FedAvg", -9.0, 0.2, False), finding("FedRAP", -2.0, 0.04, None, "ml")]
+    text = " ".join(line.strip() for line in bullets(found, ["mlp"], "corrected"))
+    assert text == (
+        "* **+ours against +MLP** (corrected; KU, ML): of 3 comparisons better in 1 (FCF on KU, HR@50 +3.3), worse in 1 "
+        "(FedRAP on ML, HR@50 -2.0), undecided in 1. In the paper better in 1 of 2."
+    )
+    assert all(len(line) <= 100 for line in bullets(found, ["mlp"], "corrected"))
+
+
+def test_a_bullet_of_best_rows_gives_every_difference():
+    claim = "the best federated row beats cold-first"
+    found = [Finding(claim, "ku", "hr@50", "FCF", "cold-first", -10.55, 0.3, None)]
+    text = " ".join(line.strip() for line in bullets(found, ["floor"], "corrected"))
+    assert text.endswith("(corrected; KU): FCF minus cold-first on KU: HR@50 -10.6 (undecided).")
+
+
+def test_bullets_of_unknown_or_empty_claims_are_refused():
+    with pytest.raises(UnknownNameError, match="Did you mean 'floor'"):
+        bullets([finding("FCF", 1.0, 0.5)], ["flor"], "corrected")
+    with pytest.raises(ConfigError, match="say anything on the claim 'floor'"):
+        bullets([finding("FCF", 1.0, 0.5)], ["floor"], "corrected")
+
+
+def claims(protocol: str) -> dict[tuple[str, str, str], list[set[str]]]:
+    """(claim, data set, metric) -> backbones for which it holds, does not hold, is undecided; from the tested guide."""
+    released = protocol == "as_released"
+    (block,) = (
+        found["body"]
+        for found in BLOCK.finditer(DOCUMENTS["results/README.md"])
+        if "show=claims" in found["options"] and ("as_released" in found["options"]) == released
+    )
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines() if line.startswith("| +ours")
+    ]
+    return {
+        (claim, dataset, metric): [{pair.split()[0] for pair in cell.split(", ") if pair} for cell in words]
+        for claim, dataset, metric, _, *words in lines
+    }
+
+
+def test_the_sentence_below_the_bullets_follows_from_the_claims():
+    sentence = " ".join(README.split())
+    assert "+ours is better than +MLP on KU in HR@50 for FCF, PFedRec and FedRAP" in sentence
+    assert "and worse for FedNCF. With private state kept no pair on KU is better or worse." in sentence
+    holds, fails, _ = claims("as_released")["+ours beats +MLP", "KU", "HR@50"]
+    assert (holds, fails) == ({"FCF", "PFedRec", "FedRAP"}, {"FedNCF"})
+    for (_, dataset, _), (holds, fails, _) in claims("corrected").items():
+        assert dataset != "KU" or not holds | fails

@@ -77,15 +77,21 @@ def find(folder: Path, names: tuple[str, ...]) -> RawFile | None:
     root = folder.parent if folder.is_file() else folder
     files = [folder] if folder.is_file() else visible(p for p in folder.rglob("*") if p.is_file())
     files = [path for path in files if all(is_visible(part) for part in path.relative_to(root).parts)]
-    found = [(path.name, RawFile(path, None, root)) for path in files]
+    wanted = [spelled for name in names for spelled in (name, f"{name}.gz")]
+    folded = {name.casefold() for name in wanted}
+    found = [(path.name, RawFile(path, None, root)) for path in files if path.name.casefold() in folded]
     for path in files:
         if path.suffix.casefold() == ".zip":
-            found += [(member.rpartition("/")[2], RawFile(path, member, root)) for member in _members(path)]
-    wanted = [spelled for name in names for spelled in (name, f"{name}.gz")]
-    candidates = [file for name, file in found if name in wanted]
-    if not candidates:
-        folded = [name.casefold() for name in wanted]
-        candidates = [file for name, file in found if name.casefold() in folded]
+            try:
+                members = _members(path)
+            except DataError:
+                if found:  # what is needed is there; this one may belong to something else
+                    continue
+                raise
+            named = [(member.rpartition("/")[2], RawFile(path, member, root)) for member in members]
+            found += [(name, file) for name, file in named if name.casefold() in folded]
+    exact = [file for name, file in found if name in wanted]
+    candidates = exact or [file for _, file in found]
     if not candidates:
         return None
     if len(candidates) > 1 and len({_content_hash(file) for file in candidates}) > 1:

@@ -23,9 +23,9 @@ from fedvlr_plugin.integrations.fedml.defenses import (
     batch_size,
     combined,
     defence_of,
+    distinct_weights,
     order_statistics,
     own_rule,
-    told_apart,
     too_few_for_krum,
 )
 from fedvlr_plugin.integrations.fedml.messages import ROUND, Admission, Message, pack_broadcast, pack_upload, payload
@@ -106,7 +106,7 @@ class FedVLRServerAggregator(ServerAggregator):
             shape = UploadShape(self.server.broadcast().named())
             return combined(self.rule, raw_client_model_or_grad_list, shape, self.round)
         if self.defence in ("rfa", "geo_median"):
-            raw_client_model_or_grad_list = told_apart(raw_client_model_or_grad_list, batch_size(self.args))
+            raw_client_model_or_grad_list = distinct_weights(raw_client_model_or_grad_list, batch_size(self.args))
         with self._against_zero():
             out: Message = super().aggregate(raw_client_model_or_grad_list)
         return out

@@ -1,8 +1,8 @@
 """One-user clients trained a block at a time, though FedML asks for one after another.
 
 The batched engine trains the user that is asked for together with those that will be asked for next in the same
-round, and keeps their uploads apart until their turn comes. Who comes next is announced (`expect`); a user who was
-not announced, or is asked for again, is trained alone.
+round, and keeps each upload until it is asked for. `expect` says which users come next; any other user, and one that is
+asked for again, is trained alone.
 """
 
 from __future__ import annotations

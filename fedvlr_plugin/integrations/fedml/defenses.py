@@ -54,8 +54,8 @@ def order_statistics(raw: Raw) -> Raw:
     ]
 
 
-def told_apart(raw: Raw, batch: int) -> Raw:
-    """Weights that differ in the ninth digit; the last, shorter batch weighs what the others do."""
+def distinct_weights(raw: Raw, batch: int) -> Raw:
+    """Give weights that differ in the ninth digit; the last, shorter batch weighs what the others do."""
     short = len(raw) % batch
     whole_ones = len(raw) - short
     return [

@@ -1,18 +1,16 @@
-"""What goes over the wire, as FedML wants it: an OrderedDict of tensors.
+"""FedML's messages: an OrderedDict of tensors, and which uploads count.
 
 Down: the broadcast and the round. Up: the mean of the client's uploads by the broadcast's names, the round it is for,
 the client, its weight (samples, or users where alpha is equal), and how many of its users' updates were not finite.
-With `fedvlr_upload: touched` only rows with a gradient go up, with their item numbers: smaller, but it tells the
+With `fedvlr_upload: touched` only item rows with a gradient go up, with their item numbers: smaller, but it tells the
 server which items the client met.
-The server's door: which uploads of a round may count, and why the others may not.
 
-An upload that names a tensor that was not broadcast, has a wrong shape or kind of number, holds NaN or infinity,
-comes a second time, or belongs to another round gets weight 0 and is counted by reason; the round goes on with the
-rest. Used where uploads arrive as messages (the FedML pair); the engines make theirs in place and only have to look
-for numbers that are not finite (`apart`).
+An upload that names a tensor that was not broadcast, has a wrong shape or type, holds NaN or infinity, comes a second
+time, or belongs to another round gets weight 0 and is counted by reason; the round goes on with the rest. The engines'
+uploads do not come as messages and are tested for finite numbers only (`engines.per_client`).
 
-How large the pair's messages are: the tensors alone, and as FedML's GRPC sends them (a pickle).
-`on_the_wire` needs FedML; what GRPC and TCP add to a message is not counted.
+`tensor_bytes` counts a message's tensors; `on_the_wire` the pickle that FedML's GRPC sends, without what GRPC and TCP
+add (needs FedML).
 """
 
 from __future__ import annotations
@@ -70,16 +68,16 @@ def lost_upload(round: int, client: int) -> Message:
 
 
 class Admission:
-    """Opens the messages of one round; which uploads count is `intake`'s rule, and says why others do not.
+    """Reads the uploads of one round; `Intake` says which of them count.
 
-    Reasons beside those of `intake`: "no message of ours", "lost" (the server gave the client up), "wrong weight".
+    Reasons beside those of `Intake`: "no message of ours", "lost" (the server gave the client up), "wrong weight".
     """
 
     def __init__(self, broadcast: Broadcast, round: int) -> None:
         named = broadcast.named()
         self.shape = UploadShape(named)
         self.names = list(named)
-        self.door = Intake(named, round)
+        self.intake = Intake(named, round)
 
     def admit(self, message: object, reasons: Counter[str]) -> tuple[float, OrderedDict[str, torch.Tensor]] | None:
         """Weight and dense upload, or None with the reason counted; one of weight 0 says nothing and is no fault."""
@@ -96,10 +94,10 @@ class Admission:
         if any(name not in message or message[name].numel() != 1 for name in (ROUND, CLIENT)):
             return "no message of ours"
         round, client = int(message[ROUND]), int(message[CLIENT])
-        if message.keys() == {ROUND, CLIENT} and round == self.door.round:
+        if message.keys() == {ROUND, CLIENT} and round == self.intake.round:
             return "lost"
         dense = self._dense(message)
-        reason = "wrong shape" if dense is None else self.door.admit(client, round, dense)
+        reason = "wrong shape" if dense is None else self.intake.admit(client, round, dense)
         if dense is None or reason is not None:
             return reason or "wrong shape"
         weight = message.get(WEIGHT)

@@ -30,6 +30,12 @@ def register() -> tuple[str, ...]:
 
     Raises:
         ConfigError: a name is taken by something that is not ours; then nothing is registered.
+
+    >>> register()
+    ('FedVLR', 'VBPR', 'BM3', 'MGCN', 'PGL')
+    >>> from recbole.utils import get_model
+    >>> get_model("FedVLR").__name__
+    'FedVLR'
     """
     from fedvlr_plugin.compat import prepare_recbole
 

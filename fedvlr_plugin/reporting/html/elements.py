@@ -49,7 +49,8 @@ def sortable_table(
 
     Args:
         headings: by column what stands above it and its neighbours (or nothing), and its own heading.
-        lines: the cells. ends: lines with a rule below, while the table is in its first order.
+        lines: the cells.
+        ends: lines with a rule below, while the table is in its first order.
         name: of the table's place on the page, if it has one.
     """
     columns = range(len(headings))

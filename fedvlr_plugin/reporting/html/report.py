@@ -1,16 +1,9 @@
 """One self-contained HTML page about everything in a results folder; opens from disk, asks nothing of the network.
 
-It opens with the paper's claims (`report_claims`). Then by profile and protocol: tables (`report_tables`), learning
-curves, bytes sent, router weights, cost per cell, and the manifest of every run.
-
-The first section of the report: which of the paper's claims hold in the stored runs, which do not.
-
-A sentence per claim that counts, and below it the pairs themselves.
-
-The tables of results in the report: numbers to hover and to click, and no row where nothing was run.
-
-Data sets on which the same rows were run share a table; others have one of their own, with the rows that are missing
-named below it.
+First the paper's claims: a sentence per claim that counts, and below it the pairs themselves. Then by profile and protocol:
+tables with numbers to hover and to click, learning curves, bytes sent, router weights, cost per cell, and the manifest of
+every run. Data sets on which the same rows were run share a table; others have one of their own, with the rows that are
+missing named below it. The pictures need the extra [report].
 """
 
 from __future__ import annotations

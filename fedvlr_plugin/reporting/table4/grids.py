@@ -1,12 +1,7 @@
-"""Table 4 spelled out: all lines with their epsilon, the paper's ten lines beside ours, and the curve's numbers.
+"""Table 4 as tables and curves: all lines with their epsilon, the paper's ten lines beside ours, and utility over epsilon.
 
-Only spelling happens here. Imports `table4`, `grids` and its neighbours.
-
-Table 4 for a page of text: one line per data set and row, one column per amount of noise.
-
-The picture of utility over epsilon.
-
-What the report shows of noise: the table with epsilon, the curves, and the runs behind them.
+`compact_grid` is Table 4 for a page of text: one line per data set and row, one column per amount of noise. `noise_section`
+is what the HTML report shows.
 """
 
 from __future__ import annotations

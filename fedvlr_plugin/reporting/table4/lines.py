@@ -1,12 +1,10 @@
 """Table 4 as data: every row without noise, with the paper's noise, and with noise of a stated epsilon.
 
-A noisy run has the settings of the run without noise, rounds and learning rates included, and the privacy condition
-on top. Each is compared with it on the same users (paired randomisation test, Holm over the lines of a data set).
-Imports `conditions`, `evaluation` and its neighbours.
+A noisy run has the settings of the run without noise, rounds and learning rates included, and the privacy condition on top.
+Each is compared with it on the same users (paired randomisation test, Holm over the lines of a data set).
 
-Table 4 as far as it is stored: which noise there is, is found out from the results folder alone.
-
-Noisy runs count where their settings, the noise aside, are those of a run of the profile's table.
+`stored_lines` finds out from the results folder alone which noise there is. Noisy runs count where their settings, the noise
+aside, are those of a run of the profile's table.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
+from helpers.fedml_processes import SMALL, Watched, up, watched
 
 ROOM = "fedvlr_plugin.integrations.fedml"
 BOUND = ("trainer", "aggregator", "driver")
@@ -64,3 +65,21 @@ def make_args():
         return SimpleNamespace(**(values | changes))
 
     return build
+
+
+@pytest.fixture(scope="session")
+def grpc_run(tmp_path_factory) -> Watched:
+    """Two rounds of `fedml up` with two clients over gRPC, watched; nobody writes into its folder afterwards."""
+    place = tmp_path_factory.mktemp("grpc")
+    return watched(up(place / "cwd" / "run", 2), place)
+
+
+@pytest.fixture(scope="session")
+def single_run(tmp_path_factory) -> Watched:
+    """Two rounds of `fedml run`, all in one process, watched; nobody writes into its folder afterwards."""
+    place = tmp_path_factory.mktemp("single")
+    folder = place / "cwd" / "run"
+    command = [sys.executable, "-m", "fedvlr_plugin.cli", "fedml", "run", "--folder", str(folder)]
+    for value in (*SMALL, "comm_round=2", f"fedvlr_checkpoint={folder}"):
+        command += ["--set", value]
+    return watched(command, place)

@@ -8,7 +8,7 @@ from helpers.fedml_pair import start
 from scipy.stats import trim_mean
 
 from fedvlr_plugin.errors import ConfigError, FedVLRError
-from fedvlr_plugin.integrations.fedml.defenses import told_apart
+from fedvlr_plugin.integrations.fedml.defenses import distinct_weights
 from fedvlr_plugin.integrations.fedml.messages import WEIGHT, lost_upload
 
 LIAR, CLIENTS = 6, 9
@@ -115,7 +115,7 @@ def test_fedmls_geometric_medians_end_at_one_clients_upload(host, fresh_defence,
 
 
 def test_the_last_short_batch_weighs_what_the_others_do():
-    raw = told_apart([(5.0, {})] * 8, batch=3)
+    raw = distinct_weights([(5.0, {})] * 8, batch=3)
     weights = [sum(w for w, _ in raw[begin : begin + 3]) for begin in (0, 3, 6)]
     assert weights == pytest.approx([3.0] * 3, rel=1e-6)
     assert len({w for w, _ in raw}) == 8 and len(set(weights)) == 3

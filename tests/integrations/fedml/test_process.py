@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -46,11 +47,12 @@ def assert_equal_to_engine(checkpoint, rounds):
 
 @real_fedml
 @pytest.mark.slow
-def test_grpc_with_two_clients_of_three_users_is_the_engine_and_goes_on_after_a_restart(tmp_path):
+def test_grpc_with_two_clients_of_three_users_is_the_engine_and_goes_on_after_a_restart(grpc_run, tmp_path):
     """Two rounds, everything stopped, a third round by new processes: private moments come from the store."""
+    assert "rounds 2, left out {}" in grpc_run.out
+    assert_equal_to_engine(grpc_run.folder / "server.safetensors", 2)
     folder = tmp_path / "run"
-    assert "rounds 2, left out {}" in finish(up(folder, 2), tmp_path)
-    assert_equal_to_engine(folder / "server.safetensors", 2)
+    shutil.copytree(grpc_run.folder, folder)
     assert "rounds 3, left out {}" in finish(up(folder, 3), tmp_path)
     assert_equal_to_engine(folder / "server.safetensors", 3)
     assert sorted(p.name for p in (folder / "private").iterdir()) == [f"user_{u}.safetensors" for u in range(6)]
@@ -173,14 +175,11 @@ def test_a_users_own_main_py_is_the_engine(tmp_path):
 
 @real_fedml
 @pytest.mark.slow
-def test_the_command_run_is_the_engine(tmp_path):
-    command = [sys.executable, "-m", "fedvlr_plugin.cli", "fedml", "run", "--folder", str(tmp_path / "run")]
-    for value in (*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path / 'run'}"):
-        command += ["--set", value]
-    *_, line, last = finish(command, tmp_path).splitlines()
+def test_the_command_run_is_the_engine(single_run):
+    *_, line, last = single_run.out.splitlines()
     assert line.startswith("round 2: loss") and re.match(r"selected round [12] of 1 to 2 by validation NDCG@50: ", last)
-    assert_equal_to_engine(tmp_path / "run" / "server.safetensors", 2)
-    assert [p.name for p in tmp_path.iterdir()] == ["run"], "something was written outside of the run's folder"
+    assert_equal_to_engine(single_run.folder / "server.safetensors", 2)
+    assert [p.name for p in single_run.folder.parent.iterdir()] == ["run"], "written outside of the run's folder"
 
 
 @real_fedml

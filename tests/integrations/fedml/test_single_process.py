@@ -1,58 +1,23 @@
 """A run inside FedML asks for no address, writes only into its folder, and leaves the process as it found it."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from helpers.fedml_processes import LIMIT, SMALL, environment, real_fedml
-from helpers.paths import FEDML_CONFIGS, HELPERS
+from helpers.fedml_processes import SMALL, real_fedml, watched
+from helpers.paths import FEDML_CONFIGS
 
-WATCH = HELPERS / "watch"
 QUICK = [*SMALL, "comm_round=1"]
 
 pytestmark = [pytest.mark.slow, real_fedml]
 
 
-def watched(command, folder):
-    """Runs it with HOME, the temporary folder and the working folder empty; what it wrote and asked for."""
-    places = {name: folder / name for name in ("HOME", "TMPDIR", "cwd")}
-    for place in places.values():
-        place.mkdir()
-    base = environment()
-    base.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torch sets it in this process once another test asked for the folder
-    base.pop("NUMBA_CACHE_DIR", None)  # conftest's; without it no compiled loops are kept where Python keeps nothing
-    path = os.pathsep.join([str(WATCH), base["PYTHONPATH"]])
-    more = {"FEDVLR_WATCH": str(folder / "log"), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
-    env = base | more | {"HOME": str(places["HOME"]), "TMPDIR": str(places["TMPDIR"])}
-    done = subprocess.run(command, env=env, cwd=places["cwd"], capture_output=True, text=True, timeout=LIMIT)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert not list(places["HOME"].iterdir()) and not list(places["TMPDIR"].iterdir())
-    lines = [line.split("\t") for line in (folder / "log").read_text().splitlines()]
-    return done.stdout, {what for kind, what in lines if kind == "file"}, [w for kind, w in lines if kind == "network"]
-
-
-def is_pythons_trial(name, temporary):
-    """Python opens and removes a file of eight letters where it first asks for the temporary folder."""
-    return Path(name).parent == temporary and len(Path(name).name) == 8
-
-
-def command(kind, folder, *more):
-    words = [sys.executable, "-m", "fedvlr_plugin.cli", "fedml", kind, "--folder", str(folder), *more]
-    return words + [word for value in QUICK for word in ("--set", value)]
-
-
 @pytest.mark.parametrize("kind", ["run", "up"])
-def test_nothing_goes_out_and_nothing_is_written_elsewhere(tmp_path, kind):
-    folder = tmp_path / "cwd" / "run"
-    more = ("--clients", "2") if kind == "up" else ()
-    out, files, network = watched(command(kind, folder, *more), tmp_path)
-    assert "round" in out and not network
-    inside = {name for name in files if Path(name).is_relative_to(folder)}
-    elsewhere = {name for name in files - inside if not is_pythons_trial(name, tmp_path / "TMPDIR")}
-    assert inside and elsewhere <= {"/dev/null"}
-    assert (folder / "home" / ".fedml").exists(), "the hook saw nothing of what FedML always writes"
+def test_nothing_goes_out_and_nothing_is_written_elsewhere(request, kind):
+    seen = request.getfixturevalue({"run": "single_run", "up": "grpc_run"}[kind])
+    assert "round" in seen.out and not seen.network
+    elsewhere = seen.written_elsewhere()
+    assert elsewhere <= {"/dev/null"} and seen.files - elsewhere
+    assert (seen.folder / "home" / ".fedml").exists(), "the hook saw nothing of what FedML always writes"
 
 
 IN_PROCESS = """
@@ -92,5 +57,5 @@ print("untouched")
 
 def test_the_process_is_left_as_it_was(tmp_path):
     config = FEDML_CONFIGS / "single_process.yaml"
-    out, _, network = watched([sys.executable, "-c", IN_PROCESS, str(config), *QUICK], tmp_path)
-    assert out.endswith("untouched\n") and not network
+    seen = watched([sys.executable, "-c", IN_PROCESS, str(config), *QUICK], tmp_path)
+    assert seen.out.endswith("untouched\n") and not seen.network
