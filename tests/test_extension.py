@@ -124,12 +124,15 @@ def test_a_name_that_nobody_has_gets_the_nearest_of_the_package(site: Path, tmp_
     assert "Did you mean 'MetricFed'?" in out
 
 
+def unindented(text: str) -> str:
+    return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
+
 def test_contributing_shows_the_package_as_it_is() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    sources = "\n".join(
-        p.read_text(encoding="utf-8") for p in sorted(SOURCE.rglob("*")) if p.suffix in (".py", ".toml")
-    )
+    files = [path for path in sorted(SOURCE.rglob("*")) if path.suffix in (".py", ".toml")]
+    sources = "\n".join(unindented(path.read_text(encoding="utf-8")) for path in files)
     blocks = re.findall(r"```(?:python|toml)\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) == 7
     for block in blocks:
-        assert block in sources, f"CONTRIBUTING.md shows what is not in the package:\n{block}"
+        assert unindented(block) in sources, f"CONTRIBUTING.md shows what is not in the package:\n{block}"

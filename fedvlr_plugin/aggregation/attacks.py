@@ -1,4 +1,4 @@
-"""Clients that lie, to try defences on: a fixed share of all users, drawn once per seed, changes what it uploads.
+"""Malicious clients, to measure defences: a fixed share of all users, drawn once per seed, changes what it uploads.
 
     sign_flip   uploads -scale * g: the model is pushed away from what the liar's data say
     scaling     uploads scale * g: an honest direction that drowns the others
@@ -9,7 +9,7 @@ r_i * Q_u, with r_i > 0 where the item was a drawn negative and r_i < 0 where it
 majority, so the sum of the rows' directions, each as long as every other, points to Q_u. A server step against the
 forged row moves the target's views to +Q_u and raises its score for the liar; heads start from one model and
 stay alike, so it rises for others too. That is a black-box form: a liar needs its own upload only, no other client,
-no server weights, no word with other liars. In a catalogue so small that a client's positives outnumber its distinct
+no server weights, no agreement with other malicious clients. In a catalogue so small that a client's positives outnumber its distinct
 negatives the direction comes out wrong.
 """
 
@@ -27,7 +27,16 @@ from fedvlr_plugin.rng import Stream, bits32, client_keys, round_half_up
 
 
 def draw_malicious_clients(seed: int, n_users: int, share: float) -> torch.Tensor:
-    """Who lies, bool `[n_users]`: round(share * U) users, the same ones in every round."""
+    """Draw round(share * U) malicious users, the same in every round.
+
+    Args:
+        seed: of the run.
+        n_users: U.
+        share: in [0, 1].
+
+    Returns:
+        Who is malicious, bool `[n_users]`.
+    """
     keys = client_keys(seed, Stream.ATTACK, 0, 0, torch.arange(n_users))
     order = torch.argsort(bits32(keys, torch.zeros(1, dtype=torch.int64)), stable=True)
     liars = torch.zeros(n_users, dtype=torch.bool)
@@ -36,7 +45,15 @@ def draw_malicious_clients(seed: int, n_users: int, share: float) -> torch.Tenso
 
 
 def target_item(attack: Attack, popularity: torch.Tensor) -> int:
-    """The item to promote, 0-based; the least popular one (the first of several) unless it is named."""
+    """Choose the item to promote: the named one, else the least popular (the first of several).
+
+    Args:
+        attack: the condition.
+        popularity: training interactions of each item, `[n_items]`.
+
+    Raises:
+        ConfigError: the named item is not in the data set.
+    """
     if attack.item is None:
         return int(torch.argmin(popularity))
     if attack.item >= len(popularity):
@@ -49,7 +66,13 @@ def target_item(attack: Attack, popularity: torch.Tensor) -> int:
 
 @dataclass(frozen=True)
 class MaliciousClients:
-    """The transform; see the module. `liars` bool `[n_users]`."""
+    """The attack as a transform of uploads.
+
+    Attributes:
+        attack: kind and scale.
+        liars: who is malicious, bool `[n_users]`.
+        item: the item to promote, from 0.
+    """
 
     attack: Attack
     liars: torch.Tensor
@@ -73,7 +96,7 @@ class MaliciousClients:
 
 
 def forge_rows(uploads: ClientUploads) -> torch.Tensor:
-    """-max |g_i| * q / |q| for each client `[B, R]`: the largest step that an honest row of its could ask for."""
+    """Compute -max |g_i| * q / |q| for each client, `[B, R]`: as long as the longest honest row of its upload."""
     lengths = torch.linalg.vector_norm(uploads.rows, dim=1)
     directions = uploads.rows / lengths.clamp(min=torch.finfo(lengths.dtype).tiny)[:, None]
     q = uploads.rows.new_zeros(len(uploads.clients), uploads.shape.row_width)
@@ -85,9 +108,16 @@ def forge_rows(uploads: ClientUploads) -> torch.Tensor:
 
 
 def make_transform(attack: Attack, seed: int, n_users: int, popularity: torch.Tensor) -> Transform:
-    """The attack of a run; `popularity [n_items]` counts training interactions.
+    """Build the attack of a run.
 
-    Raises `ConfigError` for an item that is not there.
+    Args:
+        attack: the condition.
+        seed: of the run.
+        n_users: U.
+        popularity: training interactions of each item, `[n_items]`.
+
+    Raises:
+        ConfigError: the item to promote is not in the data set.
     """
     return MaliciousClients(
         attack, draw_malicious_clients(seed, n_users, attack.share), target_item(attack, popularity)

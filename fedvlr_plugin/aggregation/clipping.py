@@ -1,4 +1,4 @@
-"""Clipping: whatever a client uploads, its contribution to the sum has an L2 norm of at most C.
+"""Clipping: a client's contribution to the sum has an L2 norm of at most C, whatever it uploads.
 
 One vector per client, over everything it uploads (item rows and layers together), is scaled by min(1, C / norm).
 An upload whose norm is not a finite number contributes nothing. The bound may follow a quantile of the norms (Andrew,
@@ -22,7 +22,14 @@ COUNT_NOISE_SHARE = 0.05  # s as a share of the expected cohort, as in the paper
 
 @dataclass(frozen=True)
 class Clipped:
-    """Clipped uploads, and how many were within the bound, over it, and not finite."""
+    """The result of `clip`.
+
+    Attributes:
+        uploads: the clipped uploads, those that are not finite left out.
+        within: number of clients whose upload was within the bound.
+        over: number of those that were scaled down.
+        refused: number of those that were not finite.
+    """
 
     uploads: ClientUploads
     within: int
@@ -31,7 +38,12 @@ class Clipped:
 
 
 def clip(uploads: ClientUploads, bound: float) -> Clipped:
-    """Every upload scaled down to the bound where it is above it; those within it are untouched, bit by bit."""
+    """Scale down every upload that is longer than the bound; those within it stay the same to the last bit.
+
+    Args:
+        uploads: the uploads of B clients.
+        bound: C, above 0.
+    """
     norms = uploads.norms()
     finite = torch.isfinite(norms)
     refused = int((~finite).sum())
@@ -54,21 +66,28 @@ def clip(uploads: ClientUploads, bound: float) -> Clipped:
 
 @dataclass(frozen=True)
 class Quantile:
-    """The settings of adaptive clipping: the quantile, and the standard deviation s of the noise on the count."""
+    """Settings of adaptive clipping.
+
+    Attributes:
+        target: quantile of the norms that the bound follows, in (0, 1).
+        count_noise: s, standard deviation of the noise on the count.
+    """
 
     target: float
     count_noise: float
 
 
 def adaptive_settings(target: float, noise_multiplier: float, expected: float) -> tuple[Quantile, float]:
-    """Splits the noise multiplier z of a round between the count and the sum.
+    """Split the noise multiplier z of a round between the count and the sum.
 
     The count has sensitivity 1/2. Together the two are one Gaussian of multiplier z if the sum's is
     z_sum = (z^-2 - (2 s)^-2)^(-1/2), which needs s > z / 2. s is 5 % of the expected cohort, but at least z, which
     costs the sum at most 16 % more noise.
 
     Args:
-        expected: q U, clients in a cohort.
+        target: the quantile.
+        noise_multiplier: z, at least 0.
+        expected: q U, expected number of clients in a cohort.
 
     Returns:
         The settings, and z_sum.
@@ -82,7 +101,16 @@ def adaptive_settings(target: float, noise_multiplier: float, expected: float) -
 def next_bound(
     bound: float, quantile: Quantile, within: int, over: int, expected: float, source: torch.Generator
 ) -> float:
-    """The bound of the next round, from the noisy share of uploads within the present one."""
+    """Compute the bound of the next round from the noisy share of uploads within the present one.
+
+    Args:
+        bound: C of this round.
+        quantile: settings of adaptive clipping.
+        within: number of uploads within the bound.
+        over: number of uploads over it.
+        expected: q U.
+        source: generator of the noise on the count.
+    """
     noise = quantile.count_noise * float(torch.randn(1, dtype=torch.float64, generator=source))
     share = 0.5 + (0.5 * within - 0.5 * over + noise) / expected
     return bound * math.exp(-RATE * (share - quantile.target))

@@ -9,9 +9,18 @@ from fedvlr_plugin.config import RunSpec
 
 
 def make_rule(spec: RunSpec, n_users: int) -> Rule:
-    """The rule that a run's conditions ask for.
+    """Build the rule that a run's conditions ask for.
 
-    Secure aggregation comes first where both are on: its sum is what privacy's noise is put on.
+    With privacy and secure aggregation the secure sum is taken first and the noise is added to it.
+
+    Args:
+        spec: the run.
+        n_users: U, number of all clients.
+
+    Raises:
+        UnknownNameError: no robust rule has the name.
+        ConfigError: settings that the rule does not take, or an epsilon that cannot be reached.
+        MissingExtraError: epsilon is to be accounted for and dp-accounting is not installed.
     """
     conditions = spec.conditions
     if conditions.robust is not None:
@@ -33,7 +42,16 @@ def make_rule(spec: RunSpec, n_users: int) -> Rule:
 
 
 def make_attack(spec: RunSpec, n_users: int, popularity: torch.Tensor) -> Transform | None:
-    """The attack that a run's conditions ask for; `popularity [n_items]` counts training interactions."""
+    """Build the attack that a run's conditions ask for, None for none.
+
+    Args:
+        spec: the run.
+        n_users: U, number of all clients.
+        popularity: training interactions of each item, `[n_items]`.
+
+    Raises:
+        ConfigError: the item to promote is not in the data set.
+    """
     if spec.conditions.attack is None:
         return None
     from fedvlr_plugin.aggregation.attacks import make_transform

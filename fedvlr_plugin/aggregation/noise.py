@@ -1,4 +1,4 @@
-"""Noise on what the server sums, as rules for the federation (`federation.aggregation.Rule`).
+"""Noise on what the server sums, as rules (`aggregation.rule.Rule`).
 
     gaussian      every upload clipped to C; sum of uploads + N(0, (z C)^2) on every entry; all of it / (q U)
     paper_noise   N(0, s^2) on each client's gradients, no clipping, the backbone's weights (Table 4 of the paper)
@@ -9,10 +9,8 @@ the support of the sum would tell what the cohort interacted with. `gaussian` co
 add up in secret, noise on the sum.
 
 The noise is drawn by counter from the run's seed, so that a resumed round is the same round. That is right for a
-simulation and wrong for a deployment, where whoever knows the seed can take the noise away: draw it there from a
+simulation and wrong for a deployment, where everyone who knows the seed can subtract the noise: draw it there from a
 secret source. Two runs with one seed share their noise: to publish both, use two seeds and add their epsilons.
-
-The noise itself, the rule of the paper's noise, and what a checkpoint must agree on.
 """
 
 from __future__ import annotations
@@ -34,7 +32,11 @@ from fedvlr_plugin.rng import Stream, generator
 
 @dataclass(frozen=True)
 class FixedDenominator(Cohort):
-    """A cohort whose clients all weigh 1 / denominator, however many were drawn."""
+    """A cohort whose clients all weigh 1 / denominator, however many were drawn.
+
+    Attributes:
+        denominator: q U, the expected number of clients.
+    """
 
     denominator: float = 1.0
 
@@ -43,11 +45,17 @@ class FixedDenominator(Cohort):
 
 
 class GaussianRule:
-    """User-level differential privacy; see the module.
+    """User-level differential privacy by the Gaussian mechanism.
 
     Args:
-        wanted: the settings. promised: what they come to, the noise multiplier z among it.
-        seed: of the noise. n_users: U. inner: adds up the clipped uploads.
+        wanted: the settings.
+        promised: the guarantee that they give, the noise multiplier z with it.
+        seed: of the noise.
+        n_users: U, number of all clients.
+        inner: the rule that adds up the clipped uploads.
+
+    Raises:
+        ConfigError: the guarantee has no noise multiplier.
     """
 
     def __init__(self, wanted: Privacy, promised: PrivacyGuarantee, seed: int, n_users: int, inner: Rule) -> None:
@@ -82,7 +90,7 @@ class GaussianRule:
         self.inner.take(done.uploads)
 
     def total(self) -> dict[str, torch.Tensor] | None:
-        """The noisy sum; noise alone where nobody was drawn. None only when the secure sum was given up."""
+        """Return the noisy sum, noise alone where nobody was drawn; None only where the secure sum was given up."""
         self.rounds += 1
         taken = self.within + self.over
         summed = self.inner.total() if taken else RunningSum(self.shape, self.dtype, self.device).tensors()
@@ -96,7 +104,7 @@ class GaussianRule:
         return {name: value + noise[name] for name, value in summed.items()}
 
     def counts(self) -> dict[str, float]:
-        """Share of uploads that were clipped, the bound C, and epsilon so far (absent while it is infinite)."""
+        """Return the share of clipped uploads, the bound C, and epsilon so far (left out while it is infinite)."""
         taken = self.within + self.over
         accounts = {"clipped": self.over / max(taken, 1), "clip": self.used} | self.inner.counts()
         if self.refused:
@@ -106,10 +114,10 @@ class GaussianRule:
         return accounts
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The accountant's history: what was done, how often, and the present bound."""
+        """Return the accountant's history: the mechanism, the number of rounds, and the present bound."""
         values = {**self._identity(), "rounds": float(self.rounds), "bound": self.bound}
-        mine = {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
-        return mine | {INNER + name: value for name, value in self.inner.state().items()}
+        own = {name: torch.tensor([value], dtype=torch.float64) for name, value in values.items()}
+        return own | {INNER + name: value for name, value in self.inner.state().items()}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         check_identity(self._identity(), state)
@@ -129,10 +137,15 @@ class GaussianRule:
 
 
 def make_private_rule(spec: RunSpec, n_users: int) -> Rule:
-    """The rule of a run with noise.
+    """Build the rule of a run with noise.
+
+    Args:
+        spec: the run.
+        n_users: U, number of all clients.
 
     Raises:
-        ConfigError: its epsilon cannot be reached. MissingExtraError: dp-accounting is not installed.
+        ConfigError: the run has no privacy, or its epsilon cannot be reached.
+        MissingExtraError: dp-accounting is not installed.
     """
     wanted, secure = spec.conditions.privacy, spec.conditions.secure
     promised = guarantee_of(spec, n_users)
@@ -155,38 +168,52 @@ MECHANISMS = ("gaussian", "paper_noise")
 def draw_noise(
     seed: int, round: int, shape: UploadShape, scale: float, dtype: torch.dtype, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    """N(0, scale^2) on every entry of the broadcast's tensors, the same whatever the device and the number type."""
+    """Draw N(0, scale^2) for every entry of the broadcast's tensors, the same on every device and in every dtype.
+
+    Args:
+        seed: of the run.
+        round: counted from 1.
+        shape: names and sizes of the broadcast.
+        scale: standard deviation, at least 0.
+        dtype: of the result.
+        device: of the result.
+    """
     source = generator(seed, Stream.NOISE, round)
     rows = scale * torch.randn(shape.n_items, shape.row_width, dtype=torch.float64, generator=source)
     layers = scale * torch.randn(shape.layer_width, dtype=torch.float64, generator=source)
     return shape.unflatten(rows.to(device, dtype), layers.to(device, dtype))
 
 
-def check_identity(mine: dict[str, float], state: dict[str, torch.Tensor]) -> None:
-    """Raises `ConfigError` unless a state was written by the same mechanism with the same settings."""
-    for name, value in mine.items():
-        found = scalar(state, name) if name in state else None
-        if found != value:
+def check_identity(identity: dict[str, float], state: dict[str, torch.Tensor]) -> None:
+    """Raise `ConfigError` unless a state was written by the same mechanism with the same settings."""
+    for name, value in identity.items():
+        stored = scalar(state, name) if name in state else None
+        if stored != value:
             what = f"{name} {value:g}"
             if name == "mechanism":
                 what = f"the mechanism {MECHANISMS[int(value)]}"
             raise ConfigError(
                 f"this checkpoint was written under another privacy mechanism (this run has {what}, the checkpoint "
-                f"{'none' if found is None else f'{found:g}'}); what it spent cannot be carried over: resume with the "
+                f"{'none' if stored is None else f'{stored:g}'}); what it spent cannot be carried over: resume with the "
                 "settings it was started with, or start anew"
             )
 
 
 def scalar(state: dict[str, torch.Tensor], name: str) -> float:
-    """A number of a state."""
+    """Read a number of a state."""
     return float(state[name].reshape(-1)[0])
 
 
 class PaperNoiseRule:
-    """Gaussian noise on every entry of each client's gradients before they are summed; promises nothing.
+    """Gaussian noise on every entry of each client's gradients before they are summed; it guarantees nothing (epsilon is infinite).
 
     The sum of the clients' noises, weighted by alpha_u, is one Gaussian of standard deviation
     s * sqrt(sum alpha_u^2), and is drawn as one: the server's sum has the same distribution, at the cost of one draw.
+
+    Args:
+        scale: s, standard deviation of the noise on a client's gradients, above 0.
+        seed: of the noise.
+        inner: the rule that adds up the uploads.
     """
 
     def __init__(self, scale: float, seed: int, inner: Rule) -> None:
@@ -213,8 +240,8 @@ class PaperNoiseRule:
         return self.inner.counts()
 
     def state(self) -> dict[str, torch.Tensor]:
-        mine = {name: torch.tensor([value], dtype=torch.float64) for name, value in self._identity().items()}
-        return mine | {INNER + name: value for name, value in self.inner.state().items()}
+        own = {name: torch.tensor([value], dtype=torch.float64) for name, value in self._identity().items()}
+        return own | {INNER + name: value for name, value in self.inner.state().items()}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         check_identity(self._identity(), state)

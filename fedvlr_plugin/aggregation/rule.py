@@ -22,8 +22,11 @@ class Cohort:
     """What a rule may know of a round before any upload arrives.
 
     Attributes:
-        round: counted from 1. clients: user ids of the cohort, ascending. n_users: U, all clients.
-        sizes: n_u of the cohort's clients. weighting: alpha_u, by the backbone.
+        round: counted from 1.
+        clients: user ids of the cohort, ascending, `[S]`.
+        sizes: n_u of the cohort's clients, `[S]`.
+        n_users: U, number of all clients.
+        weighting: how alpha_u follows from n_u, by the backbone.
     """
 
     round: int
@@ -33,43 +36,50 @@ class Cohort:
     weighting: Literal["samples", "equal"]
 
     def weights(self, sizes: torch.Tensor) -> torch.Tensor:
-        """alpha_u of clients with the given n_u, by the cohort's sums: n_u / sum n, or 1 / |S|."""
+        """Compute alpha_u of clients with the given n_u: n_u / sum of n over the cohort, or 1 / |S|, in float64."""
         if self.weighting == "equal":
             return torch.full_like(sizes, 1.0 / max(len(self.clients), 1), dtype=torch.float64)
         return sizes.to(torch.float64) / self.sizes.sum().clamp(min=1).to(torch.float64)
 
 
 class Rule(Protocol):
-    """Makes one sum of a round's uploads. Called in the order begin, take (any number of times), total."""
+    """How a round's uploads become one sum. Called in the order `begin`, `take` (any number of times), `total`."""
 
     def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
-        """A round begins."""
+        """Start a round.
+
+        Args:
+            cohort: who may upload.
+            shape: names and sizes of the broadcast.
+            dtype: of the sum.
+            device: of the sum.
+        """
 
     def take(self, uploads: ClientUploads) -> None:
-        """A block of finite uploads of clients of the cohort; each client comes once."""
+        """Receive a block of finite uploads of clients of the cohort; each client comes once a round."""
 
     def total(self) -> dict[str, torch.Tensor] | None:
-        """What the server pulls back, in the broadcast's shapes; None when the round must be skipped."""
+        """Return the sum that the server pulls back, in the broadcast's shapes; None where the round is skipped."""
 
     def counts(self) -> dict[str, float]:
-        """Accounts of the round for its record, e.g. `clipped`; nothing of a single client."""
+        """Return the round's accounts for its record, e.g. `clipped`; nothing about a single client."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What must be in a checkpoint (an accountant's history, an adaptive bound); may be empty."""
+        """Return what a checkpoint must hold (an accountant's history, an adaptive bound); may be empty."""
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Puts it back; raises `ConfigError` when it is another mechanism's."""
+        """Put a state back; raises `ConfigError` where it is another mechanism's."""
 
 
 class Transform(Protocol):
-    """Changes uploads on their way to the server (an attack)."""
+    """A change of uploads on their way to the server (an attack)."""
 
     def __call__(self, uploads: ClientUploads, cohort: Cohort) -> ClientUploads:
-        """The uploads as they arrive."""
+        """Return the uploads as they arrive."""
 
 
 class WeightedSum:
-    """The plain rule: sum_u alpha_u upload_u. Equal to what the engines sum by themselves."""
+    """The plain rule, sum_u alpha_u upload_u: what the engines sum by themselves where no rule is needed."""
 
     def begin(self, cohort: Cohort, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
         self.cohort = cohort

@@ -3,11 +3,11 @@
     y_u = x_u + PRG(b_u) + sum_{v > u} PRG(s_uv) - sum_{v < u} PRG(s_uv)   mod 2**32,   s_uv = H(g^(a_u a_v))
 
 x_u is the upload, clamped to `bound`, times alpha_u, rounded to steps of bound * sum alpha / (2**31 - 1 - n), so
-that the sum of n of them cannot overflow. Clients share a_u and b_u by Shamir's scheme. Who is lost before sending
-has its a_u recovered, so that the others' masks against it go away; whoever sent has its b_u recovered, the clients
-lost after sending included, from the shares of those that answer. With fewer answers than `threshold` of the cohort the
-round is given up. The masks are really made and taken away again with recovered secrets, but keys have toy
-size, all secrets come from the run's seed, and nothing here protects a deployment.
+that the sum of n of them cannot overflow. Clients share a_u and b_u by Shamir's scheme. For a client lost before sending
+a_u is recovered, so that the others' masks against it can be removed; for every client that has sent b_u is recovered,
+those lost after sending included, from the shares of the clients that answer. With fewer answers than `threshold` of the
+cohort the round is given up. The masks are really made and removed with recovered secrets, but keys have toy size and all
+secrets come from the run's seed: this simulates the protocol and does not protect a deployment.
 
 Each client masks its whole dense upload: U^2 / 2 masks of its size, made in pieces of `PIECE` numbers.
 
@@ -36,32 +36,32 @@ LOST_BEFORE, LOST_AFTER, KEY, SELF = range(4)
 
 
 def expand(secret: int, start: int, length: int) -> Words:
-    """Numbers `start` .. `start + length` of the mask of a secret; start is a multiple of 8."""
+    """Generate the numbers `start` to `start + length` of the mask of a secret, uint32; `start` is a multiple of 8."""
     bits = np.random.Philox(key=secret, counter=start // 8)
     return bits.random_raw((length + 1) // 2).view(np.uint32)[:length]
 
 
-def agree(mine: int, theirs: int) -> int:
-    """The key of a pair, from one's secret and the other's public value."""
-    common = pow(theirs, mine, PRIME)
+def agree(secret: int, public: int) -> int:
+    """Derive the key of a pair from one client's secret and the other's public value."""
+    common = pow(public, secret, PRIME)
     return int.from_bytes(hashlib.sha256(common.to_bytes(16, "big")).digest()[:16], "big")
 
 
 class SecureSum:
-    """See the module; implements `federation.aggregation.Rule`.
+    """The secure sum as a rule; implements `aggregation.rule.Rule`.
 
     Args:
         wanted: the settings.
-        seed: of the secrets and of who is lost.
-        losses_of: the round whose losses are met; None = the cohort's own. An upload that is summed in several pieces
-            takes fresh masks for each piece (its own round number) and loses the same clients in all of them.
+        seed: of the secrets and of the draw of lost clients.
+        losses_of: the round whose lost clients are lost here, too; None: the cohort's own round. An upload that is summed
+            in several pieces takes fresh masks for each piece (a round number of its own) and loses the same clients.
     """
 
     def __init__(self, wanted: Secure, seed: int, losses_of: int | None = None) -> None:
         self.wanted, self.seed, self.losses_of = wanted, seed, losses_of
 
     def _lost(self, stage: int, clients: torch.Tensor, share: float) -> torch.Tensor:
-        """Which clients are lost at a stage, bool of their shape."""
+        """Draw which clients are lost at a stage, bool of their shape."""
         round = self.cohort.round if self.losses_of is None else self.losses_of
         return chance(client_keys(self.seed, Stream.MASK, round, stage, clients), share)
 
@@ -81,7 +81,7 @@ class SecureSum:
         self.parts.append(uploads.only(there))
 
     def quantised(self, uploads: ClientUploads) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows and layers as int64 multiples of `step`; counts what was clamped."""
+        """Round rows and layers to int64 multiples of `step`; count what was clamped."""
         alpha, bound = self.cohort.weights(uploads.sizes).double(), self.wanted.bound
         out = []
         for values, factor in ((uploads.rows, alpha[uploads.owner]), (uploads.layers, alpha)):
@@ -107,7 +107,7 @@ class SecureSum:
         return self.shape.unflatten(rows.view(self.shape.n_items, -1), layers)
 
     def _unmask(self, uploads: ClientUploads, answering: list[int]) -> Words:
-        """Masked uploads added up, and the masks taken away with secrets recovered from those that answer."""
+        """Add up masked uploads, and remove the masks with secrets recovered from the clients that answer."""
         sent, rows, layers = uploads.clients.tolist(), *self.quantised(uploads)
         gone = sorted(set(self.users) - set(sent))
         public = {u: pow(GENERATOR, self.secret(KEY, u), PRIME) for u in self.users}
@@ -147,10 +147,10 @@ class SecureSum:
         return out
 
     def seen(self, masked: Words, start: int) -> None:
-        """The server's view of the masked uploads `[clients, piece]`; for tests and the audit to look at."""
+        """Receive the masked uploads `[clients, piece]` as the server sees them; a hook for tests and the audit."""
 
     def secret(self, kind: int, user: int) -> int:
-        """a_u (KEY) or b_u (SELF), below the prime."""
+        """Draw a_u (KEY) or b_u (SELF) of a user, below the prime."""
         return self._draw(kind, user, 0)
 
     def _draw(self, kind: int, user: int, index: int) -> int:
@@ -162,7 +162,7 @@ class SecureSum:
         return sum(w * share(coefficients, holder) for w, holder in zip(lagrange, holders, strict=True)) % PRIME
 
     def counts(self) -> dict[str, float]:
-        """Clients lost, entries clamped, and whether the round was given up."""
+        """Return the numbers of clients lost and entries clamped, and whether the round was given up."""
         return dict(self.accounts)
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -173,7 +173,7 @@ class SecureSum:
 
 
 def sign_and_add(target: Words, mask: Words, plus: bool) -> None:
-    """Adds or takes away in place, mod 2**32."""
+    """Add a mask to `target`, or subtract it, in place and mod 2**32."""
     if plus:
         target += mask
     else:
@@ -184,7 +184,12 @@ PRIME = (1 << 127) - 1
 
 
 def share(coefficients: Sequence[int], holder: int) -> int:
-    """The polynomial sum_k c_k x^k at x = holder + 1; c_0 is the secret, its degree the threshold less one."""
+    """Evaluate the polynomial sum_k c_k x^k at x = holder + 1.
+
+    Args:
+        coefficients: c_0 is the secret; there are as many as shares are needed.
+        holder: user id of the client that receives the share.
+    """
     value = 0
     for coefficient in reversed(coefficients):
         value = (value * (holder + 1) + coefficient) % PRIME
@@ -192,19 +197,19 @@ def share(coefficients: Sequence[int], holder: int) -> int:
 
 
 def weights(holders: Sequence[int]) -> list[int]:
-    """Lagrange's weights at 0 for shares of these holders."""
+    """Compute Lagrange's weights at 0 for the shares of these holders."""
     out = []
-    for mine in holders:
+    for holder in holders:
         top = bottom = 1
         for other in holders:
-            if other != mine:
+            if other != holder:
                 top = top * (other + 1) % PRIME
-                bottom = bottom * (other - mine) % PRIME
+                bottom = bottom * (other - holder) % PRIME
         out.append(top * pow(bottom, -1, PRIME) % PRIME)
     return out
 
 
 def recover(shares: Mapping[int, int]) -> int:
-    """The secret from at least threshold shares by holder; fewer give a number that tells nothing."""
+    """Recover a secret from shares by holder; fewer than the threshold give a number that reveals nothing."""
     holders = list(shares)
     return sum(w * shares[h] for w, h in zip(weights(holders), holders, strict=True)) % PRIME

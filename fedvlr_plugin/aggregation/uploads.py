@@ -1,4 +1,4 @@
-"""What clients upload, kept apart: for everything that must look at one client before the sum is taken.
+"""Uploads client by client, for everything that looks at single clients before the sum is taken.
 
 The upload of client u has the broadcast's names and shapes, and is zero on the rows of items that u neither trained
 on nor has in its history. So it is kept as rows: for a block of B clients the T touched (client, item) pairs, all
@@ -36,7 +36,7 @@ class UploadShape:
 
     @property
     def size(self) -> int:
-        """Numbers in one dense upload."""
+        """Return how many numbers a dense upload has."""
         return self.n_items * self.row_width + self.layer_width
 
     def _width(self, name: str) -> int:
@@ -44,7 +44,7 @@ class UploadShape:
         return shape[0] * shape[2] if name == "views" else shape[1]
 
     def flatten(self, tensors: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tensors of the broadcast's shapes as item rows `[n_items, R]` and layers `[L]`."""
+        """Lay tensors of the broadcast's shapes side by side: items `[n_items, R]` and layers `[L]`."""
         parts = [
             tensors[name].transpose(0, 1).reshape(self.n_items, -1) if name == "views" else tensors[name]
             for name in self.items
@@ -53,7 +53,7 @@ class UploadShape:
         return rows, torch.cat([rows.new_zeros(0), *(tensors[name].reshape(-1) for name in self.layers)])
 
     def unflatten(self, rows: torch.Tensor, layers: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The inverse of `flatten`."""
+        """Invert `flatten`."""
         out = {}
         for name, part in zip(self.items, rows.split(self.widths, dim=1), strict=True):
             if name == "views":
@@ -68,10 +68,15 @@ class UploadShape:
 
 @dataclass(frozen=True)
 class ClientUploads:
-    """Uploads of B clients, each with weight 1; see the module for the shapes.
+    """Uploads of B clients, each with weight 1.
 
     Attributes:
-        clients: user ids `[B]`. sizes: n_u, the clients' sample counts `[B]`, for weights that follow them.
+        shape: names and sizes of the broadcast.
+        clients: user ids, `[B]`.
+        sizes: n_u, numbers of samples, `[B]`, for weights that follow them.
+        keys: position of the client * n_items + item, `[T]`, ascending and distinct.
+        rows: what is uploaded for the touched items, `[T, R]`.
+        layers: what is uploaded for the layers, `[B, L]`.
     """
 
     shape: UploadShape
@@ -83,49 +88,55 @@ class ClientUploads:
 
     @property
     def owner(self) -> torch.Tensor:
-        """Position of the client of each row, `[T]`."""
+        """Return the position of the client of each touched item, `[T]`."""
         return self.keys // self.shape.n_items
 
     @property
     def items(self) -> torch.Tensor:
-        """Item of each row, `[T]`."""
+        """Return the touched items, `[T]`."""
         return self.keys % self.shape.n_items
 
     def norms(self) -> torch.Tensor:
-        """L2 norm of each client's whole upload, `[B]`, summed in float64."""
+        """Compute the L2 norm of each client's whole upload, `[B]`, summed in float64."""
         squares = torch.zeros(len(self.clients), dtype=torch.float64, device=self.rows.device)
         by_row = torch.linalg.vector_norm(self.rows, dim=1, dtype=torch.float64)
         squares.index_add_(0, self.owner, by_row.square())
         return (squares + self.layers.double().square().sum(1)).sqrt()
 
     def finite(self) -> torch.Tensor:
-        """Which clients' uploads hold only finite numbers, `[B]`."""
+        """Tell which clients' uploads hold finite numbers only, bool `[B]`."""
         good = torch.isfinite(self.layers).all(1)
         doubtful = torch.nonzero(~torch.isfinite(self.rows.sum(1)))[:, 0]  # a sum is finite only if all its terms are
         bad = doubtful[~torch.isfinite(self.rows[doubtful]).all(1)]
         return good.index_fill(0, self.owner[bad], False)
 
     def times(self, factors: torch.Tensor) -> ClientUploads:
-        """Each client's upload times its factor `[B]`."""
+        """Multiply each client's upload by its factor `[B]`."""
         factors = factors.to(self.rows.dtype)
         return replace(self, rows=self.rows * factors[self.owner, None], layers=self.layers * factors[:, None])
 
     def only(self, kept: torch.Tensor) -> ClientUploads:
-        """The clients for which `kept [B]` holds."""
+        """Select the clients for which `kept`, bool `[B]`, holds."""
         place = torch.cumsum(kept, 0) - 1
         here = kept[self.owner]
         keys = place[self.owner[here]] * self.shape.n_items + self.items[here]
         return ClientUploads(self.shape, self.clients[kept], self.sizes[kept], keys, self.rows[here], self.layers[kept])
 
     def dense(self, position: int) -> dict[str, torch.Tensor]:
-        """One client's upload in the broadcast's shapes."""
+        """Return the upload of the client at a position, in the broadcast's shapes."""
         here = self.owner == position
         rows = self.rows.new_zeros(self.shape.n_items, self.shape.row_width)
         return self.shape.unflatten(rows.index_copy(0, self.items[here], self.rows[here]), self.layers[position])
 
 
 class RunningSum:
-    """Adds weighted uploads up, block after block."""
+    """A weighted sum of uploads, block after block.
+
+    Args:
+        shape: names and sizes of the broadcast.
+        dtype: of the sum.
+        device: of the sum.
+    """
 
     def __init__(self, shape: UploadShape, dtype: torch.dtype, device: torch.device) -> None:
         self.shape = shape
@@ -133,13 +144,13 @@ class RunningSum:
         self.layers = torch.zeros(shape.layer_width, dtype=dtype, device=device)
 
     def add(self, uploads: ClientUploads, weights: torch.Tensor) -> None:
-        """Adds sum_u weights_u * upload_u; `weights [B]`."""
+        """Add sum_u weights_u * upload_u, with `weights [B]`."""
         weighted = uploads.times(weights)
         self.rows.index_add_(0, weighted.items, weighted.rows.to(self.rows.dtype))
         self.layers += weighted.layers.sum(0).to(self.layers.dtype)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The sum in the broadcast's shapes."""
+        """Return the sum in the broadcast's shapes."""
         return self.shape.unflatten(self.rows, self.layers)
 
 
@@ -147,7 +158,7 @@ Collect = Callable[[ClientUploads], None]
 
 
 def join_uploads(parts: list[ClientUploads]) -> ClientUploads:
-    """Blocks of uploads as one; raises `ValueError` for none."""
+    """Join blocks of uploads, with distinct clients, to one; raises `ValueError` where there is none."""
     if not parts:
         raise ValueError("no uploads to join")
     shape, keys, before = parts[0].shape, [], 0

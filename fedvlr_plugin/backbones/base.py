@@ -1,8 +1,8 @@
-"""The one contract: a backbone says what is learned; an engine says how it is executed.
+"""The contract of backbones: a backbone says what is learned, an engine says how it is executed.
 
-A backbone declares its private dense parameters, its private item rows, its shared item tables and layers, and
+A backbone declares its private dense parameters, its private item vectors, its shared item tables and layers, and
 writes its score once, against a `ClientView`. The same object runs under the sequential engine (one client,
-B = 1), the batched engine (B clients as one tensor program), evaluation (S = all items) and the FedML pair.
+B = 1), the batched engine (B clients as one tensor program), in evaluation (S = all items) and in the FedML pair.
 """
 
 from __future__ import annotations
@@ -28,43 +28,75 @@ class ClientView(Protocol):
 
     @property
     def has_item(self) -> bool:
-        """Whether the row broadcasts item views at all (the vanilla FedNCF does not)."""
+        """Tell whether the row broadcasts item views at all (the vanilla FedNCF does not)."""
 
     def private(self, name: str) -> torch.Tensor:
-        """Private dense parameter of each client, `[B, 1, *shape]`."""
+        """Return a private dense parameter of each client, `[B, 1, *shape]`, by its name in `initial_private`."""
 
     def item(self) -> torch.Tensor:
-        """The (fused) item vector e_i: D_i, the one view, or the client's mixture of views, `[B, S, width]`."""
+        """Return the item vector e_i `[B, S, width]`: D_i, the one view, or the client's mixture of views."""
 
     def table(self, name: str) -> torch.Tensor:
-        """Rows of a shared item table that is broadcast as it is, `[B, S, d]`."""
+        """Return the items' vectors `[B, S, d]` in a shared table of `Backbone.item_tables`, by its name."""
 
     def own(self) -> torch.Tensor:
-        """The client's private item rows, `[B, S, d]`."""
+        """Return the client's private item vectors, `[B, S, d]`."""
 
     def linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        """A shared, broadcast linear layer applied to `[B, S, n_in]`."""
+        """Apply a shared linear layer of `Backbone.shared_layers`.
+
+        Args:
+            name: name of the layer.
+            x: its inputs, `[B, S, n_in]`.
+
+        Returns:
+            Its outputs, `[B, S, n_out]`, before any activation.
+        """
 
     def joined(self, name: str, user: torch.Tensor, table: str) -> torch.Tensor:
-        """A shared layer applied to [user ; row], `[B, S, n_out]`.
+        """Apply a shared layer to a user vector beside an item vector.
 
-        `user [B, 1, k]`; the row is that of a shared table, plus e_i where the row broadcasts item views. An engine may
-        take the two parts apart, and the second once for all clients; the pair is named in `Backbone.joins`.
+        An engine may compute the item's part once for all clients; the pair of layer and table is named in
+        `Backbone.joins`.
+
+        Args:
+            name: name of the layer, with n_in = k + d.
+            user: a private vector of each client, `[B, 1, k]`.
+            table: the shared item table; e_i is added to its vectors where the row broadcasts item views.
+
+        Returns:
+            `[B, S, n_out]`, before any activation.
         """
 
     def matched(self, name: str, hidden: torch.Tensor, user: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """A shared layer of one output applied to [hidden ; user * rows], `[B, S]`; `user [B, 1, d]`."""
+        """Apply a shared layer of one output to `hidden` beside `user * rows`.
+
+        Args:
+            name: name of the layer, with n_in = k + d and n_out = 1.
+            hidden: `[B, S, k]`.
+            user: a private vector of each client, `[B, 1, d]`.
+            rows: item vectors, `[B, S, d]`.
+
+        Returns:
+            `[B, S]`.
+        """
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Mean over the real (unpadded) items and the last axis, `[B, S, k] -> [B]`."""
+        """Average `values [B, S, k]` over the items that are no padding and over the last axis, to `[B]`."""
 
 
 class BackboneParams(Frozen):
-    """Base of a backbone's own hyper-parameters: frozen, unknown keys refused."""
+    """Base of a backbone's own hyper-parameters: frozen; an unknown key is refused with the nearest name."""
 
 
 class Slopes(NamedTuple):
-    """A penalty entry by entry: its sum over the width `[D]`, and its derivatives `[D, d]` by e_i and by the own row."""
+    """A penalty of D pairs of client and item, in closed form.
+
+    Attributes:
+        value: sum over the width, `[D]`.
+        item: derivative by e_i, `[D, d]`.
+        own: derivative by the private item vector, `[D, d]`.
+    """
 
     value: torch.Tensor
     item: torch.Tensor
@@ -72,7 +104,13 @@ class Slopes(NamedTuple):
 
 
 class Push(NamedTuple):
-    """Constants of the penalty mu |e| - lambda min((P - e)^2, edge^2) of an entry of e_i and of the own row P."""
+    """Constants of FedRAP's penalty mu |e| - lambda min((P - e)^2, edge^2) of an entry of e_i and one of P_ui.
+
+    Attributes:
+        mu: weight of |e|.
+        lam: lambda, weight of the squared difference.
+        edge: difference from which on the gradient is 0.
+    """
 
     mu: float
     lam: float
@@ -84,19 +122,19 @@ StateGroup = Literal["head", "router", "own"]
 
 
 class Backbone(ABC):
-    """Base of all backbones.
+    """Base of all backbones; `initial_private` and `logits` must be given.
 
     Class attributes:
-        name: as in the tables.
-        Params: the frozen class of its own hyper-parameters.
-        fusions: the variants it supports.
+        name: name in tables and commands.
+        Params: frozen class of its own hyper-parameters.
+        fusions: fusions that it supports.
         client_weight: alpha_u, `"samples"` (n_u over the cohort's sum) or `"equal"` (1 / cohort size).
         linear: true when the score is exactly `theta . e_i + b` with private `theta`, `b`, or, with private item
             rows, `theta . (e_i + own_i) + b`; lets the batched engine use the closed form of section 11. With a
             penalty `penalty_slopes` must then give its derivatives.
-        own_rows: private item rows: none, kept for ever, or fresh (zero, moments too) at each participation.
+        own_rows: private item vectors: none, kept for ever, or fresh (zero, moments too) at each participation.
         needs_id_views: whether the vanilla form broadcasts the ID table as its one view.
-        has_penalty: whether `penalty` gives anything.
+        has_penalty: whether `penalty` returns a tensor.
         forgets: the state that the released code loses every round (section 8), under
             `keep_private_state: false`.
         id_only: whether the vanilla row learns from item ids alone, so that its results do not depend on features.
@@ -124,7 +162,13 @@ class Backbone(ABC):
     seconds_per_sample: ClassVar[SecondsPerSample] = SecondsPerSample(8.0e-7, 9.0e-7, 2.0e-6)
 
     def __init__(self, params: BackboneParams, dim: int, width: int) -> None:
-        """`dim` is d; `width` the width of e_i (2d under the naive VBPR fusion)."""
+        """Keep the settings.
+
+        Args:
+            params: the backbone's hyper-parameters, an instance of `Params`.
+            dim: d, width of tables and private vectors.
+            width: width of e_i; 2 d under the naive VBPR fusion, else d.
+        """
         self.params = params
         self.dim = dim
         self.width = width
@@ -151,37 +195,58 @@ class Backbone(ABC):
 
     @abstractmethod
     def initial_private(self, generator: torch.Generator) -> Mapping[str, torch.Tensor]:
-        """Initial private dense parameters by name; every client starts from them (section 1)."""
+        """Draw the initial private dense parameters; every client starts from them (algorithm.md section 1).
+
+        Args:
+            generator: source of all random numbers.
+
+        Returns:
+            Tensors in float64 by name, of any shapes.
+        """
 
     def item_tables(self) -> tuple[str, ...]:
-        """Names of shared item tables `[n_items, d]` that are broadcast as they are."""
+        """Name the shared item tables `[n_items, d]`, broadcast as they are."""
         return ()
 
     def shared_layers(self) -> Mapping[str, tuple[int, int]]:
-        """Shared linear layers by name: (n_in, n_out)."""
+        """Give the sizes (n_in, n_out) of the shared linear layers by name."""
         return {}
 
     def joins(self) -> Mapping[str, str]:
-        """The shared layers that `logits` applies through `ClientView.joined`, each with its one table."""
+        """Name the layers that `logits` applies through `ClientView.joined`, each with its one table."""
         return {}
 
     @abstractmethod
     def logits(self, x: ClientView) -> torch.Tensor:
-        """Scores before the sigmoid, `[B, S]`."""
+        """Score the items of a block of clients, `[B, S]`, before the sigmoid."""
 
     def penalty(self, x: ClientView, round: int) -> torch.Tensor | None:
-        """Regulariser of each client over the distinct items of its batch, `[B]`, or None. Rounds count from 1."""
+        """Regularise each client over the distinct items of its batch.
+
+        Args:
+            x: the view of those items.
+            round: communication round, counted from 1.
+
+        Returns:
+            What is added to each client's batch loss, `[B]`; None for nothing.
+        """
         return None
 
     def penalty_slopes(self, item: torch.Tensor, own: torch.Tensor, round: int) -> Slopes | None:
-        """The same in closed form, where it is a mean over items and width of a function of e_i and the own row.
+        """Give `penalty` in closed form, where it is a mean over items and width of a function of e_i and P_ui.
 
-        `item`, `own`: `[D, d]`, one row per client and distinct item. None: autograd is to be used.
+        Args:
+            item: e_i of D pairs of client and distinct item, `[D, d]`.
+            own: their private item vectors, `[D, d]`.
+            round: communication round, counted from 1.
+
+        Returns:
+            The penalty and its derivatives; None where autograd is to be used.
         """
         return None
 
     def penalty_push(self, round: int) -> Push | None:
-        """The constants of the same, where it has that form; lets the compiled loops do it. None: they leave it alone."""
+        """Give the constants of `penalty` where it has the form of `Push`, so that compiled loops compute it; else None."""
         return None
 
 
@@ -211,14 +276,32 @@ def paper_tables(fusion: Fusion, items: int, width: int, own_tables: int = 0) ->
 
 
 def linear_head(width: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """The head theta [width], b [1] of the linear backbones, theta uniform in +-1/sqrt(width), b zero."""
+    """Draw the head of the linear backbones, in float64.
+
+    Args:
+        width: of e_i.
+        generator: source of the draw.
+
+    Returns:
+        `theta [width]`, uniform in +-1/sqrt(width), and `b [1]`, zero.
+    """
     bound = width**-0.5
     theta = torch.empty(width, dtype=torch.float64).uniform_(-bound, bound, generator=generator)
     return {"theta": theta, "b": torch.zeros(1, dtype=torch.float64)}
 
 
 def make_backbone(name: str, fusion: FusionSettings, model: ModelConfig) -> Backbone:
-    """The backbone called `name` with its own parameters; raises `ConfigError` on unknown keys or fusions."""
+    """Build a backbone with its own hyper-parameters.
+
+    Args:
+        name: a name of the registry.
+        fusion: the row's fusion.
+        model: `params` holds the hyper-parameters.
+
+    Raises:
+        UnknownNameError: no backbone has the name.
+        ConfigError: it does not support the fusion, or a hyper-parameter is unknown or out of its range.
+    """
     from fedvlr_plugin.config import build_config
 
     kind = BACKBONES.get(name)

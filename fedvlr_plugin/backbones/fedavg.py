@@ -16,7 +16,7 @@ DECIDES_CLAIMS = ProfileRule("paper", {"method": "grid", "seeds": 5, "priority":
 
 
 class FedAvg(Backbone):
-    """Private linear head theta_u [width], b_u; alpha_u = n_u / sum of n_u over the cohort."""
+    """Private linear head theta_u `[width]`, b_u `[1]`; alpha_u = n_u / sum of n_u over the cohort."""
 
     name: ClassVar[str] = "FedAvg"
     fusions: ClassVar[frozenset[Fusion]] = frozenset({"none", "mlp", "vbpr", "blfm"})

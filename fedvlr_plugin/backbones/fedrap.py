@@ -34,7 +34,13 @@ from fedvlr_plugin.fusion.views import Fusion
 
 
 class FedRAPParams(BackboneParams):
-    """`lam`: lambda, weight of the push apart; `mu`: weight of the shared table's L1; `cap`: see the module."""
+    """Hyper-parameters of FedRAP.
+
+    Attributes:
+        lam: lambda, weight of the squared difference of the two tables, at least 0.
+        mu: weight of the mean absolute value of the shared table, at least 0.
+        cap: squared difference of an entry up to which it counts, above 0.
+    """
 
     lam: float = Field(0.1, ge=0.0)
     mu: float = Field(0.1, ge=0.0)
@@ -82,7 +88,7 @@ class FedRAP(FedAvg):
         return Push(self.rap.mu * ramp, self.rap.lam * ramp, math.sqrt(self.rap.cap))
 
     def penalty_slopes(self, item: torch.Tensor, own: torch.Tensor, round: int) -> Slopes:
-        """With x = P - e: d/de = mu sign(e) + 2 lambda x and d/dP = -2 lambda x where x^2 <= cap, no x beyond."""
+        """Compute, with x = P - e: d/de = mu sign(e) + 2 lambda x, d/dP = -2 lambda x where x^2 <= cap, else without x."""
         mu, lam, edge = self.penalty_push(round)
         apart, sign = own - item, item.sign()
         value = mu * torch.einsum("kd,kd->k", sign, item)

@@ -16,12 +16,12 @@ from fedvlr_plugin.registry import Registry
 
 
 class ViewOperator(torch.nn.Module, ABC):
-    """One fusion operator.
+    """Base of fusion operators; `forward` must be given.
 
     Args:
-        names: names of the inputs in order: the content modalities, then `"id"` when D takes part.
-        dim: d, the width of every input and of the view.
-        generator: source of the initial values.
+        names: names of the inputs in order: the content modalities, then `"id"` where the ID table D takes part.
+        dim: d, width of every input and of the view.
+        generator: source of all initial values.
     """
 
     def __init__(self, names: Sequence[str], dim: int, generator: torch.Generator) -> None:
@@ -31,14 +31,27 @@ class ViewOperator(torch.nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Maps `len(names)` tensors `[n_items, d]` to one view `[n_items, d]`, before its LayerNorm."""
+        """Fuse the inputs.
+
+        Args:
+            inputs: a tensor `[n_items, d]` for each name, normalised.
+
+        Returns:
+            The view `[n_items, d]`, before its LayerNorm.
+        """
 
 
 VIEWS: Registry[type[ViewOperator]] = Registry("view operator", "fedvlr_plugin.views")
 
 
 def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> torch.nn.Linear:
-    """A linear layer with Xavier-uniform weights from `generator` and zero bias."""
+    """Make a linear layer with Xavier-uniform weights and zero bias.
+
+    Args:
+        n_in: width of the inputs.
+        n_out: width of the outputs.
+        generator: source of the weights.
+    """
     layer: torch.nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, n_in, n_out)
     torch.nn.init.xavier_uniform_(layer.weight, generator=generator)
     torch.nn.init.zeros_(layer.bias)
@@ -47,7 +60,7 @@ def make_linear(n_in: int, n_out: int, generator: torch.Generator) -> torch.nn.L
 
 @VIEWS.register("gate")
 class GateView(ViewOperator):
-    """One gate of width d per input, all computed from the concatenation in a single product."""
+    """Sum of the inputs, each times a gate sigmoid(W [x_1; ...; x_M] + b) of width d (algorithm.md section 3)."""
 
     def __init__(self, names: Sequence[str], dim: int, generator: torch.Generator) -> None:
         super().__init__(names, dim, generator)
@@ -62,7 +75,7 @@ class GateView(ViewOperator):
 
 @VIEWS.register("mlp")
 class MLPView(ViewOperator):
-    """Mixes all inputs non-linearly; also the whole fusion of the "+MLP" rows."""
+    """Layers M d -> 2 d -> d -> d of the concatenated inputs, ReLU between; also the fusion of the "+MLP" rows."""
 
     def __init__(self, names: Sequence[str], dim: int, generator: torch.Generator) -> None:
         super().__init__(names, dim, generator)
@@ -83,10 +96,20 @@ PREFIX = "only:"
 
 
 class ModalityView(ViewOperator):
-    """The view `only:NAME`: one modality alone (`only:text`, `only:id`), nothing mixed; not part of the paper's set.
+    """The view `only:NAME`: one input alone (`only:text`, `only:id`); the paper does not have it.
 
-    With `views: [only:vision, only:text, only:id]` the router's weights say directly which modality a client leans on,
-    which is how the planted data set checks that routers learn what they should. Raises `ConfigError` when the data set has no input of that name."""
+    With `views: [only:vision, only:text, only:id]` the router's weights say which modality a client relies on. The planted
+    data set uses this to check that routers learn the planted weights.
+
+    Args:
+        names: names of the inputs.
+        dim: d.
+        generator: not used; there are no parameters.
+        chosen: name of the input.
+
+    Raises:
+        ConfigError: the data set has no input of that name.
+    """
 
     def __init__(self, names: Sequence[str], dim: int, generator: torch.Generator, chosen: str) -> None:
         super().__init__(names, dim, generator)
@@ -102,7 +125,7 @@ class ModalityView(ViewOperator):
 
 @VIEWS.register("sum")
 class SumView(ViewOperator):
-    """Adds the inputs; no parameters."""
+    """Sum of the inputs; no parameters."""
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(tuple(inputs)).sum(0)

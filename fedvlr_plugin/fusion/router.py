@@ -17,7 +17,13 @@ import torch
 
 
 class RouterTrace(NamedTuple):
-    """What `forward` leaves for `backward`: inputs `p [B, Gd]`, hidden `h [B, H]`, weights `w [B, G]`."""
+    """What `backward` needs of a `forward`.
+
+    Attributes:
+        pooled: p, pooled histories, `[B, G d]`.
+        hidden: h, `[B, H]`.
+        weights: w, `[B, G]`.
+    """
 
     pooled: torch.Tensor
     hidden: torch.Tensor
@@ -26,7 +32,13 @@ class RouterTrace(NamedTuple):
 
 @dataclass(frozen=True)
 class RouterShape:
-    """Sizes of a router: G views of width `width`, `hidden` units."""
+    """Sizes of a router.
+
+    Attributes:
+        n_views: G.
+        width: width of a view.
+        hidden: H, hidden units.
+    """
 
     n_views: int
     width: int
@@ -34,18 +46,18 @@ class RouterShape:
 
     @property
     def n_params(self) -> int:
-        """P, parameters of one client's router."""
+        """Return P, the number of parameters of one client's router."""
         return self.hidden * (self.n_views * self.width + 1) + self.n_views * (self.hidden + 1)
 
     def split(self, flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Views of `[B, P]`: W1 `[B, H, Gd]`, b1 `[B, H]`, W2 `[B, G, H]`, b2 `[B, G]`."""
+        """Split flat parameters `[B, P]` without copying: W1 `[B, H, Gd]`, b1 `[B, H]`, W2 `[B, G, H]`, b2 `[B, G]`."""
         pooled, batch = self.n_views * self.width, len(flat)
         sizes = [self.hidden * pooled, self.hidden, self.n_views * self.hidden, self.n_views]
         w1, b1, w2, b2 = flat.split(sizes, dim=1)
         return w1.view(batch, self.hidden, pooled), b1, w2.view(batch, self.n_views, self.hidden), b2
 
     def initial(self, generator: torch.Generator, dtype: torch.dtype) -> torch.Tensor:
-        """Initial parameters `[P]`: Xavier-uniform weights, zero biases; the same for every client."""
+        """Draw the initial parameters `[P]` of every client: Xavier-uniform weights, zero biases."""
         flat = torch.zeros(1, self.n_params, dtype=dtype)
         w1, _, w2, _ = self.split(flat)
         for weight in (w1[0], w2[0]):
@@ -53,7 +65,12 @@ class RouterShape:
         return flat[0]
 
     def forward(self, flat: torch.Tensor, pooled: torch.Tensor) -> RouterTrace:
-        """Weights `[B, G]` of B clients from their parameters `[B, P]` and pooled histories `[B, Gd]`."""
+        """Compute the weights of B clients.
+
+        Args:
+            flat: their parameters, `[B, P]`.
+            pooled: their pooled histories, `[B, G d]`.
+        """
         w1, b1, w2, b2 = self.split(flat)
         hidden = torch.relu(_rows_times(pooled, w1.transpose(1, 2)) + b1)
         return RouterTrace(pooled, hidden, torch.softmax(_rows_times(hidden, w2.transpose(1, 2)) + b2, dim=1))
@@ -61,7 +78,17 @@ class RouterShape:
     def backward(
         self, flat: torch.Tensor, trace: RouterTrace, grad_weights: torch.Tensor, grad_flat: torch.Tensor
     ) -> torch.Tensor:
-        """From dL/dw `[B, G]` writes dL/dparameters into `grad_flat [B, P]` and returns dL/dp `[B, Gd]`."""
+        """Compute the gradient in closed form.
+
+        Args:
+            flat: parameters, `[B, P]`.
+            trace: what `forward` returned for them.
+            grad_weights: dL/dw, `[B, G]`.
+            grad_flat: receives dL/dparameters, `[B, P]`.
+
+        Returns:
+            dL/dp, `[B, G d]`.
+        """
         w1, _, w2, _ = self.split(flat)
         g_w1, g_b1, g_w2, g_b2 = self.split(grad_flat)
         weights = trace.weights
@@ -75,5 +102,5 @@ class RouterShape:
 
 
 def _rows_times(rows: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """`[B, k]` times `[B, k, l]` -> `[B, l]`; a row from the left is several times faster than a column from the right."""
+    """Multiply `[B, k]` by `[B, k, l]` to `[B, l]`; a vector from the left is several times faster than from the right."""
     return torch.bmm(rows[:, None], matrices)[:, 0]

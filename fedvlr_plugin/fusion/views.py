@@ -25,7 +25,14 @@ Fusion = Literal["none", "mlp", "vbpr", "blfm"]
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """What a row and its model configuration say about fusion."""
+    """What a row and its model configuration say about fusion.
+
+    Attributes:
+        kind: `none`, `mlp` ("+MLP"), `vbpr` ("+VBPR") or `blfm` ("+ours").
+        dim: d, width of the ID table and of projected content.
+        views: names of the operators of `blfm`.
+        id_embedding: whether the ID table D is fused.
+    """
 
     kind: Fusion
     dim: int = 64
@@ -34,22 +41,30 @@ class FusionSettings:
 
     @property
     def n_views(self) -> int:
-        """G, the number of broadcast views."""
+        """Return G, the number of broadcast views."""
         return len(self.views) if self.kind == "blfm" else 1
 
     @property
     def width(self) -> int:
-        """Width of one view and so of a fused item vector."""
+        """Return the width of one view, and so of e_i."""
         return 2 * self.dim if self.kind == "vbpr" else self.dim
 
     @property
     def routed(self) -> bool:
-        """Whether clients mix views with a router."""
+        """Tell whether clients mix views with a router."""
         return self.kind == "blfm"
 
 
 class ContentViews(torch.nn.Module):
     """The fusion of the rows "+MLP" and "+ours": projections, operators, and a LayerNorm on every view.
+
+    Args:
+        features: content modalities `[n_items, m]`; may be empty.
+        dim: d.
+        views: names of the operators.
+        id_embedding: whether D is fused, too.
+        generator: source of all initial values.
+        dtype: of parameters and content.
 
     Raises:
         ConfigError: an unknown operator, or neither content nor ID to fuse.
@@ -80,7 +95,7 @@ class ContentViews(torch.nn.Module):
         self.to(dtype)
 
     def forward(self, id_table: torch.Tensor | None) -> torch.Tensor:
-        """`[n_items, d]` or None -> views `[G, n_items, d]`."""
+        """Compute the views `[G, n_items, d]` from the ID table `[n_items, d]`, None where it is left out."""
         inputs = [layer(self.get_buffer(f"content_{k}")) for k, layer in self.projections.items()]
         if id_table is not None:
             inputs.append(id_table)
@@ -89,7 +104,17 @@ class ContentViews(torch.nn.Module):
 
 
 class NaiveVBPRView(torch.nn.Module):
-    """The fusion of "+VBPR": one view `[1, n_items, 2d]`, [D_i ; W [M_1; ...]_i + b] (section 5)."""
+    """The fusion of "+VBPR": one view [D_i ; W [M_1; ...]_i + b], without LayerNorm (algorithm.md section 5).
+
+    Args:
+        features: content modalities, at least one.
+        dim: d.
+        generator: source of the projection's weights.
+        dtype: of parameters and content.
+
+    Raises:
+        ConfigError: the data set has no content modality.
+    """
 
     def __init__(self, features: ItemFeatures, dim: int, generator: torch.Generator, dtype: torch.dtype) -> None:
         super().__init__()
@@ -103,19 +128,35 @@ class NaiveVBPRView(torch.nn.Module):
         self.to(dtype)
 
     def forward(self, id_table: torch.Tensor) -> torch.Tensor:
-        """`[n_items, d]` -> `[1, n_items, 2d]`."""
+        """Compute the view `[1, n_items, 2d]` from the ID table `[n_items, d]`."""
         return torch.cat([id_table, self.projection(self.get_buffer("content"))], dim=1)[None]
 
 
 def make_view(name: str, inputs: Sequence[str], dim: int, generator: torch.Generator) -> ViewOperator:
-    """The operator called `name` over the given inputs; raises `UnknownNameError` with the nearest name."""
+    """Make an operator.
+
+    Args:
+        name: a name of the registry, or `only:INPUT`.
+        inputs: names of the inputs.
+        dim: d.
+        generator: source of all initial values.
+
+    Raises:
+        UnknownNameError: no operator has the name; the message has the nearest one.
+        ConfigError: `only:` names no input.
+    """
     if name.startswith(PREFIX):
         return ModalityView(inputs, dim, generator, name.removeprefix(PREFIX))
     return VIEWS.get(name)(inputs, dim, generator)
 
 
 def check_views(views: Sequence[str]) -> None:
-    """Refuses unknown or repeated view operators before any data is read."""
+    """Refuse unknown or repeated operators, before any data is read.
+
+    Raises:
+        UnknownNameError: no operator has a name.
+        ConfigError: a name comes twice.
+    """
     for name in views:
         if not name.startswith(PREFIX):
             VIEWS.get(name)
@@ -124,7 +165,7 @@ def check_views(views: Sequence[str]) -> None:
 
 
 def make_fusion(kind: Fusion, model: ModelConfig) -> FusionSettings:
-    """Fusion settings of a row; refuses unknown or repeated views."""
+    """Put the fusion settings of a row together; raises what `check_views` raises."""
     if kind == "blfm":
         check_views(model.views)
     return FusionSettings(kind, model.dim, model.views, model.id_embedding)

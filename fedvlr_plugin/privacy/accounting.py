@@ -1,4 +1,4 @@
-"""How much a run promises: epsilon of the Poisson-sampled Gaussian mechanism over T rounds, and its inverses.
+"""Privacy accounting: epsilon of the Poisson-sampled Gaussian mechanism over T rounds, and its inverses.
 
     one round    every user is drawn with probability q; the sum of uploads, each of L2 norm <= C, + N(0, (z C)^2)
     adjacency    add or remove one user, that is everything this user ever uploads ("user-level")
@@ -36,11 +36,14 @@ class Accountant:
     """The privacy spent by rounds of one mechanism.
 
     Args:
-        noise_multiplier: z > 0. sampling: q. delta: of the promise.
-        rounds: about how many are meant; it sets the resolution of the arithmetic, not the result.
+        noise_multiplier: z, above 0.
+        sampling: q, probability of a user to be drawn, in (0, 1].
+        delta: in (0, 1).
+        rounds: about how many rounds are planned; it sets the resolution of the arithmetic, not the result.
 
     Raises:
-        ConfigError: an argument out of its range. MissingExtraError: dp-accounting is not installed.
+        ConfigError: an argument out of its range.
+        MissingExtraError: dp-accounting is not installed.
     """
 
     def __init__(self, noise_multiplier: float, sampling: float, delta: float, rounds: int) -> None:
@@ -55,14 +58,14 @@ class Accountant:
             self._step = max(RESOLUTION * self._epsilon_pld(rounds), FINEST_STEP)
 
     def epsilon(self, rounds: int) -> float:
-        """Epsilon after `rounds` rounds, by PLD."""
+        """Compute epsilon after `rounds` rounds, by PLD."""
         if rounds == 0:
             return 0.0
         proven = self.epsilon_rdp(rounds)
         return proven if proven >= BEYOND_PLD else self._epsilon_pld(rounds)
 
     def epsilon_rdp(self, rounds: int) -> float:
-        """The same by Renyi divergences: quicker, and looser."""
+        """Compute an upper bound of it by Renyi divergences: faster and looser."""
         return 0.0 if rounds == 0 else _epsilon_rdp(self.noise_multiplier, self.sampling, self.delta, rounds)
 
     def _epsilon_pld(self, rounds: int) -> float:
@@ -86,12 +89,26 @@ class Accountant:
 
 @functools.lru_cache(maxsize=4096)
 def epsilon_of(noise_multiplier: float, rounds: int, delta: float, sampling: float = 1.0) -> float:
-    """Epsilon that T rounds with noise z promise at delta; infinite without noise.
+    """Compute epsilon of a run.
 
-    >>> round(epsilon_of(noise_multiplier=4.0, rounds=20, delta=1e-3), 2)
-    3.61
-    >>> epsilon_of(noise_multiplier=0.0, rounds=20, delta=1e-3)
-    inf
+    Args:
+        noise_multiplier: z, at least 0.
+        rounds: T, at least 1.
+        delta: in (0, 1).
+        sampling: q, in (0, 1].
+
+    Returns:
+        Epsilon, infinite without noise.
+
+    Raises:
+        ConfigError: an argument out of its range.
+        MissingExtraError: dp-accounting is not installed.
+
+    Example:
+        >>> round(epsilon_of(noise_multiplier=4.0, rounds=20, delta=1e-3), 2)
+        3.61
+        >>> epsilon_of(noise_multiplier=0.0, rounds=20, delta=1e-3)
+        inf
     """
     check(noise_multiplier >= 0, "noise_multiplier", noise_multiplier, "at least 0")
     return math.inf if noise_multiplier == 0 else Accountant(noise_multiplier, sampling, delta, rounds).epsilon(rounds)
@@ -99,12 +116,21 @@ def epsilon_of(noise_multiplier: float, rounds: int, delta: float, sampling: flo
 
 @functools.lru_cache(maxsize=256)
 def noise_for(epsilon: float, rounds: int, delta: float, sampling: float = 1.0) -> float:
-    """The smallest z (to four digits, rounded up) with which T rounds promise at most epsilon at delta.
+    """Find the smallest z, to four digits and rounded up, with which T rounds cost at most epsilon.
 
-    Raises `ConfigError` where that takes more noise than can be accounted for.
+    Args:
+        epsilon: above 0 and finite.
+        rounds: T, at least 1.
+        delta: in (0, 1).
+        sampling: q, in (0, 1].
 
-    >>> round(noise_for(epsilon=8.0, rounds=20, delta=1e-3), 2)
-    2.15
+    Raises:
+        ConfigError: an argument out of its range, or more noise is needed than can be accounted for.
+        MissingExtraError: dp-accounting is not installed.
+
+    Example:
+        >>> round(noise_for(epsilon=8.0, rounds=20, delta=1e-3), 2)
+        2.15
     """
     check(epsilon > 0 and math.isfinite(epsilon), "epsilon", epsilon, "above 0 and finite")
 
@@ -139,12 +165,21 @@ def noise_for(epsilon: float, rounds: int, delta: float, sampling: float = 1.0) 
 
 
 def rounds_for(epsilon: float, noise_multiplier: float, delta: float, sampling: float = 1.0) -> int:
-    """The most rounds with noise z that promise at most epsilon at delta.
+    """Find the largest number of rounds with noise z that cost at most epsilon.
 
-    Raises `ConfigError` where not even one round does, or more than a million do.
+    Args:
+        epsilon: above 0 and finite.
+        noise_multiplier: z, above 0.
+        delta: in (0, 1).
+        sampling: q, in (0, 1].
 
-    >>> rounds_for(epsilon=8.0, noise_multiplier=4.0, delta=1e-3)
-    69
+    Raises:
+        ConfigError: an argument out of its range; one round costs more already, or a million rounds cost less.
+        MissingExtraError: dp-accounting is not installed.
+
+    Example:
+        >>> rounds_for(epsilon=8.0, noise_multiplier=4.0, delta=1e-3)
+        69
     """
     check(epsilon > 0 and math.isfinite(epsilon), "epsilon", epsilon, "above 0 and finite")
 
@@ -169,7 +204,7 @@ def rounds_for(epsilon: float, noise_multiplier: float, delta: float, sampling: 
 
 
 def check(holds: bool, name: str, got: float, allowed: str) -> None:
-    """Raises `ConfigError` unless the condition on an argument holds."""
+    """Raise `ConfigError` with what was got and what is allowed, unless `holds`."""
     if not holds:
         raise ConfigError(f"{name} must be {allowed}, got {got:g}")
 

@@ -1,18 +1,18 @@
-"""What a run with noise promises its users, in the form that stands beside its numbers.
+"""The privacy guarantee of a run, in the form in which results report it.
 
-The promise is about the shared model and everything else that the server learns in `rounds` rounds. Not covered:
+It covers the shared model and everything else that the server learns in `rounds` rounds. Not covered:
 
 * choosing hyper-parameters, the best round, or the moment to stop by validation: each reads users' held-out items
   without noise, and so do the losses and hit rates that a run reports about itself;
 * side channels: who answers, who drops out and when, how long it takes; a secure sum that is given up;
 * the accuracy of floating-point noise: its lowest bits are not those of a true Gaussian and can betray the sum;
 * the rounding of secure aggregation, which can lengthen a clipped upload by half a step times the root of its size;
-* the user's own device, which sees its own data, and whatever it recommends to its user.
+* the user's own device, which sees its own data, and what it recommends to its user.
 
-Covered are clients that drop out, as long as who does has nothing to do with anyone's data: they add nothing to the sum,
-the denominator and the noise stay as they are, and the round is paid for. Covered is whoever sees the sum; a server that
-collects uploads in the open and adds the noise itself sees uploads (`audit` shows what these tell), so pair the noise
-with `secure`, or trust the server.
+Clients that drop out are covered as long as dropping out does not depend on anyone's data: they add nothing to the sum, the
+denominator and the noise stay as they are, and the round is accounted for. The guarantee is against everyone who sees the
+sum. A server that collects plain uploads and adds the noise itself sees the uploads (`audit` measures what they reveal): use
+the noise together with `secure`, or trust the server.
 """
 
 from __future__ import annotations
@@ -26,22 +26,36 @@ ADJACENCY = "add or remove one user"
 
 
 def default_delta(n_users: int) -> float:
-    """A tenth of 1 / U: at delta = 1 / U one could publish a random user outright and keep the promise.
+    """Return 0.1 / U: at delta = 1 / U the data of a random user could be published within the guarantee.
 
-    >>> round(default_delta(204), 6)
-    0.00049
+    Args:
+        n_users: U, at least 1.
+
+    Raises:
+        ConfigError: `n_users` is below 1.
+
+    Example:
+        >>> round(default_delta(204), 6)
+        0.00049
     """
     check(n_users >= 1, "the number of users", n_users, "at least 1")
     return 0.1 / n_users
 
 
 class PrivacyGuarantee(Frozen):
-    """What a run with noise promises, to stand beside its numbers.
+    """The guarantee of a run with noise.
 
     Attributes:
-        mechanism: `gaussian` or `paper_noise`. epsilon: None = infinite, no promise. delta: None with it.
+        mechanism: `gaussian` or `paper_noise`.
+        epsilon: None where it is infinite, that is without a guarantee.
+        delta: None where epsilon is.
         noise_multiplier: z in all; with adaptive clipping a part of it goes into the noisy counts.
-        clip: C, where it is fixed. rounds: those that were meant; stopping early spends less.
+        clip: C, where it is fixed.
+        adaptive_quantile: quantile of the norms that C follows; None where C is fixed.
+        noise_scale: standard deviation of `paper_noise`.
+        sampling: q, probability of a user to be drawn.
+        rounds: planned rounds; stopping early spends less.
+        adjacency: what two neighbouring data sets differ in.
     """
 
     mechanism: str
@@ -57,9 +71,18 @@ class PrivacyGuarantee(Frozen):
 
 
 def guarantee_of(spec: RunSpec, n_users: int) -> PrivacyGuarantee | None:
-    """What a run on `n_users` users promises; None where it adds no noise.
+    """Compute the guarantee of a run.
 
-    Raises `ConfigError` where its epsilon cannot be reached, `MissingExtraError` without dp-accounting.
+    Args:
+        spec: the run.
+        n_users: U.
+
+    Returns:
+        The guarantee; None for a run without noise.
+
+    Raises:
+        ConfigError: its epsilon cannot be reached.
+        MissingExtraError: dp-accounting is not installed.
     """
     wanted, training = spec.conditions.privacy, spec.training
     if wanted is None:
@@ -84,5 +107,5 @@ def guarantee_of(spec: RunSpec, n_users: int) -> PrivacyGuarantee | None:
 
 
 def format_epsilon(promised: PrivacyGuarantee | None) -> str:
-    """`∞` where nothing is promised, else epsilon with three digits: `8`, `0.682`."""
+    """Format epsilon with three digits, `8` or `0.682`; `∞` without a guarantee."""
     return "∞" if promised is None or promised.epsilon is None else f"{promised.epsilon:.3g}"
