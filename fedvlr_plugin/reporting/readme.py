@@ -142,7 +142,7 @@ def brief_grid(table: Table, dataset: str) -> Grid:
     title = f"{display_name(dataset)}: HR@50 / NDCG@50"
     notes = (
         "Test split, percent, means over seeds. Paper: of +ours, or of the row itself without a fusion.",
-        "Significant at 5 % (Holm): * better, ▼ worse than vanilla; † better, ▽ worse than +MLP.",
+        "Significant at 5 % (Holm): ▲ better, ▼ worse than vanilla; † better, ▽ worse than +MLP.",
     )
     return Grid((title, "vanilla", "+MLP", "+ours", "paper"), tuple(lines), notes)
 
