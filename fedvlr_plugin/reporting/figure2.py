@@ -30,7 +30,7 @@ from fedvlr_plugin.reporting.output import FinishedRuns, RunsOutput
 from fedvlr_plugin.reporting.outputs import BUILT_IN
 from fedvlr_plugin.reporting.plots import Bar, bars
 from fedvlr_plugin.reporting.results_table import Table
-from fedvlr_plugin.reporting.table2 import annotated, table_of
+from fedvlr_plugin.reporting.table2.output import annotated, table_of
 from fedvlr_plugin.reporting.table_formats import print_grid, write_grid
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ class BuiltIn:
 _ROOM = "fedvlr_plugin.reporting"
 BUILT_IN: Mapping[str, BuiltIn] = {
     "table2": BuiltIn(
-        "Table 2", "Fill in and print Table 2: accuracy of every row on every data set.", f"{_ROOM}.table2:TABLE2"
+        "Table 2", "Fill in and print Table 2: accuracy of every row on every data set.", f"{_ROOM}.table2.output:TABLE2"
     ),
     "table3": BuiltIn(
         "Table 3", "Count client parameters beside the paper's Table 3; trains nothing.", f"{_ROOM}.table3:TABLE3", "own"

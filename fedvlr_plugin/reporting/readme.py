@@ -33,7 +33,7 @@ from fedvlr_plugin.reporting.faults import faults_grid, faults_markdown
 from fedvlr_plugin.reporting.grid import Grid
 from fedvlr_plugin.reporting.results_table import Table, build_table
 from fedvlr_plugin.reporting.stored_runs import in_order, stored_budget, stored_specs
-from fedvlr_plugin.reporting.table2_formats import marks, table_and_caption
+from fedvlr_plugin.reporting.table2.formats import marks, table_and_caption
 from fedvlr_plugin.reporting.table4.grids import compact_grid
 from fedvlr_plugin.reporting.table4.lines import stored_lines
 from fedvlr_plugin.reporting.table_formats import markdown_grid

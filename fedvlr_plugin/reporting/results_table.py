@@ -1,7 +1,7 @@
 """Table 2 as data, made from the results store and from nothing else.
 
 `build_table` takes the specifications a table consists of, looks their records up, and averages over seeds; what
-is not stored is an empty cell. `table2_formats` writes it.
+is not stored is an empty cell. `table2.formats` writes it.
 """
 
 from __future__ import annotations

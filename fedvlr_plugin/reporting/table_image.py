@@ -17,7 +17,7 @@ from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.grid import Grid, format_value, is_number
 from fedvlr_plugin.reporting.plots import empty_picture
 from fedvlr_plugin.reporting.results_table import Table
-from fedvlr_plugin.reporting.table2_formats import Text, blocks, group_ends, warm_and_cold
+from fedvlr_plugin.reporting.table2.formats import Text, blocks, group_ends, warm_and_cold
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.rows import REFERENCES
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table2_formats import latex
+from fedvlr_plugin.reporting.table2.formats import latex
 from fedvlr_plugin.reporting.table_formats import escape_latex
 
 SCRIPT = BENCHMARKS / "run_table2.py"

@@ -24,7 +24,7 @@ from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS
 from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table2_formats import csv_text, group_ends, markdown, print_table
+from fedvlr_plugin.reporting.table2.formats import csv_text, group_ends, markdown, print_table
 from fedvlr_plugin.reporting.verdict import Verdict
 
 Fake = Callable[..., RunResult]

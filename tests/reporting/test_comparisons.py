@@ -16,7 +16,7 @@ from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.comparisons import compare_family, compare_rows, method_interval, per_user
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table2_formats import marks, verdicts
+from fedvlr_plugin.reporting.table2.formats import marks, verdicts
 from fedvlr_plugin.reporting.verdict import RELEASED_FEATURES, judge
 
 KU = DataPart(

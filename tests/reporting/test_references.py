@@ -34,7 +34,7 @@ from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.claims import BY_CONTENT, findings
 from fedvlr_plugin.reporting.cost_accuracy import cost_points
 from fedvlr_plugin.reporting.results_table import build_table, kind_of
-from fedvlr_plugin.reporting.table2_formats import group_ends, markdown
+from fedvlr_plugin.reporting.table2.formats import group_ends, markdown
 from fedvlr_plugin.search.space import space_of
 
 

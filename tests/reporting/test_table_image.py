@@ -15,7 +15,7 @@ from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.grid import Grid, format_value
 from fedvlr_plugin.reporting.plots import bars, save_picture
 from fedvlr_plugin.reporting.results_table import build_table
-from fedvlr_plugin.reporting.table2_formats import blocks
+from fedvlr_plugin.reporting.table2.formats import blocks
 from fedvlr_plugin.reporting.table_image import grid_picture, table_picture, wrap
 
 

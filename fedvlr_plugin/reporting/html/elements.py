@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from fedvlr_plugin.reporting.grid import Grid, format_value, is_number
-from fedvlr_plugin.reporting.table2_formats import Block
+from fedvlr_plugin.reporting.table2.formats import Block
 
 LONG = 30  # letters from which a column of text is given room
 

@@ -38,7 +38,7 @@ from fedvlr_plugin.reporting.mean_ranks import rank_grid
 from fedvlr_plugin.reporting.plots import inline_svg, learning_curves
 from fedvlr_plugin.reporting.results_table import Cell, Table, kind_of
 from fedvlr_plugin.reporting.stored_runs import stored_budget, stored_profiles, stored_table
-from fedvlr_plugin.reporting.table2_formats import Block, blocks, group_ends, verdicts, warm_and_cold
+from fedvlr_plugin.reporting.table2.formats import Block, blocks, group_ends, verdicts, warm_and_cold
 from fedvlr_plugin.reporting.table4.grids import noise_section
 
 

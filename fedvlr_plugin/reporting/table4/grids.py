@@ -19,7 +19,7 @@ from fedvlr_plugin.reporting.comparisons import shortage
 from fedvlr_plugin.reporting.grid import Grid, Value, format_interval
 from fedvlr_plugin.reporting.plots import inline_svg, name_levels, new_picture
 from fedvlr_plugin.reporting.results_table import Cell, Figure
-from fedvlr_plugin.reporting.table2_formats import HEADINGS, format_figure
+from fedvlr_plugin.reporting.table2.formats import HEADINGS, format_figure
 from fedvlr_plugin.reporting.table4.lines import PAPER_DATASET, Line, published4, records_of, stored_lines
 from fedvlr_plugin.reporting.verdict import judge_value
 

@@ -14,7 +14,7 @@ from fedvlr_plugin.reporting.grid import Grid
 from fedvlr_plugin.reporting.output import FinishedRuns, RunsOutput
 from fedvlr_plugin.reporting.outputs import BUILT_IN
 from fedvlr_plugin.reporting.results_table import Table, build_table, left_out
-from fedvlr_plugin.reporting.table2_formats import csv_text, latex, markdown, print_table
+from fedvlr_plugin.reporting.table2.formats import csv_text, latex, markdown, print_table
 from fedvlr_plugin.reporting.table_formats import write_grid
 from fedvlr_plugin.reporting.table_image import table_picture
 
