@@ -88,7 +88,7 @@ def test_counts_say_what_was_clipped_and_spent() -> None:
     assert counts["clipped"] == 1.0 and counts["clip"] == 1e-3 and round_to(counts["epsilon"]) == 0.68
     none = make_private_rule(spec(noise_multiplier=0.0, clip=1e9), USERS)
     total(none, [uploads()])
-    assert none.counts() == {"clipped": 0.0, "clip": 1e9}, "no epsilon where none is promised"
+    assert none.counts() == {"clipped": 0.0, "clip": 1e9}, "no epsilon where none is guaranteed"
 
 
 def round_to(value: float) -> float:
@@ -216,9 +216,9 @@ class Inner(WeightedSum):
 
 def composed(inner: Rule, **privacy: object) -> GaussianRule:
     made = spec(participation=0.5, **privacy)
-    promised, wanted = guarantee_of(made, USERS), made.conditions.privacy
-    assert promised is not None and wanted is not None
-    return GaussianRule(wanted, promised, made.seed, USERS, inner)
+    guarantee, wanted = guarantee_of(made, USERS), made.conditions.privacy
+    assert guarantee is not None and wanted is not None
+    return GaussianRule(wanted, guarantee, made.seed, USERS, inner)
 
 
 def test_clipping_comes_before_the_inner_sum_and_noise_after_it() -> None:

@@ -1,4 +1,4 @@
-"""Robust rules against slow, obvious numpy; equal inputs give the weighted sum; liars below the breakdown point fail."""
+"""Robust rules against slow, obvious numpy; equal inputs give the weighted sum; too few malicious clients fail."""
 
 import numpy as np
 import pytest
@@ -33,12 +33,12 @@ def slow_trimmed(values, share=0.3):
     return np.sort(values)[cut : len(values) - cut].mean()
 
 
-def slow_krum(values, liars):
+def slow_krum(values, malicious):
     n = len(values)
     scores = []
     for i in range(n):
         others = sorted(((values[i] - values[j]) ** 2).sum() for j in range(n) if j != i)
-        scores.append(sum(others[: max(n - liars - 2, 1)]))
+        scores.append(sum(others[: max(n - malicious - 2, 1)]))
     return np.argsort(scores, kind="stable")
 
 
@@ -66,10 +66,10 @@ def test_krum_is_the_slow_one(n, seed):
     values = dense(uploads).numpy()
     distances = ((values[:, None] - values[None]) ** 2).sum(2)
     np.testing.assert_allclose(squared_distances(uploads).numpy(), distances, atol=1e-10)
-    liars = int(0.3 * n)
-    best = slow_krum(values, liars)
+    malicious = int(0.3 * n)
+    best = slow_krum(values, malicious)
     assert torch.nonzero(chosen(uploads, 0.3, several=False))[:, 0].tolist() == [best[0]]
-    assert set(torch.nonzero(chosen(uploads, 0.3, several=True))[:, 0].tolist()) == set(best[: n - liars].tolist())
+    assert set(torch.nonzero(chosen(uploads, 0.3, several=True))[:, 0].tolist()) == set(best[: n - malicious].tolist())
 
 
 @settings(max_examples=15, deadline=None)
@@ -123,7 +123,7 @@ def test_rows_touched_by_few_still_weigh_what_their_clients_weigh(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_liars_below_the_breakdown_point_do_not_decide(rule):
+def test_malicious_clients_below_the_breakdown_point_do_not_decide(rule):
     honest = make_uploads(20, 5, touched=1.0, same=True)
     factors = torch.ones(20, dtype=torch.float64)
     factors[[2, 8, 13]] = -1e6
@@ -138,7 +138,7 @@ def test_liars_below_the_breakdown_point_do_not_decide(rule):
         assert torch.allclose(got, want, atol=1e-9)
 
 
-def test_more_liars_than_honest_break_the_median():
+def test_more_malicious_than_honest_clients_break_the_median():
     honest = make_uploads(9, 5, touched=1.0, same=True)
     factors = torch.tensor([-50.0] * 5 + [1.0] * 4, dtype=torch.float64)
     want = flat(run_rule(WeightedSum(), honest, "equal"))

@@ -9,7 +9,7 @@ from helpers.toy import make_toy
 from typer.testing import CliRunner
 
 from fedvlr_plugin.aggregation.rule import WeightedSum
-from fedvlr_plugin.audit import observations as sights
+from fedvlr_plugin.audit import observations
 from fedvlr_plugin.audit.inference import cosine, recover
 from fedvlr_plugin.audit.membership import RecordingRule, auc_bound, gaussian_auc
 from fedvlr_plugin.audit.privacy_audit import KNOWS_ALL, trace
@@ -69,11 +69,11 @@ def test_a_plain_uplink_tells_the_history_and_a_masked_one_nothing(make_spec, da
     spec = make_spec("FedAvg+ours", rounds=3, participation=1.0, batch_size=2048)
     found = [trace(spec.model_copy(update={"seed": seed}), Level("none", None), data, 80) for seed in (1, 2)]
     lines = {line.sight: line.figures for line in sight_lines(found)}
-    plain, masked = lines[sights.UPLOAD], lines[sights.MASKED]
+    plain, masked = lines[observations.UPLOAD], lines[observations.MASKED]
     assert plain["auc"].mean > 0.99 and plain["hit@n"].mean > 0.95 and plain["head"].mean > 0.9
     assert plain["random"].low < 0.5 < plain["random"].high
     assert masked["auc"].low < 0.5 < masked["auc"].high and abs(masked["head"].mean) < 0.3
-    summed = lines[sights.SUM]
+    summed = lines[observations.SUM]
     assert abs(summed["auc"].mean - summed["other"].mean) < 0.1  # popularity: no more of this client than of the next
     assert plain["router"].mean > 0.8 and "router" not in summed  # the same guess for all of a seed is no knowledge
 
@@ -81,7 +81,7 @@ def test_a_plain_uplink_tells_the_history_and_a_masked_one_nothing(make_spec, da
 def test_masked_words_are_uniform(make_spec):
     federation, watch = look(make_spec("FedAvg+ours", participation=1.0))
     federation.round(1)
-    words = sights.masked_rows(watch.uploads, 5, 1).numpy().astype(np.int64) & 0xFFFFFFFF
+    words = observations.masked_rows(watch.uploads, 5, 1).numpy().astype(np.int64) & 0xFFFFFFFF
     counts = np.bincount((words >> 24).reshape(-1), minlength=256)
     expected = words.size / 256
     assert ((counts - expected) ** 2 / expected).sum() < 255 + 5 * np.sqrt(2 * 255)
@@ -102,7 +102,7 @@ def test_no_test_beats_epsilon_and_the_best_one_comes_near(make_spec, data, epsi
     assert line.knows_one.low <= line.best
 
 
-def test_uploads_that_resemble_each_other_do_not_seem_to_break_the_promise(make_spec):
+def test_uploads_that_resemble_each_other_do_not_seem_to_break_the_guarantee(make_spec):
     """FedNCF's shared layers make all uploads point the same way: compared within one run, they would tell all."""
     spec = make_spec("FedNCF", rounds=2, participation=1.0)
     data = generated(160, 40, 1200, width=8)
@@ -143,7 +143,7 @@ def test_the_command_writes_means_only(tmp_path, monkeypatch, capsys):
     audit = read_audit(path)
     assert {line.noise for line in audit.members} == {"none", "paper", "ε 8"}
     assert {line.sight for line in audit.sights} == {
-        sights.UPLOAD, sights.NOISY, sights.MASKED, sights.SUM, sights.OTHERS_KNOWN,
+        observations.UPLOAD, observations.NOISY, observations.MASKED, observations.SUM, observations.OTHERS_KNOWN,
     }  # fmt: skip
     longest = max(len(part) for part in _lists(json.loads(path.read_text())))
     assert longest < 12, "no list in the file is as long as there are clients"

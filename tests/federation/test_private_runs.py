@@ -75,10 +75,10 @@ def test_without_noise_the_engine_s_own_sum_is_met_but_for_rounding() -> None:
 def test_every_row_trains_under_noise_and_says_what_it_spent(row: str) -> None:
     federation = build(row, epsilon=4.0, clip=0.1)
     uplinks = train(federation)
-    promised = guarantee_of(federation.spec, 9)
-    assert promised is not None and promised.epsilon is not None and promised.epsilon <= 4.0
+    guarantee = guarantee_of(federation.spec, 9)
+    assert guarantee is not None and guarantee.epsilon is not None and guarantee.epsilon <= 4.0
     spent = [uplink.accounts["epsilon"] for uplink in uplinks]
-    assert spent == sorted(spent) and spent[-1] == pytest.approx(promised.epsilon, rel=1e-6) and spent[0] < 2.5
+    assert spent == sorted(spent) and spent[-1] == pytest.approx(guarantee.epsilon, rel=1e-6) and spent[0] < 2.5
     assert uplinks[0].accounts["clip"] == 0.1 and 0 <= uplinks[0].accounts["clipped"] <= 1
     again, other = build(row, epsilon=4.0, clip=0.1), build(row, noise_multiplier=0.0, clip=0.1)
     train(again), train(other)
@@ -108,7 +108,7 @@ def test_cohorts_are_poisson_and_an_empty_one_is_noise() -> None:
     assert len(set(sizes)) > 2 and 0 in sizes and np.mean(sizes) < 3.0
 
 
-def test_the_paper_s_noise_runs_and_promises_nothing() -> None:
+def test_the_paper_s_noise_runs_and_guarantees_nothing() -> None:
     federation = build("FedAvg+ours", mechanism="paper_noise", noise_scale=0.01)
     uplinks = train(federation)
     assert "epsilon" not in uplinks[-1].accounts
@@ -118,7 +118,7 @@ def test_the_paper_s_noise_runs_and_promises_nothing() -> None:
 
 
 def test_clients_that_drop_out_change_neither_the_denominator_nor_the_price() -> None:
-    """The promise holds for a client that is called, whether it answers or not; a round that nobody answers is noise."""
+    """The guarantee holds for a client that is called, whether it answers or not; a round that nobody answers is noise."""
 
     def train_with(dropout: float, **privacy: object):
         federation = build("FCF", rounds=4, **privacy)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.paths import HELPERS, ROOT
 
 LIMIT = 240
@@ -31,6 +32,11 @@ MPIRUN = shutil.which("mpirun", path=BESIDE)  # one of this environment goes fir
 def environment():
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def parsed(settings: list[str]) -> dict[str, object]:
+    """Settings of the form name=value, values as YAML."""
+    return {name: yaml.safe_load(value) for name, _, value in (text.partition("=") for text in settings)}
 
 
 def up(folder, rounds, *more):
@@ -78,7 +84,7 @@ def watched(command: list[str], place: Path) -> Watched:
     base = environment()
     base.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torch sets it in this process once another test asked for the folder
     base.pop("NUMBA_CACHE_DIR", None)  # conftest's; without it no compiled loops are kept where Python keeps nothing
-    path = os.pathsep.join([str(HELPERS / "watch"), base["PYTHONPATH"]])
+    path = os.pathsep.join([str(HELPERS / "watch"), str(HELPERS.parent), base["PYTHONPATH"]])
     more = {"FEDVLR_WATCH": str(place / "log"), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     env = base | more | {"HOME": str(places["HOME"]), "TMPDIR": str(places["TMPDIR"])}
     done = subprocess.run(command, env=env, cwd=places["cwd"], capture_output=True, text=True, timeout=LIMIT)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from fedvlr_plugin.errors import ConfigError, MissingExtraError
-from fedvlr_plugin.privacy import accounting
 from fedvlr_plugin.privacy.accounting import Accountant, epsilon_of, noise_for, rounds_for
 from fedvlr_plugin.privacy.guarantee import default_delta
 
@@ -93,7 +92,6 @@ def test_extremes_end_in_a_bound_and_not_in_a_crash() -> None:
 
 def test_without_the_package_the_error_names_the_extra(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
-    accounting._epsilon_rdp.cache_clear()
     with pytest.raises(MissingExtraError, match=r"fedvlr-plugin\[dp\]"):
         Accountant(1.234, 1.0, 1e-3, 7)
 

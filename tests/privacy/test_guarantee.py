@@ -17,7 +17,7 @@ def noisy(rounds: int = 20, **privacy: object) -> RunSpec:
     )
 
 
-def test_a_promise_follows_from_the_specification() -> None:
+def test_a_guarantee_follows_from_the_specification() -> None:
     assert guarantee_of(RunSpec(dataset="ku", row="FCF"), 204) is None
     found = guarantee_of(noisy(epsilon=8.0), 204)
     assert found is not None and found.epsilon is not None

@@ -89,7 +89,7 @@ def test_epsilon_stands_beside_every_number(call) -> None:
     )
 
 
-def test_a_record_carries_the_promise_and_must_not_lose_it(call) -> None:
+def test_a_record_carries_the_guarantee_and_must_not_lose_it(call) -> None:
     call("--rows", "FedAvg", "--epsilon", "4", "--noise", "accounted")
     store = ResultsStore(call.root)
     noisy = [record for record in store.records() if record.privacy is not None]

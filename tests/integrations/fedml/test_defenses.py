@@ -1,4 +1,4 @@
-"""MaliciousClients under FedML's robust rules, through super(), and under ours in the aggregator."""
+"""Malicious clients under FedML's robust rules, through super(), and under ours in the aggregator."""
 
 import sys
 
@@ -11,7 +11,7 @@ from fedvlr_plugin.errors import ConfigError, FedVLRError
 from fedvlr_plugin.integrations.fedml.defenses import distinct_weights
 from fedvlr_plugin.integrations.fedml.messages import WEIGHT, lost_upload
 
-LIAR, CLIENTS = 6, 9
+MALICIOUS, CLIENTS = 6, 9
 FEDMLS = {
     "norm_diff_clipping": {"norm_bound": 0.05},
     "krum": {"byzantine_client_num": 1, "krum_param_m": 1},
@@ -51,15 +51,16 @@ def fresh_defence(host, make_args):
 def one_round(host, args, scale=-1000.0, lost=()):
     """The aggregator after a round in which one of nine clients sends `scale` times its upload, its step, the uploads.
 
-    The liar's comes first: FedML takes the first ones where it loses weights. One client has no samples; where alpha follows samples its upload does not count and is not among them.
+    The malicious client's comes first: FedML takes the first ones where it loses weights. One client has no
+    samples; where alpha follows samples its upload does not count and is not among them.
 
     Shared weights step by plain SGD of rate 1, so the ID table's step is the combined upload of its one view.
     """
     aggregator = (driver := start(host, args)).aggregator
     before, raw = aggregator.server.snapshot()["id_table"], []
-    for client in sorted(driver.clients.values(), key=lambda one: one.client != LIAR):
+    for client in sorted(driver.clients.values(), key=lambda one: one.client != MALICIOUS):
         weight, message = driver.train_one(client, aggregator.get_model_params())
-        if client.client == LIAR:
+        if client.client == MALICIOUS:
             message["views"] *= scale
         raw.append((weight, lost_upload(1, client.client) if client.client in lost else message))
     uploads = torch.stack([message["views"][0].clone() for _, message in raw if float(message.get(WEIGHT, 0))])

@@ -11,8 +11,7 @@ import pytest
 from helpers.paths import FEDML_CONFIGS, HELPERS, ROOT
 
 from fedvlr_plugin.errors import ConfigError
-from fedvlr_plugin.integrations.fedml import launcher as launch
-from fedvlr_plugin.integrations.fedml import subprocesses as children
+from fedvlr_plugin.integrations.fedml import launcher, subprocesses
 
 CONFIG = FEDML_CONFIGS / "cross_silo_grpc.yaml"
 UP = """
@@ -29,7 +28,7 @@ def faked(monkeypatch):
     """Puts `fake_rank` in FedML's place; returns a function that says what its clients do."""
     path = os.pathsep.join([str(HELPERS), str(ROOT), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
-    monkeypatch.setattr(children, "PROCESS", "fake_rank")
+    monkeypatch.setattr(subprocesses, "PROCESS", "fake_rank")
     return lambda what: monkeypatch.setenv("FAKE", what)
 
 
@@ -39,8 +38,8 @@ def faked(monkeypatch):
 def test_clients_that_fail_end_the_run_with_their_last_line(faked, tmp_path, what, message):
     faked(what)
     told = []
-    with pytest.raises(children.RunFailedError, match=f"{message}.*no such luck"):
-        launch.up(CONFIG, tmp_path / "run", 2, 60.0, tell=told.append)
+    with pytest.raises(subprocesses.RunFailedError, match=f"{message}.*no such luck"):
+        launcher.up(CONFIG, tmp_path / "run", 2, 60.0, tell=told.append)
     assert told == (["round 1: 2 uploads"] if "starts" in what else [])
 
 
@@ -65,7 +64,7 @@ def test_nobody_outlives_up(faked, tmp_path, number):
             time.sleep(0.05)
             started = psutil.Process(process.pid).children()
         with pytest.raises(ConfigError, match="another run is going on"):
-            launch.up(CONFIG, tmp_path / "run", 2, 60.0)
+            launcher.up(CONFIG, tmp_path / "run", 2, 60.0)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
         _, alive = psutil.wait_procs(started, timeout=10)
@@ -73,15 +72,15 @@ def test_nobody_outlives_up(faked, tmp_path, number):
         process.kill()
     assert len(started) == 3 and not alive and process.returncode != 0
     assert (b"the same command goes on" in said) == (number == signal.SIGINT)
-    with children.alone_in(tmp_path / "run"):
+    with subprocesses.alone_in(tmp_path / "run"):
         pass
 
 
 def test_a_misspelt_option_is_refused_by_the_nearest_name() -> None:
     sections: dict[str, dict[str, object]] = {"train_args": {"comm_round": 10}}
     with pytest.raises(ConfigError, match="Did you mean 'comm_round'"):
-        launch.set_options(sections, {"comm_rond": 2})
+        launcher.set_options(sections, {"comm_rond": 2})
     with pytest.raises(ConfigError, match="Did you mean 'fedvlr_engine'"):
-        launch.set_options(sections, {"fedvlr_engin": "batched"})
-    launch.set_options(sections, {"comm_round": 2, "enable_defense": True, "fedvlr_dtype": "float64"})
+        launcher.set_options(sections, {"fedvlr_engin": "batched"})
+    launcher.set_options(sections, {"comm_round": 2, "enable_defense": True, "fedvlr_dtype": "float64"})
     assert sections["train_args"] == {"comm_round": 2}

@@ -41,7 +41,7 @@ def test_the_batched_engine_under_the_pair_is_the_same(host, make_args, row):
 @pytest.mark.parametrize("together, blocks", [(1, 9), (3, 3), (1000, 1)])
 def test_users_to_come_are_trained_in_blocks_and_each_upload_is_its_own(host, make_args, monkeypatch, together, blocks):
     """Every upload, whatever the block, and also asked for out of order, is what the sequential engine sends."""
-    from fedvlr_plugin.integrations.fedml import block_training as ahead
+    from fedvlr_plugin.integrations.fedml import block_training
 
     args = {"settings": {"participation": 1.0}}
     fast, slow = start(host, make_args(fedvlr_engine="batched", **args)), start(host, make_args(**args))
@@ -49,7 +49,7 @@ def test_users_to_come_are_trained_in_blocks_and_each_upload_is_its_own(host, ma
     plain = engine.local_round
     monkeypatch.setattr(engine, "local_round", lambda *a: calls.append(len(a[1])) or plain(*a))
     down = fast.aggregator.get_model_params()
-    monkeypatch.setattr(ahead, "BYTES_AT_ONCE", together * down["views"].nbytes)
+    monkeypatch.setattr(block_training, "BYTES_AT_ONCE", together * down["views"].nbytes)
     fast.trainer.ahead.expect(1, range(9))
     for user in (4, 0, 1, 2, 3, 5, 6, 7, 8):
         mine, theirs = (one.train_one(one.clients[user], down)[1] for one in (fast, slow))

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
-from helpers.fedml_processes import LIMIT, MPIRUN, SMALL, environment, finish, real_fedml, up
+from helpers.fedml_processes import LIMIT, MPIRUN, SMALL, environment, finish, parsed, real_fedml, up
 from helpers.paths import FEDML_CONFIGS, HELPERS
 
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, RunSpec, TrainingConfig
@@ -124,19 +124,17 @@ def test_a_client_that_dies_after_the_last_round_is_said_to_have_finished_once()
 @pytest.mark.slow
 def test_grpc_goes_on_when_a_client_answers_too_late(tmp_path, monkeypatch):
     """Round 2 is closed without it, its upload is refused in round 3, and rounds 3 and 4 have its answers again."""
-    from fedvlr_plugin.cli.fedml import _options
-    from fedvlr_plugin.integrations.fedml import launcher as launch
-    from fedvlr_plugin.integrations.fedml import subprocesses as children
+    from fedvlr_plugin.integrations.fedml import launcher, subprocesses
 
     here = os.pathsep.join([str(HELPERS), environment()["PYTHONPATH"]])
     for name, value in (environment() | {"PYTHONPATH": here}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(children, "PROCESS", "slow_client")
+    monkeypatch.setattr(subprocesses, "PROCESS", "slow_client")
     config, settings = (
         FEDML_CONFIGS / "cross_silo_grpc.yaml",
         [*SMALL, "comm_round=4", "fedvlr_round_timeout=8"],
     )
-    ended = launch.up(config, tmp_path / "run", 2, LIMIT - 20, _options(settings))
+    ended = launcher.up(config, tmp_path / "run", 2, LIMIT - 20, parsed(settings))
     assert ended.summary.startswith("rounds 4") and not ended.died
     assert read_tensors(tmp_path / "run" / "server.safetensors")[1]["left_out"] == {"lost": 1, "stale": 1}
 
@@ -159,11 +157,10 @@ def test_up_stops_everything_when_the_server_fails(tmp_path):
 def test_a_users_own_main_py_is_the_engine(tmp_path):
     import yaml
 
-    from fedvlr_plugin.cli.fedml import _options
     from fedvlr_plugin.integrations.fedml.launcher import read_sections, set_options
 
     sections = read_sections(FEDML_CONFIGS / "single_process.yaml")
-    set_options(sections, _options([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))
+    set_options(sections, parsed([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))
     (tmp_path / "one.yaml").write_text(yaml.safe_dump(sections))
     command = [sys.executable, str(FEDML_CONFIGS / "main.py"), "--cf", str(tmp_path / "one.yaml")]
     run = {"env": environment() | {"HOME": str(tmp_path)}, "cwd": tmp_path, "capture_output": True, "text": True}
@@ -188,11 +185,10 @@ def test_the_command_run_is_the_engine(single_run):
 def test_mpi_with_two_clients_is_the_engine(tmp_path):
     import yaml
 
-    from fedvlr_plugin.cli.fedml import _options
     from fedvlr_plugin.integrations.fedml.launcher import read_sections, set_options
 
     sections = read_sections(FEDML_CONFIGS / "cross_silo_mpi.yaml")
-    set_options(sections, _options([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))
+    set_options(sections, parsed([*SMALL, "comm_round=2", f"fedvlr_checkpoint={tmp_path}"]))
     (tmp_path / "mpi.yaml").write_text(yaml.safe_dump(sections))
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "HOME": str(tmp_path)}
     command = [MPIRUN, "--oversubscribe", "-n", "3"]

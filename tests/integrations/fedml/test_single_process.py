@@ -25,7 +25,7 @@ import logging, multiprocessing, os, random, sys, tempfile, warnings
 import numpy, torch
 from pathlib import Path
 from fedvlr_plugin.cli.main import app
-from fedvlr_plugin.cli.fedml import _options
+from helpers.fedml_processes import parsed
 from fedvlr_plugin.integrations.fedml.single_process import run_single
 
 random.seed(1), numpy.random.seed(2), torch.manual_seed(3)
@@ -47,7 +47,7 @@ def state():
 
 before = state()
 lines = []
-run_single(Path(sys.argv[1]), Path("run"), _options(sys.argv[2:]), lines.append)
+run_single(Path(sys.argv[1]), Path("run"), parsed(sys.argv[2:]), lines.append)
 assert "fedml" in sys.modules and len(lines) == 2 and lines[1].startswith("selected round 1 of 1 to 1"), lines
 for name, value in state().items():
     assert value == before[name], (name, before[name], value)
