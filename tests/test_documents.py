@@ -19,7 +19,7 @@ DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "benchmarks/**/*.md", "*_configs/*.md", "fedvlr_plugin/**/*.md", "results/*.md")
     for path in ROOT.glob(pattern)
-    if not SKIPPED & set(path.relative_to(ROOT).parts)
+    if path.relative_to(ROOT).parts[0] not in SKIPPED
 )
 GUIDES = (
     "results",
@@ -92,13 +92,19 @@ def definitions(path: Path) -> set[str]:
     return found
 
 
+@cache
+def sources() -> tuple[Path, ...]:
+    """Every Python file of the project."""
+    found = ROOT.rglob("*.py")
+    return tuple(path for path in found if path.relative_to(ROOT).parts[0] not in SKIPPED)
+
+
 @by_document
 def test_files_and_names_that_a_document_mentions_exist(document: Path) -> None:
     wrong = []
     for path, name in re.findall(r"`([\w/.]+\.py)(?::([\w.]+))?`", document.read_text(encoding="utf-8")):
-        places = [folder / path for folder in (ROOT, PACKAGE, document.parent, ROOT / "benchmarks")]
-        file = next((place for place in places if place.is_file()), None)
-        if file is None or (name and name not in definitions(file)):
+        files = [file for file in sources() if f"/{file.relative_to(ROOT).as_posix()}".endswith(f"/{path}")]
+        if not files or (name and not any(name in definitions(file) for file in files)):
             wrong.append(f"{path}:{name}")
     assert document.name == "CHANGELOG.md" or not wrong
 

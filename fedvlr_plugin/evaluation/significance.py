@@ -1,12 +1,10 @@
-"""How sure a mean over users is, and whether one model is better than another on the same users.
+"""How sure a mean over users is, and Holm's correction of a family of p values.
 
 Intervals: the percentile bootstrap of scipy (algorithm.md sections 6 and 10). The user is the unit that is resampled.
 With several seeds a user's value is first averaged over seeds, so that the interval speaks of the users and the spread
 over seeds is shown apart.
 
-Comparisons: a paired randomisation test, corrected by Holm. Under the null hypothesis the two models are exchangeable for
-each user, so the sign of every difference is a coin: scipy's permutation test flips them. Users without a difference do
-not matter to it and are left out, which is exact and saves most of the work for hit rates.
+Comparisons of two rows are in `randomization` (over users) and `seed_and_user_test` (over seeds and users).
 """
 
 from __future__ import annotations
@@ -55,53 +53,6 @@ def mean_interval(values: FloatArray, rng: np.random.Generator, level: float = L
         random_state=rng,
     ).confidence_interval
     return Interval(float(found.low), float(found.high))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Mean difference a - b over users, its bootstrap interval, and the two-sided p (uncorrected)."""
-
-    difference: float
-    interval: Interval
-    p: float
-
-
-def compare(a: FloatArray, b: FloatArray, rng: np.random.Generator, n: int = RESAMPLES) -> Comparison:
-    """Compares two models on the same users.
-
-    Args:
-        a, b: `[n_users]`, each user's value under the two models, users in the same order.
-        n: sign flips drawn; with few differences all of them are enumerated and p is exact.
-
-    Raises:
-        DataError: the two differ in length.
-
-    >>> a, b = np.array([100.0] * 8 + [0.0] * 2), np.array([0.0] * 6 + [100.0] * 2 + [0.0] * 2)
-    >>> found = compare(a, b, np.random.default_rng(0))
-    >>> found.difference, round(found.p, 3)
-    (60.0, 0.031)
-    """
-    if a.shape != b.shape:
-        raise DataError(f"a paired comparison needs the same users on both sides, got {len(a)} and {len(b)}")
-    difference = a - b
-    return Comparison(float(difference.mean()), mean_interval(difference, rng, n=n), _p(difference, rng, n))
-
-
-def _p(difference: FloatArray, rng: np.random.Generator, n: int) -> float:
-    moved = difference[difference != 0.0]
-    if not len(moved):
-        return 1.0
-    with np.errstate(over="ignore"):  # scipy counts all flips, 2 ** n_users
-        found = stats.permutation_test(
-            (moved,),
-            lambda x, axis: x.sum(axis=axis),
-            permutation_type="samples",
-            vectorized=True,
-            n_resamples=n,
-            batch=max(1, BATCH_ELEMENTS // len(moved)),
-            random_state=rng,
-        )
-    return float(found.pvalue)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -124,13 +124,13 @@ def make(options: Namespace, say: Callable[[str], None]) -> None:
 
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
+    rules = [RULES.canonical(name) for name in options.rules] if options.rules else RULES.names()
     profile, row = get_profile(options.profile), parse_row(options.row or rows_with_fusion("blfm")[0]).name
     changed = {} if options.rounds is None else {"rounds": options.rounds}
     data = loader.load(loader.check(options.dataset, options.data_root), options.data_root)
     specs = [spec_for(profile, data.name, row, seed, overrides=changed) for seed in range(options.seeds)]
     values = {"share": options.share, "scale": options.scale, "item": options.item}
     attacks = [build_config(Attack, {"kind": kind, **values}) for kind in options.attacks]
-    rules = [RULES.canonical(name) for name in options.rules] if options.rules else RULES.names()
     conditions = settings(attacks, rules, options.share)
     execution = ExecutionConfig(device=options.device)
     check_device(options.device)

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fedvlr_plugin.config import RunSpec
+from fedvlr_plugin.evaluation.seed_and_user_test import MIN_SEEDS
 from fedvlr_plugin.experiment.controls import is_control
 from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.rows import CLOSED_FORMS
 from fedvlr_plugin.paper.tables import display_name
 from fedvlr_plugin.privacy.guarantee import PrivacyGuarantee, format_epsilon
+from fedvlr_plugin.reporting.comparisons import unfinished
 from fedvlr_plugin.reporting.grid import Grid
-from fedvlr_plugin.reporting.results_table import Cell, Table, left_out
+from fedvlr_plugin.reporting.results_table import Table, left_out
 
 
 def epsilon_label(records: Sequence[RunRecord]) -> str:
@@ -111,8 +113,10 @@ def caption(table: Table) -> list[str]:
     lines += [*feature_lines(records), *noise_lines(records), *fault_lines(records)]
     if table.pairs:
         lines.append(
-            "Significant at 5 % by a paired randomisation test over users, corrected by Holm for the "
-            f"{_families(table)}: ▲ better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP."
+            "▲ better, ▼ worse than the vanilla row; † better, ▽ worse than +MLP: significant at 5 % over seeds and users "
+            "(two-way random effects) and over users (randomization), each corrected by Holm for the "
+            f"{_families(table)}; only for finished rows of at least {MIN_SEEDS} seeds. In brackets: these trained models "
+            "differ over users, but their seeds or rounds are too few for a verdict, or other seeds may differ."
         )
     lines += [*closed_form_lines(table), *control_lines(table)]
     missing = sum(n - len(table.cells[c].records) if c in table.cells else n for c, n in table.wanted.items())
@@ -153,7 +157,7 @@ def control_lines(table: Table) -> list[str]:
     ]
     return [
         "[shuffled]: the row above with the same settings, each item with the features of another one (a permutation "
-        "per seed). Only a row that beats it significantly (5 %, paired randomisation over users, Holm over the "
+        "per seed). Only a row that beats it significantly (5 %, over seeds and users and over users, Holm over the "
         f"controls of a data set) gains by content: {', '.join(better) or 'none does'}."
     ]
 
@@ -162,8 +166,8 @@ def _unfinished(table: Table) -> list[str]:
     """Name the rows that more rounds might have changed."""
     found = []
     for dataset in table.datasets:
-        there = [row for row in table.rows if row not in CLOSED_FORMS and (row, dataset) in table.cells]
-        rows = [row for row in there if _improves(table.cells[row, dataset])]
+        there = [row for row in table.rows if (row, dataset) in table.cells]
+        rows = [row for row in there if unfinished(table.cells[row, dataset].records)]
         if rows:
             found.append(f"{display_name(dataset)}: {', '.join(rows)}")
     if not found:
@@ -172,12 +176,6 @@ def _unfinished(table: Table) -> list[str]:
         "Best at the very end of their rounds, so not finished (the best round among the last twentieth in most seeds): "
         f"{'; '.join(found)}."
     ]
-
-
-def _improves(cell: Cell) -> bool:
-    """Whether most seeds found their best round among the last twentieth of those allowed."""
-    late = [r.best_round > 0.95 * r.spec.training.rounds for r in cell.records if r.rounds > 0]
-    return sum(late) * 2 > len(late)
 
 
 def _families(table: Table) -> str:

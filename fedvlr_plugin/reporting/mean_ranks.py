@@ -14,10 +14,11 @@ import numpy as np
 from scipy import stats
 
 from fedvlr_plugin.errors import ResultsError
-from fedvlr_plugin.evaluation.significance import ALPHA, compare, holm
+from fedvlr_plugin.evaluation.randomization import sign_flip_tests
+from fedvlr_plugin.evaluation.significance import ALPHA, holm
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS
-from fedvlr_plugin.reporting.comparisons import per_user
+from fedvlr_plugin.reporting.comparisons import FloatArray, per_user, rng_for
 from fedvlr_plugin.reporting.grid import Grid, format_count
 from fedvlr_plugin.reporting.results_table import Table
 from fedvlr_plugin.reporting.stored_runs import stored_profiles, stored_table
@@ -84,7 +85,7 @@ def compare_stores(one: ResultsStore, two: ResultsStore) -> Grid:
     for store, stored in zip((one, two), profiles, strict=True):
         if not stored:
             raise ResultsError(f"no runs are stored in '{store.root}'; give two results folders")
-    found: list[tuple[str, str, str, str, float, float, float | None]] = []
+    found: list[tuple[str, str, str, str, float, float, FloatArray | None]] = []
     for profile, protocol in [pair for pair in profiles[0] if pair in profiles[1]]:
         tables = stored_table(one, profile, protocol), stored_table(two, profile, protocol)
         for key, cell in tables[0].cells.items():
@@ -94,11 +95,10 @@ def compare_stores(one: ResultsStore, two: ResultsStore) -> Grid:
             a, b = per_user(one, cell.records), per_user(two, other.records)
             same = cell.records[0].data.fingerprint == other.records[0].data.fingerprint
             for metric in METRICS:
-                p = None
-                if same and np.array_equal(a.users, b.users):
-                    p = compare(b.values[metric], a.values[metric], np.random.default_rng(0)).p
+                known = same and np.array_equal(a.users, b.users)
+                difference = b.values[metric] - a.values[metric] if known else None
                 means = cell.figures[metric].mean, other.figures[metric].mean
-                found.append((f"{profile} {protocol}", key[1], key[0], metric, *means, p))
+                found.append((f"{profile} {protocol}", key[1], key[0], metric, *means, difference))
     if not found:
         raise ResultsError(
             f"'{one.root}' and '{two.root}' have no cell in common (same profile, protocol, data set, row)"
@@ -109,10 +109,11 @@ def compare_stores(one: ResultsStore, two: ResultsStore) -> Grid:
             (*names, a, b, f"{b - a:+.2f}", "other data" if p is None else f"{p:.4f}")
             for (*names, a, b, _), p in zip(found, _corrected([line[-1] for line in found]), strict=True)
         ),
-        (f"A: {one.root}. B: {two.root}. Test metrics in percent; p of a paired randomisation test over users.",),
+        (f"A: {one.root}. B: {two.root}. Test metrics in percent; p of a paired randomization test over users.",),
     )
 
 
-def _corrected(p: Sequence[float | None]) -> list[float | None]:
-    known = iter(holm([value for value in p if value is not None]))
-    return [None if value is None else next(known) for value in p]
+def _corrected(differences: Sequence[FloatArray | None]) -> list[float | None]:
+    tests = sign_flip_tests([d for d in differences if d is not None], rng_for("stores"))
+    known = iter(holm([test.p for test in tests]))
+    return [None if difference is None else next(known) for difference in differences]

@@ -6,8 +6,8 @@ A table stands between two comments; what is between them is replaced as a whole
     <!-- end of table -->
 
 `profile` and `datasets` are needed; `protocol` is corrected and `rows` all stored ones unless given. With `seeds` it
-is the table of faults, with `show=claims` what the runs say of the paper's claims, with `show=budget` what was spent on
-the searches. Two short forms are for the README: `show=brief` is one data set with a line per backbone, `show=bullets
+is the table of faults, with `show=claims` what the runs say of the paper's claims, with `show=evidence` that in
+sentences and what each verdict rests on, with `show=budget` what was spent on the searches. Two short forms are for the README: `show=brief` is one data set with a line per backbone, `show=bullets
 claim=vanilla,mlp` one bullet per claim. The privacy tables:
 
     <!-- table4 profile=quick datasets=ku,ml folder=table4 -->     Table 4, compact; its runs lie in a store of their own
@@ -27,6 +27,8 @@ from fedvlr_plugin.experiment.profiles import get_profile, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, display_name, paper_value
 from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
+from fedvlr_plugin.reporting.comparisons import Outcome
+from fedvlr_plugin.reporting.evidence import evidence
 from fedvlr_plugin.reporting.faults import faults_grid, faults_markdown
 from fedvlr_plugin.reporting.grid import Grid
 from fedvlr_plugin.reporting.results_table import Table, build_table
@@ -47,7 +49,7 @@ OPTIONAL = {"table2": ("protocol", "rows", "seeds", "show", "claim")}
 BLOCK = re.compile(
     rf"<!-- (?P<kind>{'|'.join(KEYS)}) (?P<options>[^>]*?) ?-->\n(?P<body>.*?)" + re.escape(END), re.DOTALL
 )
-SHOW = ("table", "claims", "budget", "brief", "bullets")
+SHOW = ("table", "claims", "evidence", "budget", "brief", "bullets")
 CLAIMS: Mapping[str, tuple[str, str]] = {
     "vanilla": ("+ours beats the vanilla row", "+ours against the vanilla row"),
     "mlp": ("+ours beats +MLP", "+ours against +MLP"),
@@ -57,7 +59,9 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
     ),
     "floor": ("the best federated row beats cold-first", "The best federated row against cold-first"),
 }  # name in a marker: the claim as `findings` words it, and the beginning of its bullet
-WORDS = {"holds": "better", "does not hold": "worse", "undecided": "undecided"}
+WORDS: Mapping[Outcome, str] = {
+    "holds": "better", "does not hold": "worse", "undecided": "undecided", "not enough runs": "without enough runs",
+}  # fmt: skip
 FUSIONS = ("", "+MLP", "+ours")
 LINE = 100  # characters of a line of the README
 
@@ -119,6 +123,8 @@ def _table2(given: Mapping[str, str], store: ResultsStore) -> str:
     table = build_table(store, specs, None, given["profile"], rows, datasets)
     if given.get("show") == "claims":
         return f"\n{markdown_grid(claims_grid(findings(store, table)))}\n"
+    if given.get("show") == "evidence":
+        return "\n" + "".join(f"* {sentence}\n" for sentence in evidence(store, table, findings(store, table))) + "\n"
     if given.get("show") == "brief":
         return f"\n{markdown_grid(brief_grid(table, datasets[0]), brief_columns(datasets[0]))}\n"
     if given.get("show") == "bullets":
@@ -142,7 +148,8 @@ def brief_grid(table: Table, dataset: str) -> Grid:
     title = f"{display_name(dataset)}: HR@50 / NDCG@50"
     notes = (
         "Test split, percent, means over seeds. Paper: of +ours, or of the row itself without a fusion.",
-        "Significant at 5 % (Holm): * better, ▼ worse than vanilla; † better, ▽ worse than +MLP.",
+        "▲ better, ▼ worse than vanilla; † better, ▽ worse than +MLP: significant over seeds and users (5 %, Holm); in "
+        "brackets only over users, of these trained models.",
     )
     return Grid((title, "vanilla", "+MLP", "+ours", "paper"), tuple(lines), notes)
 
@@ -193,7 +200,7 @@ def bullets(found: Sequence[Finding], claims: Sequence[str], protocol: str) -> l
 
 
 def _counted(pairs: Sequence[Finding]) -> str:
-    """How many comparisons are better, worse and undecided; those that are decided are named if they are few."""
+    """How many comparisons are better, worse, undecided and without enough runs; those that are decided are named if they are few."""
     parts = []
     for word, label in WORDS.items():
         chosen = [finding for finding in pairs if finding.word == word]
@@ -202,7 +209,7 @@ def _counted(pairs: Sequence[Finding]) -> str:
             f"{finding.metric.upper()} {finding.difference:+.1f}"
             for finding in chosen
         )
-        few = 0 < len(chosen) <= 4 and word != "undecided"
+        few = 0 < len(chosen) <= 4 and word in ("holds", "does not hold")
         parts.append(f"{label} in {len(chosen)}" + (f" ({named})" if few else ""))
     known = [finding for finding in pairs if finding.paper is not None]
     paper = f" In the paper better in {sum(bool(f.paper) for f in known)} of {len(known)}." if known else ""

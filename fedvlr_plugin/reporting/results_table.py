@@ -25,6 +25,7 @@ from fedvlr_plugin.reporting.comparisons import (
     compare_rows,
     compare_with_controls,
     interval,
+    method_interval,
     per_user,
 )
 from fedvlr_plugin.reporting.verdict import Verdict, judge
@@ -41,6 +42,7 @@ class Figure:
         interval: 95 % bootstrap over users.
         paper: the paper's figure, None where it has none.
         verdict: on the paper's figure, None where it has none.
+        method_interval: 95 % over seeds and users, which the verdict uses; None for a trained row with one seed.
     """
 
     mean: float
@@ -49,6 +51,7 @@ class Figure:
     interval: Interval
     paper: float | None
     verdict: Verdict | None
+    method_interval: Interval | None = None
 
     @property
     def difference(self) -> float | None:
@@ -180,8 +183,9 @@ def _cell(row: str, dataset: str, records: tuple[RunRecord, ...], users: PerUser
         values = np.array([record.test[metric] for record in records])
         mean, sd = float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
         around = interval(users, metric, (row, dataset))
-        verdict = judge(row, dataset, metric, mean, around, records[0].data)
-        figures[metric] = Figure(mean, sd, len(values), around, paper_value(row, dataset, metric), verdict)
+        method = method_interval(users, metric)
+        verdict = judge(row, dataset, metric, mean, method or around, records[0].data, users.shortage)
+        figures[metric] = Figure(mean, sd, len(values), around, paper_value(row, dataset, metric), verdict, method)
     return Cell(
         row,
         dataset,

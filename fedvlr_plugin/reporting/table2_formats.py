@@ -86,15 +86,19 @@ def format_figure(figure: Figure | None) -> str:
 
 
 def marks(table: Table, row: str, dataset: str, metric: Metric) -> str:
-    """Return the signs of significant differences: `▲` `▼` against the vanilla row, `†` `▽` against +MLP.
+    """Return the signs of verdicts: `▲` `▼` against the vanilla row, `†` `▽` against +MLP.
+
+    In brackets where only these trained models differ: too few seeds or rounds for a verdict, or other seeds may differ.
 
     None of them is markup in Markdown, where the cell may be in bold type.
     """
     signs = ""
     for pair in table.pairs_of(row, dataset, metric):
+        better, worse = ("†", "▽") if pair.against.endswith("+MLP") else ("▲", "▼")
         if pair.better is not None:
-            better, worse = ("†", "▽") if pair.against.endswith("+MLP") else ("▲", "▼")
             signs += better if pair.better else worse
+        elif pair.models_better is not None:
+            signs += f"({better if pair.models_better else worse})"
     return f" {signs}" if signs else ""
 
 
@@ -200,7 +204,7 @@ def _markdown_blocks(table: Table, column_blocks: Sequence[Block]) -> str:
 
 CSV_COLUMNS = (
     "row", "dataset", "metric", "mean", "sd", "seeds", "low", "high", "paper", "difference", "verdict", "p_vanilla",
-    "p_mlp", "epsilon", "hr@50_warm", "hr@50_cold", "cold_share", "protocol", "negatives", "negative_pool", "rounds",
+    "p_mlp", "p_vanilla_users", "p_mlp_users", "epsilon", "hr@50_warm", "hr@50_cold", "cold_share", "protocol", "negatives", "negative_pool", "rounds",
     "spec_hashes", "data",
 )  # fmt: skip
 
@@ -226,6 +230,8 @@ def csv_text(table: Table) -> str:
                     str(figure.verdict or ""),
                     _adjusted_p(table, row, dataset, metric, mlp=False),
                     _adjusted_p(table, row, dataset, metric, mlp=True),
+                    _adjusted_p(table, row, dataset, metric, mlp=False, users=True),
+                    _adjusted_p(table, row, dataset, metric, mlp=True, users=True),
                     None if first.privacy is None else format_epsilon(first.privacy),
                     cell.warm,
                     cell.cold,
@@ -241,10 +247,14 @@ def csv_text(table: Table) -> str:
     return csv_table(CSV_COLUMNS if lines else CSV_COLUMNS[:4], lines)
 
 
-def _adjusted_p(table: Table, row: str, dataset: str, metric: Metric, mlp: bool) -> float | None:
-    """The corrected p of the comparison with +MLP, or with the vanilla row."""
-    found = [p.adjusted_p for p in table.pairs_of(row, dataset, metric) if p.against.endswith("+MLP") == mlp]
-    return found[0] if found else None
+def _adjusted_p(
+    table: Table, row: str, dataset: str, metric: Metric, *, mlp: bool, users: bool = False
+) -> float | None:
+    """Return the corrected p of the comparison with +MLP, or with the vanilla row: over seeds and users, or over users."""
+    found = [p.comparison for p in table.pairs_of(row, dataset, metric) if p.against.endswith("+MLP") == mlp]
+    if not found:
+        return None
+    return found[0].users_p if users else found[0].adjusted_p
 
 
 def latex(table: Table) -> str:

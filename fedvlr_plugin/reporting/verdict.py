@@ -1,6 +1,7 @@
-"""One word per cell of the paper: reproduced, higher, lower, not comparable (and why), or not run.
+"""One word per cell of the paper: reproduced, higher, lower, not enough runs, not comparable (and why), or not run.
 
-`reproduced` means that the paper's figure lies inside our 95 % interval; `higher` and `lower` say where ours lies.
+`reproduced` means that the paper's figure lies inside our 95 % interval over seeds and users; `higher` and `lower` say
+where ours lies. `not enough runs` stands for rows with fewer than five seeds, or that were not finished.
 Not comparable are the paper's failed runs, figures that its number of users cannot give, data that differ from its
 Table 1, and rows with item features that are not the paper's (algorithm.md section 8). Only two things prove that they
 are: the hash of what the authors released (KU), or a manifest beside each file that names open_clip's ViT-B-32 with
@@ -19,7 +20,7 @@ from fedvlr_plugin.experiment.record import DataPart
 from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.paper.tables import Metric, display_name, paper_failed, paper_value, published
 
-Word = Literal["reproduced", "higher", "lower", "not comparable", "not run"]
+Word = Literal["reproduced", "higher", "lower", "not enough runs", "not comparable", "not run"]
 RELEASED_FEATURES = {
     "2374ee321cfe2c76436bc61f79d23c96a48b3acc0ea2b01f69de576e19f63c87": "KU as the authors released it"
 }
@@ -40,23 +41,36 @@ class Verdict:
 
 
 def judge(
-    row: str, dataset: str, metric: Metric, mean: float | None, interval: Interval | None, data: DataPart | None
+    row: str,
+    dataset: str,
+    metric: Metric,
+    mean: float | None,
+    interval: Interval | None,
+    data: DataPart | None,
+    shortage: str = "",
 ) -> Verdict | None:
     """The verdict on one figure of the paper; None where Table 2 has no such cell.
 
     Args:
-        mean, interval, data: of our runs, in percent; all None if there are none.
+        mean, interval, data: of our runs, in percent, the interval over seeds and users; all None if there are none.
+        shortage: why the runs are not enough for a verdict; empty if they are.
     """
     if paper_failed(row, dataset):
         return Verdict("not comparable", "the paper's run failed")
     value = paper_value(row, dataset, metric)
     if value is None:
         return None
-    return judge_value(value, row, metric, mean, interval, data)
+    return judge_value(value, row, metric, mean, interval, data, shortage)
 
 
 def judge_value(
-    value: float, row: str, metric: Metric, mean: float | None, interval: Interval | None, data: DataPart | None
+    value: float,
+    row: str,
+    metric: Metric,
+    mean: float | None,
+    interval: Interval | None,
+    data: DataPart | None,
+    shortage: str = "",
 ) -> Verdict:
     """The verdict on a figure of the paper that another table of it has."""
     if mean is None or interval is None or data is None:
@@ -64,6 +78,8 @@ def judge_value(
     why = _impossible(value, metric, data) or _other_data(data) or _other_features(row, data)
     if why:
         return Verdict("not comparable", why)
+    if shortage:
+        return Verdict("not enough runs", shortage)
     if value in interval:
         return Verdict("reproduced")
     return Verdict("higher" if mean > value else "lower")

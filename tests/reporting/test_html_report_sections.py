@@ -14,9 +14,11 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.claims import Finding
+from fedvlr_plugin.reporting.comparisons import Comparison
+from fedvlr_plugin.reporting.evidence import counted
 from fedvlr_plugin.reporting.grid import Grid
 from fedvlr_plugin.reporting.html.elements import grid_table
-from fedvlr_plugin.reporting.html.report import NOTHING, _weight, build_report, counted, full_parts
+from fedvlr_plugin.reporting.html.report import NOTHING, _weight, build_report, full_parts
 from fedvlr_plugin.reporting.stored_runs import stored_table
 
 ROWS = {
@@ -34,8 +36,9 @@ def store(tmp_path: Path, tiny: PreparedData, fake) -> ResultsStore:
     store = ResultsStore(tmp_path / "r")
     for dataset, rows in ROWS.items():
         data = PreparedData(dataset, tiny.interactions, tiny.features)
-        for spec in specs_for(PROFILES["smoke"], [dataset], rows, 1):
+        for spec in specs_for(PROFILES["smoke"], [dataset], rows, 5):
             result = fake(spec, data=data)
+            result = dataclasses.replace(result, best_round=min(1, result.best_round))
             if spec.row in above:
                 ranks = dataclasses.replace(result.test, above=result.test.above * 0 + above[spec.row])
                 result = dataclasses.replace(result, test=ranks)
@@ -70,22 +73,32 @@ def test_data_sets_with_the_same_rows_share_a_table_without_empty_cells(store: R
 def test_the_page_opens_with_what_holds_and_what_does_not(store: ResultsStore) -> None:
     page = build_report(store)
     start, first = page.index('id="claims"'), page.index('id="s0-table')
-    assert (
-        start < page.index("+ours beats the vanilla row: holds in 6, does not hold in 0, undecided in 0 of 6") < first
-    )
+    sentence = "+ours beats the vanilla row: holds in 6, does not hold in 0, undecided in 0, not enough runs in 0 of 6"
+    assert start < page.index(sentence) < first
     table = page[start:first]
     assert "<details" not in table, "nothing has to be opened to read it"
     lines = cells(table)
-    assert lines[0] == ["+ours beats the vanilla row", "KU", "HR@50", "1 of 1", "FedAvg +100.00", "none", "none"]
+    assert lines[0] == [
+        "+ours beats the vanilla row",
+        "KU",
+        "HR@50",
+        "1 of 1",
+        "FedAvg +100.00",
+        "none",
+        "none",
+        "none",
+    ]
     assert all(cell for line in lines for cell in line), "no cell is empty"
     assert '<a href="#claims">' in page[:start]
 
 
 def test_sentences_count_each_word() -> None:
-    one = Finding("A beats B", "ku", "hr@50", "A", "B", 1.0, 0.01, True)
-    others = [dataclasses.replace(one, difference=-1.0), dataclasses.replace(one, p=0.5), dataclasses.replace(one, p=1)]
-    (sentence,) = counted([one, *others])
-    assert sentence.startswith("A beats B: holds in 1, does not hold in 1, undecided in 2 of 4 comparisons")
+    comparisons = [Comparison(1.0, 0.01, 0.01, True), Comparison(-1.0, 0.01, 0.01, True), Comparison(1.0, 0.01, 0.5, True),
+                   Comparison(1.0, 0.01, 1.0, True), Comparison(1.0, 0.0, 0.0, False)]  # fmt: skip
+    (sentence,) = counted([Finding("A beats B", "ku", "hr@50", "A", "B", each, True) for each in comparisons])
+    assert sentence.startswith(
+        "A beats B: holds in 1, does not hold in 1, undecided in 2, not enough runs in 1 of 5 comparisons"
+    )
 
 
 def test_a_store_without_pairs_says_that_nothing_can_be_said(tmp_path: Path, tiny: PreparedData, fake) -> None:

@@ -90,7 +90,7 @@ def test_help_and_a_typing_error_import_nothing_heavy(call) -> None:
     listed = call("scatter = outside:SCATTER", "--help", code=code)
     assert listed.returncode == 0 and listed.stdout.strip().endswith("[]")
     assert "scatter" in listed.stdout and "Output of the package outside 1.0." in listed.stdout
-    for words in (("table2", "--seeds", "0"), ("attacks", "--rules", "magic"), ("faults", "--profile", "huge")):
+    for words in (("table2", "--seeds", "0"), ("attacks", "--attacks", "magic"), ("faults", "--profile", "huge")):
         refused = call("", *words, code=code)
         assert refused.returncode == 2 and refused.stdout.strip().endswith("[]"), refused.stderr
 

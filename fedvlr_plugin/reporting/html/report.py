@@ -1,6 +1,6 @@
 """One self-contained HTML page about everything in a results folder; opens from disk, asks nothing of the network.
 
-First the paper's claims: a sentence per claim that counts, and below it the pairs themselves. Then by profile and protocol:
+First the paper's claims: a sentence per claim that counts, the evidence of each verdict, and below it the pairs themselves. Then by profile and protocol:
 tables with numbers to hover and to click, learning curves, bytes sent, router weights, cost per cell, and the manifest of
 every run. Data sets on which the same rows were run share a table; others have one of their own, with the rows that are
 missing named below it. The pictures need the extra [report].
@@ -22,6 +22,7 @@ from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 from fedvlr_plugin.reporting.captions import caption, warned
 from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
 from fedvlr_plugin.reporting.cost_accuracy import cost_accuracy_grid, cost_accuracy_picture, cost_points, levels
+from fedvlr_plugin.reporting.evidence import evidence
 from fedvlr_plugin.reporting.figure2 import RouterGroup, router_grid, router_picture, table_groups
 from fedvlr_plugin.reporting.grid import Grid
 from fedvlr_plugin.reporting.html.elements import (
@@ -156,22 +157,10 @@ def claims_section(store: ResultsStore, tables: Sequence[tuple[str, Table]]) -> 
     for title, table in tables:
         found = findings(store, table)
         if found:
-            sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in counted(found))
+            sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in evidence(store, table, found))
             parts.append(f"<h3>{escape(title)}</h3><ul>{sentences}</ul>{grid_table(_filled(found, table))}")
     body = "\n".join(parts) or f"<p>{escape(NOTHING)}</p>"
     return f'<h2 id="claims">What the runs say of the paper&#x27;s claims</h2>\n{body}'
-
-
-def counted(found: Sequence[Finding]) -> list[str]:
-    """One sentence per claim: in how many comparisons it holds, does not hold, or is undecided."""
-    sentences = []
-    for claim in dict.fromkeys(f.claim for f in found):
-        words = [f.word for f in found if f.claim == claim]
-        sentences.append(
-            f"{claim}: holds in {words.count('holds')}, does not hold in {words.count('does not hold')}, "
-            f"undecided in {words.count('undecided')} of {len(words)} comparisons (rows, data sets, metrics)"
-        )
-    return sentences
 
 
 def _filled(found: Sequence[Finding], table: Table) -> Grid:
@@ -265,5 +254,9 @@ def _hover(table: Table, row: str, dataset: str, metric: Metric) -> str:
     if record.spec.model.params:
         lines.append(", ".join(f"{k} {v}" for k, v in record.spec.model.params.items()))
     for pair in table.pairs_of(row, dataset, metric):
-        lines.append(f"{pair.comparison.difference:+.2f} against {pair.against}, corrected p {pair.adjusted_p:.4f}")
+        compared = pair.comparison
+        lines.append(
+            f"{compared.difference:+.2f} against {pair.against}, corrected p {compared.adjusted_p:.4f} over seeds and users, "
+            f"{compared.users_p:.4f} over users: {compared.outcome}"
+        )
     return "\n".join(lines)

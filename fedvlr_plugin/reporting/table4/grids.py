@@ -15,6 +15,7 @@ from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.paper.tables import METRICS, Metric, display_name
 from fedvlr_plugin.privacy.guarantee import format_epsilon
 from fedvlr_plugin.reporting.captions import noise_lines
+from fedvlr_plugin.reporting.comparisons import shortage
 from fedvlr_plugin.reporting.grid import Grid, Value, format_interval
 from fedvlr_plugin.reporting.plots import inline_svg, name_levels, new_picture
 from fedvlr_plugin.reporting.results_table import Cell, Figure
@@ -68,9 +69,10 @@ def paper_grid(lines: Sequence[Line]) -> Grid:
             figure = None if line is None else line.figure(theirs.metric)
             cell = None if line is None else line.cell
             data = None if cell is None else cell.records[0].data
-            around = None if figure is None else figure.interval
+            around = None if figure is None else figure.method_interval or figure.interval
+            lacking = "" if cell is None else shortage(cell.records)
             verdict = judge_value(
-                value, theirs.row, theirs.metric, None if figure is None else figure.mean, around, data
+                value, theirs.row, theirs.metric, None if figure is None else figure.mean, around, data, lacking
             )
             values += [value, None if figure is None else format_figure(figure), str(verdict)]
         degrade = None if ours[1] is None else ours[1].degrade[theirs.metric]
@@ -115,7 +117,7 @@ def _full_notes(lines: Sequence[Line]) -> list[str]:
     notes = [
         "HR@50 and NDCG@50 on the test split in percent: mean ± standard deviation over seeds, and the 95 % bootstrap "
         "interval over users. degrade %: lost to the noise, of the figure without it. ▼ significantly worse, ▲ better "
-        "than without noise (paired randomisation test over users, Holm over the data set's lines, 5 %).",
+        "than without noise (paired randomization test over users, so of these trained models; Holm over the data set's lines, 5 %).",
         f"Protocol {', '.join(sorted({r.protocol for r in trained}))}; seeds per line: "
         f"{' to '.join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))}; a noisy run has the settings of the run "
         "without noise, but under a stated ε all clients weigh the same. Runs of one seed share their noise.",
@@ -170,7 +172,7 @@ def _compact_notes(lines: Sequence[Line]) -> tuple[str, ...]:
     rounds, shares = ({getattr(r.spec.training, name) for r in records} for name in ("rounds", "participation"))
     notes = [
         "HR@50 / NDCG@50 on the test split in percent, means over seeds; – : not run. Rows of which nothing is stored are left out. ▼: HR@50 is worse than without "
-        "noise at 5 % (paired randomisation test over users, Holm over the lines of a data set).",
+        "noise at 5 % (paired randomization test over users, so of these trained models; Holm over the lines of a data set).",
         f"At most {_range(rounds)} rounds with a share of {_range(shares)} of the clients.",
     ]
     noisy = [record.privacy for record in records if record.privacy is not None]

@@ -1,7 +1,8 @@
 """Table 4 as data: every row without noise, with the paper's noise, and with noise of a stated epsilon.
 
-A noisy run has the settings of the run without noise, rounds and learning rates included, and the privacy condition on top.
-Each is compared with it on the same users (paired randomisation test, Holm over the lines of a data set).
+A noisy run has the settings of the run without noise, rounds and learning rates included, and the privacy condition
+on top. Each is compared with it on the same users (paired randomization test over users, so of these trained
+models; Holm over the lines of a data set).
 
 `stored_lines` finds out from the results folder alone which noise there is. Noisy runs count where their settings, the noise
 aside, are those of a run of the profile's table.
@@ -9,21 +10,19 @@ aside, are those of a run of the profile's table.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from fedvlr_plugin.config import Privacy, RunSpec
-from fedvlr_plugin.evaluation.significance import ALPHA, Comparison, compare, holm
+from fedvlr_plugin.evaluation.randomization import sign_flip_tests
+from fedvlr_plugin.evaluation.significance import ALPHA, holm
 from fedvlr_plugin.experiment.record import RunRecord
 from fedvlr_plugin.experiment.rows import REFERENCES
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import Level, at_level
 from fedvlr_plugin.paper.tables import METRICS, Metric, published
-from fedvlr_plugin.reporting.comparisons import per_user
+from fedvlr_plugin.reporting.comparisons import FloatArray, per_user, rng_for
 from fedvlr_plugin.reporting.results_table import Cell, Figure, Table, build_table
 from fedvlr_plugin.reporting.stored_runs import stored_specs
 
@@ -92,7 +91,8 @@ def _compare(
     store: ResultsStore, tables: Mapping[Level, Table], wanted: Sequence[Level], keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str, str, Metric], bool | None]:
     """Whether each noisy cell is worse (True), better (False) or neither (None) than the one without noise."""
-    found: list[tuple[tuple[str, str, str, Metric], Comparison]] = []
+    keys_found: list[tuple[str, str, str, Metric]] = []
+    differences: list[FloatArray] = []
     for row, dataset in keys:
         base = tables[wanted[0]].cells.get((row, dataset))
         for level in wanted[1:]:
@@ -101,18 +101,14 @@ def _compare(
                 continue
             ours, theirs = per_user(store, cell.records), per_user(store, base.records)
             for metric in METRICS:
-                rng = np.random.default_rng(_seed(row, dataset, level.name, metric))
-                key = (row, dataset, level.name, metric)
-                found.append((key, compare(ours.values[metric], theirs.values[metric], rng)))
-    adjusted = holm([comparison.p for _, comparison in found])
+                keys_found.append((row, dataset, level.name, metric))
+                differences.append(ours.values[metric] - theirs.values[metric])
+    tests = sign_flip_tests(differences, rng_for("noise", *(part for key in keys_found for part in key)))
+    adjusted = holm([test.p for test in tests])
     return {
-        key: comparison.difference < 0 if p < ALPHA else None
-        for (key, comparison), p in zip(found, adjusted, strict=True)
+        key: float(difference.mean()) < 0 if p < ALPHA else None
+        for key, difference, p in zip(keys_found, differences, adjusted, strict=True)
     }
-
-
-def _seed(*names: str) -> int:
-    return int.from_bytes(hashlib.sha256("\x1f".join(names).encode()).digest()[:8], "big")
 
 
 def published4() -> list[Published]:
