@@ -135,6 +135,11 @@ def rows_of(backbone: str) -> list[str]:
     return [f"{backbone}+{v}" if v else backbone for v, fusion in VARIANTS.items() if fusion in supported]
 
 
+def rows_with_fusion(fusion: Fusion) -> list[str]:
+    """Every backbone with the given fusion, where it supports it, in the table's order."""
+    return [row for row in federated_rows() if parse_row(row).fusion == fusion]
+
+
 def federated_rows() -> list[str]:
     """Every backbone with every fusion it supports, in the table's order."""
     return [row for backbone in BACKBONES.names() for row in rows_of(backbone)]

@@ -89,7 +89,7 @@ def add_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--dataset", default="ku", metavar="NAME", help="data set (default: %(default)s)")
     add("--data-root", type=Path, metavar="DIR", help="folder of data sets; default: $FEDVLR_DATA, then ./data")
-    add("--row", default="FedAvg+ours", help="a federated row (default: %(default)s)")
+    add("--row", help="a federated row; default: +ours of the first backbone that has routers (fedvlr list)")
     add("--profile", choices=PROFILES, default="quick", help="settings of the row (default: %(default)s)")
     add("--attacks", nargs="+", choices=ATTACKS_KNOWN, default=list(ATTACKS_KNOWN), help="default: all of them")
     add("--rules", nargs="+", help="robust rules to try; default: all that are installed (fedvlr list)")
@@ -118,14 +118,14 @@ def make(options: Namespace, say: Callable[[str], None]) -> None:
     from fedvlr_plugin.data.recbole import loader
     from fedvlr_plugin.devices import check_device
     from fedvlr_plugin.experiment.profiles import get_profile, spec_for
-    from fedvlr_plugin.experiment.rows import parse_row
+    from fedvlr_plugin.experiment.rows import parse_row, rows_with_fusion
     from fedvlr_plugin.experiment.store import ResultsStore
     from fedvlr_plugin.reporting.table_formats import markdown_grid, print_grid, terminal, write_grid
 
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
     rules = [RULES.canonical(name) for name in options.rules] if options.rules else RULES.names()
-    profile, row = get_profile(options.profile), parse_row(options.row).name
+    profile, row = get_profile(options.profile), parse_row(options.row or rows_with_fusion("blfm")[0]).name
     changed = {} if options.rounds is None else {"rounds": options.rounds}
     data = loader.load(loader.check(options.dataset, options.data_root), options.data_root)
     specs = [spec_for(profile, data.name, row, seed, overrides=changed) for seed in range(options.seeds)]

@@ -8,7 +8,7 @@ from fedvlr_plugin.config import RunSpec
 from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.noise_options import NoiseOptions
-from fedvlr_plugin.experiment.rows import parse_row
+from fedvlr_plugin.experiment.rows import parse_row, rows_with_fusion
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.experiment.variants import with_faults
 from fedvlr_plugin.reporting.grid import Grid, format_count, format_mean_sd
@@ -18,7 +18,6 @@ from fedvlr_plugin.reporting.results_table import Figure, build_table
 from fedvlr_plugin.reporting.table_formats import markdown_grid, print_grid, write_grid
 
 LEVELS = ((0.0, 0.0), (0.3, 0.1), (0.5, 0.2))  # shares of drop-outs, and of stragglers among the rest
-ROWS = ("FedAvg", "FedAvg+ours")
 NOT_STORED = "-"
 
 
@@ -80,14 +79,15 @@ def _heading(dropout: float, stragglers: float) -> str:
 
 
 def _rows() -> list[str]:
-    return list(ROWS)
+    """Return the first backbone plain, and the first one with routers."""
+    return [rows_with_fusion("none")[0], rows_with_fusion("blfm")[0]]
 
 
 def _check(rows: Sequence[str]) -> None:
     for row in rows:
         if parse_row(row).kind != "federated":
             raise ConfigError(
-                f"row '{row}' has no clients that could fail; name federated rows, e.g. {', '.join(ROWS)}"
+                f"row '{row}' has no clients that could fail; name federated rows, e.g. {', '.join(_rows())}"
             )
 
 

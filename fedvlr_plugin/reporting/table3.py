@@ -186,7 +186,7 @@ def _minimal(items: int, modalities: Mapping[str, int]) -> PreparedData:
 NOTE = (
     "paper K: thousands of client parameters as printed in Table 3; closed form: that of the paper's own counting. "
     "private, private item rows (at most), received, sent: numbers counted from the tensors of one live client here "
-    "(float32; one broadcast and one full upload a round). FedNCF and VBPR count every user's vectors in the paper's form."
+    "(float32; one broadcast and one full upload a round). Closed forms with user vectors count those of every user, as the paper does."
 )
 HEADINGS = (
     "row", "data set", "paper K", "closed form", "agreement", "private", "private item rows", "received", "sent",
