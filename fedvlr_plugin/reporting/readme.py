@@ -148,8 +148,8 @@ def brief_grid(table: Table, dataset: str) -> Grid:
     title = f"{display_name(dataset)}: HR@50 / NDCG@50"
     notes = (
         "Test split, percent, means over seeds. Paper: of +ours, or of the row itself without a fusion.",
-        "▲ better, ▼ worse than vanilla; † better, ▽ worse than +MLP: significant over seeds and users (5 %, Holm); in "
-        "brackets only over users, of these trained models.",
+        "▲ better, ▼ worse than vanilla; † better, ▽ worse than +MLP: over seeds and users (5 %, Holm).",
+        "In brackets: only these trained models differ, or runs are too few for a verdict.",
     )
     return Grid((title, "vanilla", "+MLP", "+ours", "paper"), tuple(lines), notes)
 
