@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("fedvlr_plugin.testing")  # the shipped suites explain their failures, too
 
+# the package from outside brings its own suite, which test_extension.py runs where that package is installed
+collect_ignore = ["helpers"]
 # the loops are compiled once for all processes that tests start, also where Python may write no compiled files
 COMPILED = tempfile.TemporaryDirectory(prefix="fedvlr-compiled-")
 os.environ.setdefault("NUMBA_CACHE_DIR", COMPILED.name)
