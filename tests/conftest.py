@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import pytest
-from helpers.fakes import check_apart, fake_run, make_data
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded: tests run several processes at once
 
-from fedvlr_plugin.config import RunSpec
-from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.experiment.result import RunResult
+import pytest  # noqa: E402
+from helpers.fakes import check_apart, fake_run, make_data  # noqa: E402
+
+from fedvlr_plugin.config import RunSpec  # noqa: E402
+from fedvlr_plugin.data.prepared import PreparedData  # noqa: E402
+from fedvlr_plugin.experiment.result import RunResult  # noqa: E402
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -6,12 +6,14 @@ needs is missing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from fedvlr_plugin.errors import FedVLRError
+from fedvlr_plugin.threads import WAIT_POLICY, let_threads_sleep
 from fedvlr_plugin.versions import installed
 
 BASE = ("torch", "recbole", "numpy", "scipy", "pandas", "tabulate", "optuna", "pydantic", "pyarrow", "rich", "typer")
@@ -29,9 +31,16 @@ class Finding:
 def examine(data_root: Path | None) -> list[Finding]:
     """All findings, in the order they are shown. Never raises for what it finds."""
     findings = [*_packages()]
-    for look in (_device, _shims, lambda: _data(data_root)):
+    for look in (_device, _threads, _shims, lambda: _data(data_root)):
         findings += _careful(look)
     return findings
+
+
+def _threads() -> list[Finding]:
+    import torch
+
+    waits = "asleep" if let_threads_sleep() else "as OMP_WAIT_POLICY says" if WAIT_POLICY in os.environ else "spinning"
+    return [Finding(f"torch uses {torch.get_num_threads()} threads, which wait for each other {waits}")]
 
 
 def _careful(look: Callable[[], list[Finding]]) -> list[Finding]:
