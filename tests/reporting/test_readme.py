@@ -8,6 +8,7 @@ from helpers.paths import ROOT
 from fedvlr_plugin.errors import ConfigError, ResultsError, UnknownNameError
 from fedvlr_plugin.experiment.store import ResultsStore
 from fedvlr_plugin.reporting.claims import Finding
+from fedvlr_plugin.reporting.comparisons import Comparison
 from fedvlr_plugin.reporting.readme import BLOCK, END, bullets, refresh
 
 NAMES = ("README.md", "results/README.md", "benchmarks/README.md", "fedvlr_plugin/aggregation/README.md")
@@ -91,7 +92,8 @@ def test_bad_privacy_markers_are_refused(options, error, message):
 
 
 def finding(backbone: str, difference: float, p: float, paper: bool | None = True, dataset: str = "ku") -> Finding:
-    return Finding("+ours beats +MLP", dataset, "hr@50", f"{backbone}+ours", f"{backbone}+MLP", difference, p, paper)
+    each = Comparison(difference, p, p, True)
+    return Finding("+ours beats +MLP", dataset, "hr@50", f"{backbone}+ours", f"{backbone}+MLP", each, paper)
 
 
 def test_a_bullet_says_what_the_tests_say_and_no_more():
@@ -99,14 +101,14 @@ def test_a_bullet_says_what_the_tests_say_and_no_more():
     text = " ".join(line.strip() for line in bullets(found, ["mlp"], "corrected"))
     assert text == (
         "* **+ours against +MLP** (corrected; KU, ML): of 3 comparisons better in 1 (FCF on KU, HR@50 +3.3), worse in 1 "
-        "(FedRAP on ML, HR@50 -2.0), undecided in 1. In the paper better in 1 of 2."
+        "(FedRAP on ML, HR@50 -2.0), undecided in 1, without enough runs in 0. In the paper better in 1 of 2."
     )
     assert all(len(line) <= 100 for line in bullets(found, ["mlp"], "corrected"))
 
 
 def test_a_bullet_of_best_rows_gives_every_difference():
     claim = "the best federated row beats cold-first"
-    found = [Finding(claim, "ku", "hr@50", "FCF", "cold-first", -10.55, 0.3, None)]
+    found = [Finding(claim, "ku", "hr@50", "FCF", "cold-first", Comparison(-10.55, 0.3, 0.3, True), None)]
     text = " ".join(line.strip() for line in bullets(found, ["floor"], "corrected"))
     assert text.endswith("(corrected; KU): FCF minus cold-first on KU: HR@50 -10.6 (undecided).")
 
@@ -118,28 +120,18 @@ def test_bullets_of_unknown_or_empty_claims_are_refused():
         bullets([finding("FCF", 1.0, 0.5)], ["floor"], "corrected")
 
 
-def claims(protocol: str) -> dict[tuple[str, str, str], list[set[str]]]:
-    """(claim, data set, metric) -> backbones for which it holds, does not hold, is undecided; from the tested guide."""
-    released = protocol == "as_released"
-    (block,) = (
-        found["body"]
-        for found in BLOCK.finditer(DOCUMENTS["results/README.md"])
-        if "show=claims" in found["options"] and ("as_released" in found["options"]) == released
-    )
-    lines = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in block.splitlines() if line.startswith("| +ours")
-    ]
-    return {
-        (claim, dataset, metric): [{pair.split()[0] for pair in cell.split(", ") if pair} for cell in words]
-        for claim, dataset, metric, _, *words in lines
-    }
-
-
 def test_the_sentence_below_the_bullets_follows_from_the_claims():
+    """The words of the README, against the tested grids of claims in the guide."""
     sentence = " ".join(README.split())
-    assert "+ours is better than +MLP on KU in HR@50 for FCF, PFedRec and FedRAP" in sentence
-    assert "and worse for FedNCF. With private state kept no pair on KU is better or worse." in sentence
-    holds, fails, _ = claims("as_released")["+ours beats +MLP", "KU", "HR@50"]
-    assert (holds, fails) == ({"FCF", "PFedRec", "FedRAP"}, {"FedNCF"})
-    for (_, dataset, _), (holds, fails, _) in claims("corrected").items():
-        assert dataset != "KU" or not holds | fails
+    assert "16 to 26 points of HR@50 above those of +MLP for FCF, PFedRec and FedRAP" in sentence
+    corrected, released = (
+        [[cell.strip() for cell in line.split("|")[1:-1]] for line in found["body"].splitlines() if "| KU " in line]
+        for found in BLOCK.finditer(DOCUMENTS["results/README.md"])
+        if "show=claims" in found["options"]
+    )
+    (line,) = (" ".join(cells) for cells in released if cells[0] == "+ours beats +MLP" and cells[2] == "HR@50")
+    values = [float(re.search(rf"{name} ([+-][\d.]+)", line)[1]) for name in ("FCF", "PFedRec", "FedRAP")]
+    assert 15.5 <= min(values) and max(values) < 26.5
+    for cells in [*released, *corrected]:  # holds, does not hold
+        if cells[0] == "+ours beats +MLP" or (cells in corrected and cells[0].startswith("+ours")):
+            assert not cells[4] and not cells[5]
