@@ -10,6 +10,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.errors import UnknownNameError
 from fedvlr_plugin.experiment.profiles import PROFILES, specs_for
 from fedvlr_plugin.experiment.store import ResultsStore
+from fedvlr_plugin.reporting.captions import caption
 from fedvlr_plugin.reporting.claims import Finding, claims_grid, findings
 from fedvlr_plugin.reporting.comparisons import Comparison
 from fedvlr_plugin.reporting.readme import END, refresh
@@ -83,6 +84,23 @@ def test_few_seeds_and_unfinished_rows_give_no_verdict(tmp_path, tiny, fake, see
     assert {f.claim for f in found} == {"+ours beats the vanilla row", "the best federated row beats cold-first"}
     assert {f.word for f in found} == {"not enough runs"}
     assert all(f.comparison.users_p < 0.001 for f in found if f.worse == "FedAvg"), "the models differ, all the same"
+
+
+def test_closed_forms_need_one_run_and_are_never_unfinished(tmp_path, tiny, fake) -> None:
+    """FedEASE has one run, since it has no seed, and its best round is always its last."""
+    store = ResultsStore(tmp_path)
+    specs = specs_for(PROFILES["smoke"], ["tiny"], ["cold-first", "FedEASE"], 5)
+    assert len(specs) == 2
+    for spec in specs:
+        result = fake(spec, data=tiny)
+        above = result.test.above // 50 + (0 if spec.row == "FedEASE" else 60)
+        test = dataclasses.replace(result.test, above=above)
+        store.append(dataclasses.replace(result, test=test, best_round=max(1, spec.training.rounds)), tiny)
+    table = build_table(store, specs)
+    found = findings(store, table)
+    assert {f.claim for f in found} == {"the best federated row beats cold-first"}
+    assert {f.word for f in found} == {"holds"}
+    assert not any("not finished" in line for line in caption(table))
 
 
 def test_verdicts_do_not_depend_on_the_data_sets_beside(tmp_path, tiny, fake) -> None:
