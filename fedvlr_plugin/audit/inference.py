@@ -1,28 +1,25 @@
-"""Probes that read a client's history out of an uplink, and how good they are. Plain mathematics, no federation.
+"""Infer a client's history, head direction and router weights from its uplink, and score the result.
 
-An uplink is read as item rows `[n_items, R]` (`federation.uploads`). For a linear head a step adds r (w_u ⊗ theta_u) to
-the row of every item it trains on: r < 0 for an item of the history, r > 0 for a drawn negative. So the rows lie
-along one direction, on two sides of zero. `history_scores` finds that direction v (of largest |rows v|) and scores an
-item by -row . v. Which end of v is which, it tells from the count: a client touches more negatives than it has
-history. It needs neither the client's head nor its router, and nothing of the history.
+An uplink is read as item vectors `[n_items, R]` (`aggregation.uploads`). Three quantities are inferred:
 
-Rows that say nothing give chance.
-Reads sights with the probes, round after round, and scores what it read against the truth.
+History. With a linear head, one step adds r (w_u ⊗ theta_u) to the vector of every item it trains on, with r < 0 for
+an item of the history and r > 0 for a drawn negative. All vectors then lie on one line through zero. `history_scores`
+computes its direction v, which maximises |X v| for the uplink X, and scores an item x by -x . v. The sign of v follows
+from the counts: a client trains on more negatives than it has items in its history. The inference uses neither the
+client's head nor its router, and an uplink of zeros gives the AUC of chance.
 
-`Evidence` is what one sight gave away, client by client; `GroundTruth` is what clients keep to themselves, for the comparison
-only. None of it leaves the audit but as means over clients.
+Head and router (algorithm.md sections 2, 4 and 11). The vector of an item outside the history is a multiple of
+w_u ⊗ theta_u: the gradient with respect to the views of an item that occurs only as a negative is
+F_ji = r w_uj theta_u, and the part through the router's pooling changes items of the history alone. Read as a matrix
+`[G, d]`, with G views of width d,
 
-How much of a client's private head and router its uplink gives away (algorithm.md sections 2, 4 and 11).
+    M = leading direction of these vectors  =  (w_u / |w_u|) ⊗ (theta_u / |theta_u|)
 
-An uplink row of an item outside the history is a multiple of w_u ⊗ theta_u: the gradient with respect to the views of
-an item that only occurs as a negative, F_ji, is r w_uj theta_u, and the part through the router's pooling touches items
-of the history alone. In one local step the multiple is exact; over A epochs the rows are sums over slightly different
-heads. From such rows, as a matrix `[G, d]`,
+so its first singular pair gives the router's weights w_u (positive, sum 1) and the head up to its length. This is exact
+after one local step; over several epochs the vectors are sums over slightly different heads. The items are chosen
+without knowledge of the history: those on the positive side of v.
 
-    M = leading direction of the rows  =  (w_u / |w_u|) ⊗ (theta_u / |theta_u|)
-
-the first singular pair gives both: the router's weights w_u wholly (positive, summing to one), and the head up to its
-length. The probe chooses the rows by itself: those on the side of the many (`probes`).
+`Evidence` adds these results up over the rounds; `GroundTruth` holds the true values and is used for scoring only.
 """
 
 from __future__ import annotations
@@ -46,31 +43,52 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def leading_direction(rows: torch.Tensor) -> torch.Tensor:
-    """Unit vector v `[R]` with the largest |rows v|, for float64 rows `[n, R]`; its sign is arbitrary."""
+    """Compute the unit vector v `[R]` that maximises |rows v|; its sign is arbitrary.
+
+    Args:
+        rows: `[n, R]`, float64.
+    """
     vectors: torch.Tensor = torch.linalg.eigh(rows.T @ rows).eigenvectors
     return vectors[:, -1]
 
 
 def oriented_direction(rows: torch.Tensor) -> torch.Tensor:
-    """The leading direction, turned so that most rows that are not zero lie on its positive side (negatives)."""
+    """Compute the leading direction `[R]`, with the sign that puts most non-zero vectors on its positive side.
+
+    Args:
+        rows: `[n, R]`, float64. The positive side is that of the drawn negatives.
+    """
     direction = leading_direction(rows)
     return -direction if int(torch.sign(rows @ direction).sum()) < 0 else direction
 
 
 def history_scores(rows: torch.Tensor) -> FloatArray:
-    """Evidence for each item to be in the history, `[n_items]`, scaled so that the largest is 1 in size.
+    """Score every item by how likely it is to be in the client's history.
 
-    Rounds are put together by adding their scores up. Rows that are all zero give zeros.
+    Args:
+        rows: item vectors of one uplink, `[n_items, R]`.
+
+    Returns:
+        `[n_items]`, scaled so that the largest absolute score is 1; all zero for an uplink of zeros. Scores of several
+        rounds are combined by adding them.
     """
     rows = rows.double()
     scores = -(rows @ oriented_direction(rows))
     largest = float(scores.abs().max())
-    found: FloatArray = (scores / largest if largest > 0 else scores).numpy()
-    return found
+    scaled: FloatArray = (scores / largest if largest > 0 else scores).numpy()
+    return scaled
 
 
 def auc(scores: FloatArray, positive: BoolArray) -> float:
-    """Probability that a positive is scored above a negative, ties counted half; NaN where either is missing."""
+    """Compute the probability that a positive is scored above a negative, ties counted half.
+
+    Args:
+        scores: `[n]`.
+        positive: `[n]`, true for positives.
+
+    Returns:
+        The AUC in 0..1; NaN if there are no positives or no negatives.
+    """
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if not n_positive or not n_negative:
@@ -80,10 +98,16 @@ def auc(scores: FloatArray, positive: BoolArray) -> float:
 
 
 def hit_at(scores: FloatArray, positive: BoolArray, k: int) -> float:
-    """Share of the k best scored items that are positive, of the most that could be: min(k, positives).
+    """Count the positives among the k highest scores, divided by the largest possible count, min(k, positives).
 
-    Items of equal score count by their share of the places that are left, so that equal scores give chance.
-    NaN where there are no positives.
+    Args:
+        scores: `[n]`. Items tied at the k-th place share the remaining places equally, so that equal scores give the
+            value of chance.
+        positive: `[n]`, true for positives.
+        k: the cut-off, at least 1.
+
+    Returns:
+        The share in 0..1; NaN if there are no positives.
     """
     most = min(k, int(positive.sum()))
     if most == 0:
@@ -100,11 +124,17 @@ RANDOM_ITEMS = 2
 
 
 class GroundTruth:
-    """Heads and router weights of all clients after a round, as far as the row has what `recovery` looks for.
+    """True heads and router weights of all clients after a round, for comparison with what `recover` returns.
+
+    Args:
+        federation: the federation after the round.
+        broadcast: what its server sent in the round.
 
     Attributes:
-        n_views: of the broadcast. heads: theta_u `[U, width]`, None where the head is no vector of the views' width.
-        weights: w_u `[U, G]`, None without a router.
+        n_views: G, the number of views in the broadcast; 0 without views.
+        width: width of a view; 0 without views.
+        heads: theta_u `[U, width]`; None if the head is not a vector of that width.
+        weights: w_u `[U, G]`; None without a router.
     """
 
     def __init__(self, federation: Federation, broadcast: Broadcast) -> None:
@@ -123,47 +153,79 @@ class GroundTruth:
 
 
 class Evidence:
-    """Evidence of one sight by client, added up over rounds; guesses of the last round."""
+    """Results of the inference by client, for one kind of observation.
+
+    Attributes:
+        scores: history scores `[n_items]` by client, added up over rounds.
+        guesses: inferred head and router weights by client, from the last round.
+    """
 
     def __init__(self) -> None:
         self.scores: dict[int, FloatArray] = {}
         self.guesses: dict[int, Recovered] = {}
 
     def read(self, users: Iterable[int], rows: torch.Tensor) -> None:
-        """Add a round's rows, which say the same of all of `users`."""
+        """Add the history scores of one round.
+
+        Args:
+            users: clients that the observation is about; all get the same scores.
+            rows: item vectors `[n_items, R]`.
+        """
         scores = history_scores(rows)
         for user in users:
             self.scores[user] = self.scores[user] + scores if user in self.scores else scores
 
     def guess(self, users: Iterable[int], rows: torch.Tensor, truth: GroundTruth) -> None:
-        """Guess head and router from a round's rows."""
+        """Infer head and router weights from one round.
+
+        Args:
+            users: clients that the observation is about; all get the same result.
+            rows: item vectors `[n_items, R]`.
+            truth: gives the number and width of the views; without true heads nothing is inferred.
+        """
         if truth.heads is not None:
-            found = recover(rows[:, : truth.n_views * truth.width], truth.n_views)
-            self.guesses.update(dict.fromkeys(users, found))
+            recovered = recover(rows[:, : truth.n_views * truth.width], truth.n_views)
+            self.guesses.update(dict.fromkeys(users, recovered))
 
     def history_figures(self, interactions: Interactions, seed: int) -> dict[str, dict[int, float]]:
-        """By name and client: `auc`, `hit@10`, `hit@n` (and its `chance`), and the controls.
+        """Score the inferred histories against the true ones.
 
-        The controls take for the truth, among the items that are not in the client's own history, the next client's
-        history (`other`), and as many random items as the client has (`random`).
+        Args:
+            interactions: the true histories.
+            seed: of the run; the random control is drawn from it.
+
+        Returns:
+            Figures in 0..1 by name and client: `auc`; `hit@10`; `hit@n`, with n the length of the history; `chance`,
+            the expected `hit@n` of random scores; and two controls, AUCs over the items outside the client's own
+            history, whose positives are the next client's history (`other`) or as many random items as the client has
+            (`random`).
         """
         names = ("auc", "other", "random", "hit@10", "hit@n", "chance")
         out: dict[str, dict[int, float]] = {name: {} for name in names}
         users = sorted(self.scores)
         for user, other in zip(users, [*users[1:], *users[:1]], strict=True):
-            scores, mine = self.scores[user], has(interactions, user)
-            out["auc"][user] = auc(scores, mine)
-            out["other"][user] = auc(scores[~mine], has(interactions, other)[~mine])
+            scores, in_history = self.scores[user], has(interactions, user)
+            outside, n_history = ~in_history, int(in_history.sum())
+            out["auc"][user] = auc(scores, in_history)
+            out["other"][user] = auc(scores[outside], has(interactions, other)[outside])
             source = generator(seed, Stream.AUDIT, RANDOM_ITEMS, user)
-            drawn = torch.randperm(int((~mine).sum()), generator=source).numpy() < int(mine.sum())
-            out["random"][user] = auc(scores[~mine], drawn)
-            out["hit@10"][user] = hit_at(scores, mine, K)
-            out["hit@n"][user] = hit_at(scores, mine, int(mine.sum()))
-            out["chance"][user] = float(mine.mean())
+            drawn = torch.randperm(int(outside.sum()), generator=source).numpy() < n_history
+            out["random"][user] = auc(scores[outside], drawn)
+            out["hit@10"][user] = hit_at(scores, in_history, K)
+            out["hit@n"][user] = hit_at(scores, in_history, n_history)
+            out["chance"][user] = float(in_history.mean())
         return out
 
     def head_figures(self, truth: GroundTruth) -> dict[str, dict[int, float]]:
-        """By name and client: `head`, the cosine of guessed and true head, and `other head`, that of the next client."""
+        """Compare the inferred heads with the true ones.
+
+        Args:
+            truth: the true heads.
+
+        Returns:
+            Cosines by name and client: `head`, with the client's own head; `other head`, with the next client's head
+            as a control. Both are empty without true heads.
+        """
         out: dict[str, dict[int, float]] = {"head": {}, "other head": {}}
         users = sorted(self.guesses)
         if truth.heads is None:
@@ -174,7 +236,11 @@ class Evidence:
         return out
 
     def router_pairs(self, truth: GroundTruth) -> list[tuple[FloatArray, FloatArray]]:
-        """Guessed and true router weights `[G]` of each client; empty without a router of several views."""
+        """Return inferred and true router weights `[G]` of each client; empty without a router over several views.
+
+        Args:
+            truth: the true router weights.
+        """
         if truth.weights is None or truth.n_views < 2:
             return []
         return [
@@ -183,22 +249,39 @@ class Evidence:
 
 
 def has(interactions: Interactions, user: int) -> BoolArray:
-    """Which items are in a user's training history, `[n_items]`."""
-    found = torch.zeros(interactions.n_items, dtype=torch.bool)
-    found[torch.from_numpy(interactions.history(user))] = True
-    mine: BoolArray = found.numpy()
-    return mine
+    """Mark the items of a user's training history.
+
+    Args:
+        interactions: the data set.
+        user: in 0..n_users - 1.
+
+    Returns:
+        `[n_items]`, true for items of the history.
+    """
+    in_history: BoolArray = np.zeros(interactions.n_items, dtype=np.bool_)
+    in_history[interactions.history(user)] = True
+    return in_history
 
 
 class Recovered(NamedTuple):
-    """Guesses: the head's direction `[width]`, of length one, and the router's weights `[G]`, positive, summing to 1."""
+    """What is inferred of a client's private parameters.
+
+    Attributes:
+        head: direction of the head `[width]`, a unit vector.
+        router: router weights `[G]`, at least 0, sum 1.
+    """
 
     head: torch.Tensor
     router: torch.Tensor
 
 
 def recover(rows: torch.Tensor, n_views: int) -> Recovered:
-    """Head and router from the view rows `[n_items, n_views * width]` of an uplink."""
+    """Infer head and router weights from an uplink; the module docstring gives the equation.
+
+    Args:
+        rows: gradients of the views, `[n_items, n_views * width]`.
+        n_views: G, at least 1.
+    """
     rows = rows.double()
     coefficients = rows @ oriented_direction(rows)
     outside = rows[coefficients > 0]
@@ -216,15 +299,20 @@ def recover(rows: torch.Tensor, n_views: int) -> Recovered:
 
 
 def cosine(one: torch.Tensor, two: torch.Tensor) -> float:
-    """Cosine of the angle between two vectors; 0 where one of them is zero."""
+    """Compute the cosine of the angle between two vectors `[n]`; 0 if one of them is zero."""
     lengths = float(torch.linalg.vector_norm(one.double()) * torch.linalg.vector_norm(two.double()))
     return float(one.double() @ two.double()) / lengths if lengths > 0 else 0.0
 
 
 def correlation(guesses: torch.Tensor, truths: torch.Tensor) -> float:
-    """Pearson's r of guessed and true weights `[n, G]`, each view's mean taken away: what makes clients differ.
+    """Compute Pearson's correlation of inferred and true weights after each view's mean over clients is subtracted.
 
-    NaN where the truths, or the guesses, do not differ.
+    Args:
+        guesses: inferred weights `[n, G]`.
+        truths: true weights `[n, G]`.
+
+    Returns:
+        The correlation in -1..1; NaN if all clients have the same true weights, or the same inferred ones.
     """
     centred = [values.double() - values.double().mean(0) for values in (guesses, truths)]
     one, two = (values.reshape(-1) for values in centred)

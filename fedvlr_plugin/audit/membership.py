@@ -1,28 +1,29 @@
-"""Looks over the server's shoulder: a rule that passes uploads on to another one and keeps what an audit needs.
+"""Test whether a client's upload is in the released sum, and bound the AUC of any such test.
 
-Of the audited clients only the *members* reach the inner rule and so the sum; the others train at home, and what they
-would have sent is kept too. Whether a client is a member is what the membership tests have to find out (a game with one
-fair coin per audited client, all thrown in one run: Steinke, Nasr & Jagielski, NeurIPS 2023).
+`RecordingRule` wraps an aggregation rule. Of the audited clients, only the *members* reach the inner rule and so the
+sum; the others train too, and their uploads are recorded but not summed. A membership test decides which clients are
+members. One run holds one fair coin per audited client (Steinke, Nasr & Jagielski, NeurIPS 2023).
 
 For one round, with c_u the weighted (and, under differential privacy, clipped) upload of u and S the released sum,
 
-    upload known      <c_u, S> / |c_u|^2              the test knows c_u, and takes the others for noise
-    all others known  <c_u, [u in] c_u + N> / |c_u|^2       what is left of S when all others are taken away
+    upload known      <c_u, S> / |c_u|^2                the test knows c_u and treats the other uploads as noise
+    all others known  <c_u, [u in] c_u + N> / |c_u|^2   the test also knows all other uploads and subtracts them from S
 
-are added up over rounds, numerator and denominator. The second is the likelihood ratio test against Gaussian noise, the
-strongest there is; its expected value is 1 for members and 0 for others. The size of N is measured on the sum that was
-really released; N itself is drawn anew for each client. With the noise of the run, which all clients share, a test that
-knows all others would be run on clients side by side, each time knowing the bits it is asked for elsewhere: where uploads
-resemble each other (FedNCF's layers do) that tells members at any epsilon.
-What a promise allows any membership test: upper bounds on its AUC.
+are the two test statistics; numerators and denominators are summed over rounds. The second is the likelihood ratio test
+against Gaussian noise N, the most powerful test; its expected value is 1 for members and 0 for others.
 
-(epsilon, delta)-privacy bounds the power of every test at false positive rate x by (Kairouz, Oh & Viswanath, ICML 2015)
+The scale of N is measured on the released sum, and N is drawn independently for each client. The noise of the run itself
+would be shared by all clients: each test would then know the membership of all other audited clients, and where uploads
+are similar (the layers of FedNCF) it would identify members at any epsilon.
+
+Bounds. (epsilon, delta)-privacy bounds the power of every test at false positive rate x by (Kairouz, Oh & Viswanath,
+ICML 2015)
 
     f(x) = min(1, e^eps x + delta, 1 - e^-eps (1 - delta - x)),      AUC <= integral of f over [0, 1].
 
-T rounds of a Gaussian mechanism that every client takes part in (q = 1) are one Gaussian of mu = sqrt(T) / z (Dong, Roth &
-Su 2022), whose best test has AUC = Phi(mu / sqrt 2): smaller than the first bound, and reached where the upload has the
-full length C.
+T rounds of a Gaussian mechanism in which every client takes part (q = 1) equal one Gaussian mechanism of
+mu = sqrt(T) / z (Dong, Roth & Su 2022). Its best test has AUC = Phi(mu / sqrt 2), which is below the first bound and is
+reached if the upload has the full length C.
 """
 
 from __future__ import annotations
@@ -42,18 +43,24 @@ GAME = 4
 
 
 class RecordingRule:
-    """See the module; a `federation.aggregation.Rule`.
+    """An `aggregation.rule.Rule` that passes the members' uploads to another rule and records the audited ones.
 
     Args:
-        inner: makes the released sum.
-        seed: of the tests' noise.
-        members, audited: `[U]` bool; who is not audited must be a member.
-        bound: C where the inner rule clips and weighs by 1 / U; None where it sums with the backbone's weights.
+        inner: the rule that computes the released sum.
+        members: `[U]` bool, clients whose uploads are summed.
+        audited: `[U]` bool; every client that is not audited must be a member.
+        bound: the clipping norm C, if the inner rule clips and weights each client by 1 / U; None if it sums with the
+            backbone's weights.
+        seed: of the noise in the tests.
 
     Attributes:
-        uploads: audited clients' uploads of the last round, as the inner rule counts them (clipped), weight 1.
-        released: the sum of the last round as item rows `[n_items, R]`.
-        knows_one, knows_all, lengths: sums over rounds by user `[U]`: the numerators above, and |c_u|^2.
+        uploads: uploads of the audited clients in the last round, clipped as the inner rule does, not weighted.
+        released: the item part of the last round's sum, `[n_items, R]`, float64.
+        knows_one: numerators of the first test by client, summed over rounds, `[U]`.
+        knows_all: numerators of the second test, `[U]`.
+        lengths: denominators of both, |c_u|^2, `[U]`.
+        clipped: number of uploads cut to C so far.
+        taken: number of uploads so far.
     """
 
     def __init__(
@@ -79,18 +86,17 @@ class RecordingRule:
             self.inner.take(uploads.only(inside))
         counted = uploads
         if self.bound is not None:
-            done = clip(uploads, self.bound)
-            counted = done.uploads
-            self.clipped += done.over
+            clipping = clip(uploads, self.bound)
+            counted = clipping.uploads
+            self.clipped += clipping.over
         self.taken += len(counted.clients)
         weights = self._weights(counted)
-        here = self.members[counted.clients]
-        if bool(here.any()):
-            part = counted.only(here)
-            self.sum.add(_double(part), weights[here])
-        kept = self.audited[counted.clients]
-        if bool(kept.any()):
-            self.parts.append(counted.only(kept))
+        summed = self.members[counted.clients]  # clipping leaves out uploads that are not finite
+        if bool(summed.any()):
+            self.sum.add(_double(counted.only(summed)), weights[summed])
+        audited = self.audited[counted.clients]
+        if bool(audited.any()):
+            self.parts.append(counted.only(audited))
 
     def total(self) -> dict[str, torch.Tensor] | None:
         summed = self.inner.total()
@@ -104,7 +110,7 @@ class RecordingRule:
         return summed
 
     def _test(self, rows: torch.Tensor, layers: torch.Tensor) -> None:
-        """Add a round to both tests."""
+        """Add one round to both tests, from the released sum: item part `[n_items, R]` and layers `[P]`, float64."""
         uploads = _double(self.uploads)
         weights, users = self._weights(uploads), uploads.clients
         lengths = weights.square() * uploads.norms().square()
@@ -124,10 +130,17 @@ class RecordingRule:
         return self.cohort.weights(uploads.sizes).double()
 
     def dense(self, position: int) -> torch.Tensor:
-        """The item rows `[n_items, R]` of one audited client's last upload, float64."""
-        here = self.uploads.owner == position
+        """Return the item part of one audited client's last upload.
+
+        Args:
+            position: of the client in `uploads.clients`.
+
+        Returns:
+            `[n_items, R]`, float64, zero for items that the client did not train on.
+        """
+        entries = self.uploads.owner == position
         rows = torch.zeros(self.shape.n_items, self.shape.row_width, dtype=torch.float64)
-        return rows.index_copy(0, self.uploads.items[here], self.uploads.rows[here].double())
+        return rows.index_copy(0, self.uploads.items[entries], self.uploads.rows[entries].double())
 
     def counts(self) -> dict[str, float]:
         return self.inner.counts()
@@ -146,13 +159,21 @@ def _double(uploads: ClientUploads) -> ClientUploads:
 
 
 def _dots(uploads: ClientUploads, rows: torch.Tensor, layers: torch.Tensor) -> torch.Tensor:
-    """<upload_u, (rows, layers)> of each client, `[B]`."""
-    found = uploads.layers @ layers
-    return found.index_add(0, uploads.owner, (uploads.rows * rows[uploads.items]).sum(1))
+    """Compute the inner product <upload_u, (rows, layers)> of each client, `[B]`."""
+    products = uploads.layers @ layers
+    return products.index_add(0, uploads.owner, (uploads.rows * rows[uploads.items]).sum(1))
 
 
 def auc_bound(epsilon: float, delta: float) -> float:
-    """The largest AUC that (epsilon, delta) allows; 1 for an infinite epsilon."""
+    """Compute the largest AUC of a membership test under (epsilon, delta)-privacy.
+
+    Args:
+        epsilon: at least 0; infinity gives 1.
+        delta: in [0, 1).
+
+    Raises:
+        ConfigError: a value out of range.
+    """
     if epsilon < 0 or not 0 <= delta < 1:
         raise ConfigError(f"epsilon must be at least 0 and delta in [0, 1), got {epsilon:g} and {delta:g}")
     if epsilon > 700:
@@ -166,7 +187,12 @@ def auc_bound(epsilon: float, delta: float) -> float:
 
 
 def gaussian_auc(noise_multiplier: float, rounds: int) -> float:
-    """The AUC of the best test against T rounds of the Gaussian mechanism at q = 1; 1 without noise."""
+    """Compute the AUC of the best membership test against a Gaussian mechanism with every client in every round.
+
+    Args:
+        noise_multiplier: z, at least 0; 0 (no noise) gives 1.
+        rounds: T.
+    """
     if noise_multiplier == 0:
         return 1.0
     return float(norm.cdf(math.sqrt(rounds) / noise_multiplier / math.sqrt(2.0)))

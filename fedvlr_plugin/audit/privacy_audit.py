@@ -1,19 +1,22 @@
-"""The privacy audit of a row: what its uplink tells an honest but curious server, condition by condition.
+"""Audit the privacy of a row: what an honest but curious server can infer from its uplink.
 
-The adversary follows the protocol and knows all that is public: broadcasts, rates, item features, who was asked, the
-rule. For each condition (no protection; the paper's noise; a stated epsilon) the row is trained for T rounds, every
-client in every round, and three questions are asked of what `sights` says it sees:
+The adversary follows the protocol and knows everything public: broadcasts, learning rates, item features, the cohort,
+the aggregation rule. For each condition (no protection; the paper's noise; a stated epsilon) the row is trained for T
+rounds with every client in every round. From what the adversary observes (`audit.observations`), three things are
+inferred:
 
-    membership   is a client in the sum? One test knows the client's upload, one knows all the others' too (`watch`);
-                 AUC over the audited clients, half of them left out. Beside it what epsilon allows (`bounds`).
-    history      which items are in a client's history? Scores of all T rounds added up (`probes`): AUC, hit@10, hit@n
-                 (the n_u best). Controls, among the items that are not in it: another client's history, and random items.
-    parameters   the head's direction and the router's weights from the last round's upload (`recovery`). Control: the
-                 head of another client.
+    membership   whether a client is in the sum (`audit.membership`). One test knows the client's upload, the other knows
+                 all other uploads too. Result: AUC over the audited clients, half of which are not in the sum, and the
+                 largest AUC that epsilon allows.
+    history      which items are in a client's history (`audit.inference`), from the scores of all T rounds. Result: AUC,
+                 hit@10, and hit@n with n the length of the history. Controls over the items outside the history: another
+                 client's history, and random items.
+    parameters   direction of the head and router weights, from the last round (`audit.inference`). Control: the head of
+                 another client.
 
-Under differential privacy the sum is what is protected. Who adds the noise must be trusted, or the sum must be secure:
-a server that collects plain uploads and adds the noise itself sees plain uploads. Better probes may find more than these;
-only epsilon bounds what any of them can find.
+Differential privacy protects the released sum. The party that adds the noise must be trusted, or the sum must be secure:
+a server that collects plain uploads and adds the noise itself sees the plain uploads. Other attacks may infer more than
+these; only epsilon bounds every attack.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from dataclasses import dataclass
 import torch
 
 from fedvlr_plugin.aggregation.factory import make_rule
-from fedvlr_plugin.audit import observations as sights
+from fedvlr_plugin.audit import observations as observed
 from fedvlr_plugin.audit.inference import BoolArray, Evidence, FloatArray, GroundTruth
 from fedvlr_plugin.audit.membership import RecordingRule
 from fedvlr_plugin.config import Conditions, ExecutionConfig, Privacy, RunSpec
@@ -41,7 +44,12 @@ KNOWS_ONE, KNOWS_ALL = "the upload known", "all others known"
 
 @dataclass(frozen=True)
 class Observation:
-    """Figures of one sight by name and client, and guessed and true router weights; see `reader`."""
+    """What was inferred from one kind of observation.
+
+    Attributes:
+        figures: by name and client, see `Evidence.history_figures` and `Evidence.head_figures`.
+        routers: inferred and true router weights `[G]` of each client.
+    """
 
     figures: dict[str, dict[int, float]]
     routers: list[tuple[FloatArray, FloatArray]]
@@ -52,11 +60,13 @@ class AuditRun:
     """One condition with one seed.
 
     Attributes:
-        promised: epsilon and the like, None without noise.
-        clipped: share of uploads that were cut to C.
-        sights: by name.
-        tests: membership scores by test, `[audited]`.
-        inside: who was in the sum.
+        condition: the protection.
+        seed: of the run.
+        promised: the privacy guarantee; None without noise.
+        clipped: share of uploads that were cut to C, in 0..1.
+        sights: what was inferred, by the name of the observation (`audit.observations`).
+        tests: membership scores by test, `[n_audited]`.
+        inside: `[n_audited]`, true for clients in the sum.
     """
 
     condition: Level
@@ -71,12 +81,14 @@ class AuditRun:
 def trace(
     spec: RunSpec, condition: Level, data: PreparedData, most: int, say: Callable[[str], None] = print
 ) -> AuditRun:
-    """Train a row under a condition and record what the server sees.
+    """Train a row under a condition and compute what the server can infer.
 
     Args:
         spec: the run, with participation 1.
-        most: clients to audit at most, half of them members.
-        say: takes a line when it is done.
+        condition: the protection.
+        data: the prepared data set.
+        most: how many clients are audited at most, half of them members; at least 4.
+        say: called with one line of text at the end.
 
     Raises:
         ConfigError: fewer than 4 clients to audit, participation below 1, a row that is not federated, or an epsilon
@@ -90,62 +102,66 @@ def trace(
             f"{spec.training.participation:g}; raise --users, or leave participation out"
         )
     federation = build_federation(parse_row(spec.row), spec, ExecutionConfig(), data)
-    audited = sights.draw_audited(spec.seed, n_users, most)
-    members = sights.members(spec.seed, audited)
+    audited = observed.draw_audited(spec.seed, n_users, most)
+    members = observed.members(spec.seed, audited)
     promised = guarantee_of(spec, n_users)
     gaussian = condition.privacy if promised is not None and promised.mechanism == "gaussian" else None
-    watch = RecordingRule(
+    recorder = RecordingRule(
         make_rule(spec, n_users), members, audited, None if gaussian is None else gaussian.clip, spec.seed
     )
-    federation.rule = watch
-    own, scale = _own_sight(condition.privacy, promised)
-    seen = {own: Evidence(), sights.SUM: Evidence()}
+    federation.rule = recorder
+    own, scale = _own_observation(condition.privacy, promised)
+    seen = {own: Evidence(), observed.SUM: Evidence()}
     if condition.privacy is None:
-        seen[sights.MASKED] = Evidence()
+        seen[observed.MASKED] = Evidence()
     truth: GroundTruth | None = None
     for number in range(1, rounds + 1):
         broadcast = federation.server.broadcast()
         federation.round(number)
         truth = GroundTruth(federation, broadcast) if number == rounds else None
-        inside = members[watch.uploads.clients]
-        users = watch.uploads.clients[inside].tolist()
+        inside = members[recorder.uploads.clients]
+        users = recorder.uploads.clients[inside].tolist()
         for position in torch.nonzero(inside)[:, 0].tolist():
-            user = int(watch.uploads.clients[position])
-            rows = sights.with_noise(watch.dense(position), scale, spec.seed, number, user)
-            _look(seen[own], [user], rows, truth)
-        _look(seen[sights.SUM], users, watch.released, truth)
-        if sights.MASKED in seen and truth is not None:
-            some = watch.uploads.only(inside & (torch.cumsum(inside, 0) <= MOST_MASKED))
-            for user, rows in zip(some.clients.tolist(), sights.masked_rows(some, spec.seed, number), strict=True):
-                _look(seen[sights.MASKED], [user], rows, truth)
+            user = int(recorder.uploads.clients[position])
+            rows = observed.with_noise(recorder.dense(position), scale, spec.seed, number, user)
+            _record(seen[own], [user], rows, truth)
+        _record(seen[observed.SUM], users, recorder.released, truth)
+        if observed.MASKED in seen and truth is not None:
+            masked = recorder.uploads.only(inside & (torch.cumsum(inside, 0) <= MOST_MASKED))
+            for user, rows in zip(
+                masked.clients.tolist(), observed.masked_rows(masked, spec.seed, number), strict=True
+            ):
+                _record(seen[observed.MASKED], [user], rows, truth)
     if truth is None:
         raise RuntimeError("no round was run")
     say(f"{spec.row}, noise {condition.name}, seed {spec.seed}: {rounds} rounds, {int(audited.sum())} clients audited")
-    found = {
+    observations = {
         name: Observation(
-            s.history_figures(data.interactions, spec.seed) | s.head_figures(truth), s.router_pairs(truth)
+            evidence.history_figures(data.interactions, spec.seed) | evidence.head_figures(truth),
+            evidence.router_pairs(truth),
         )
-        for name, s in seen.items()
+        for name, evidence in seen.items()
     }
-    there = torch.nonzero(audited & (watch.lengths > 0))[:, 0]
+    tested = torch.nonzero(audited & (recorder.lengths > 0))[:, 0]
     tests = {
-        KNOWS_ONE: (watch.knows_one[there] / watch.lengths[there]).numpy(),
-        KNOWS_ALL: (watch.knows_all[there] / watch.lengths[there]).numpy(),
+        KNOWS_ONE: (recorder.knows_one[tested] / recorder.lengths[tested]).numpy(),
+        KNOWS_ALL: (recorder.knows_all[tested] / recorder.lengths[tested]).numpy(),
     }
-    clipped = watch.clipped / max(watch.taken, 1)
-    return AuditRun(condition, spec.seed, promised, clipped, found, tests, members[there].numpy())
+    clipped = recorder.clipped / max(recorder.taken, 1)
+    return AuditRun(condition, spec.seed, promised, clipped, observations, tests, members[tested].numpy())
 
 
-def _own_sight(privacy: Privacy | None, promised: PrivacyGuarantee | None) -> tuple[str, float]:
-    """What is seen of a single client under a condition, and the noise on its entries."""
+def _own_observation(privacy: Privacy | None, promised: PrivacyGuarantee | None) -> tuple[str, float]:
+    """Return which observation there is of a single client under a condition, and the noise scale of its entries."""
     if privacy is None or promised is None:
-        return sights.UPLOAD, 0.0
+        return observed.UPLOAD, 0.0
     if privacy.noise_scale is not None:
-        return sights.NOISY, privacy.noise_scale
-    return sights.OTHERS_KNOWN, (promised.noise_multiplier or 0.0) * privacy.clip
+        return observed.NOISY, privacy.noise_scale
+    return observed.OTHERS_KNOWN, (promised.noise_multiplier or 0.0) * privacy.clip
 
 
-def _look(seen: Evidence, users: list[int], rows: torch.Tensor, truth: GroundTruth | None) -> None:
+def _record(seen: Evidence, users: list[int], rows: torch.Tensor, truth: GroundTruth | None) -> None:
+    """Add one round to the evidence about `users`; `truth` is given in the last round only."""
     seen.read(users, rows)
     if truth is not None:
         seen.guess(users, rows, truth)

@@ -1,8 +1,8 @@
-"""What an audit found, as means over clients with 95 % bootstrap intervals, and its JSON file.
+"""Summarise an audit as means over clients with 95 % bootstrap intervals, and read and write its JSON file.
 
-Nothing of a single client is in here: no history, head, router weights, user id. With several seeds a client's figures are
-averaged over the seeds it was in before clients are resampled; membership scores are resampled within seed, members
-and others apart.
+Nothing of a single client is stored: no history, head, router weights or user id. With several seeds, a client's figures
+are first averaged over the seeds in which it was audited, and then clients are resampled. Membership scores are
+resampled within each seed, members and other clients separately.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ class Estimate(Frozen):
 
 
 class ObservationLine(Frozen):
-    """One sight under one condition; figures by the names of `reader`, and `router`; absent where there is none."""
+    """What was inferred from one kind of observation under one condition.
+
+    Attributes:
+        noise: name of the condition.
+        epsilon: of the condition; None without a guarantee, or if it is infinite.
+        sight: the observation, one of the names in `audit.observations`.
+        clients: number of clients audited.
+        figures: by the names of `Evidence.history_figures` and `Evidence.head_figures`, and `router`, the correlation
+            of inferred and true router weights. A figure that cannot be computed is absent.
+    """
 
     noise: str
     epsilon: float | None
@@ -52,10 +61,14 @@ class MembershipLine(Frozen):
     """The membership tests under one condition.
 
     Attributes:
-        clients: audited, over all seeds.
-        knows_one, knows_all: AUC of the two tests of `watch`.
-        best: AUC of the best test there is, and bound: what epsilon allows; None without a promise.
-        clipped: share of uploads that were cut to C.
+        noise: name of the condition.
+        epsilon: of the condition; None without a guarantee, or if it is infinite.
+        clients: number of clients audited, summed over seeds.
+        knows_one: AUC of the test that knows the client's upload (`audit.membership`).
+        knows_all: AUC of the test that knows all other uploads too.
+        best: AUC of the most powerful test; None without a guarantee.
+        bound: the largest AUC that epsilon allows; None without a guarantee.
+        clipped: share of uploads that were cut to C, in 0..1.
     """
 
     noise: str
@@ -69,7 +82,20 @@ class MembershipLine(Frozen):
 
 
 class Audit(Frozen):
-    """A whole audit, and what it was made with. `specs`: one per seed; `delta`, `clip`: of the accounted noise."""
+    """A whole audit and its settings.
+
+    Attributes:
+        schema_version: of the file.
+        profile: name of the profile that the runs follow.
+        data_fingerprint: of the data set.
+        specs: the runs, one per seed.
+        most_audited: how many clients were audited at most.
+        clip: the clipping norm C of the accounted noise.
+        delta: of the accounted noise.
+        sights: what was inferred, a line for each condition and observation.
+        members: the membership tests, a line for each condition.
+        environment: versions and machine.
+    """
 
     schema_version: int = 1
     profile: str
@@ -84,7 +110,11 @@ class Audit(Frozen):
 
 
 def sight_lines(traces: Sequence[AuditRun]) -> list[ObservationLine]:
-    """All sights of one condition's traces, one per seed."""
+    """Summarise what was inferred under one condition, a line for each observation.
+
+    Args:
+        traces: the condition's runs, one per seed; at least one.
+    """
     first = traces[0]
     return [
         ObservationLine(
@@ -99,7 +129,11 @@ def sight_lines(traces: Sequence[AuditRun]) -> list[ObservationLine]:
 
 
 def member_line(traces: Sequence[AuditRun]) -> MembershipLine:
-    """The membership tests of one condition's traces, one per seed."""
+    """Summarise the membership tests under one condition.
+
+    Args:
+        traces: the condition's runs, one per seed; at least one.
+    """
     first, promised = traces[0], traces[0].promised
     best = bound = None
     if promised is not None and promised.epsilon is not None and promised.delta is not None:
@@ -118,7 +152,12 @@ def member_line(traces: Sequence[AuditRun]) -> MembershipLine:
 
 
 def auc_estimate(parts: Sequence[tuple[FloatArray, BoolArray]], n: int = RESAMPLES) -> Estimate:
-    """The mean AUC over seeds and its interval; `parts` are scores and who was in, seed by seed."""
+    """Compute the mean AUC over seeds and its bootstrap interval.
+
+    Args:
+        parts: for each seed, scores `[n]` and a mask `[n]` of the clients in the sum.
+        n: number of bootstrap samples.
+    """
     rng, resampled = _rng(), np.zeros(n)
     for scores, inside in parts:
         groups = [scores[inside], scores[~inside]]
@@ -130,29 +169,29 @@ def auc_estimate(parts: Sequence[tuple[FloatArray, BoolArray]], n: int = RESAMPL
     return Estimate(mean=float(np.mean([auc(*part) for part in parts])), low=float(low), high=float(high))
 
 
-def _figures(found: Sequence[Observation]) -> dict[str, Estimate]:
+def _figures(observations: Sequence[Observation]) -> dict[str, Estimate]:
     out = {}
-    for name in found[0].figures:
+    for name in observations[0].figures:
         by_client: dict[int, list[float]] = {}
-        for sight in found:
-            for user, value in sight.figures[name].items():
+        for observation in observations:
+            for user, value in observation.figures[name].items():
                 if not math.isnan(value):
                     by_client.setdefault(user, []).append(value)
         values = np.array([np.mean(by_client[user]) for user in sorted(by_client)], dtype=np.float64)
         if len(values):
-            around = mean_interval(values, _rng())
-            out[name] = Estimate(mean=float(values.mean()), low=around.low, high=around.high)
-    if found[0].routers:
-        router = _router([sight.routers for sight in found])
+            interval = mean_interval(values, _rng())
+            out[name] = Estimate(mean=float(values.mean()), low=interval.low, high=interval.high)
+    if observations[0].routers:
+        router = _router([observation.routers for observation in observations])
         if router is not None:
             out["router"] = router
     return out
 
 
 def _router(seeds: Sequence[Sequence[tuple[FloatArray, FloatArray]]], n: int = RESAMPLES) -> Estimate | None:
-    """Correlation of guessed and true router weights over the clients of a seed; None where either does not vary.
+    """Compute the correlation of inferred and true router weights over clients; None if either does not vary.
 
-    Each seed's mean is taken away, or what all clients of a seed share would count as knowledge of one of them.
+    The mean of each seed is subtracted, so that what all clients of a seed have in common does not count.
     """
     guesses, truths = (torch.from_numpy(np.concatenate([_centred(part, i) for part in seeds])) for i in (0, 1))
     mean, rng = correlation(guesses, truths), _rng()
@@ -174,12 +213,24 @@ def _rng() -> np.random.Generator:
 
 
 def write_audit(audit: Audit, path: Path) -> None:
-    """Write it in one step."""
+    """Write an audit as JSON, atomically.
+
+    Args:
+        audit: the audit.
+        path: of the file.
+    """
     write_atomic(path, (audit.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_audit(path: Path) -> Audit:
-    """Raise `ResultsError` for a file that is missing, cut or not an audit."""
+    """Read an audit.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ResultsError: the file is missing, truncated or not an audit.
+    """
     try:
         return Audit.model_validate_json(read_bytes(path))
     except ValidationError as error:

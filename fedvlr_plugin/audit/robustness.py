@@ -1,9 +1,10 @@
-"""What an attack does to a row, and what each robust rule saves: HR, NDCG and the target item's exposure.
+"""Measure HR, NDCG and the target item's exposure of a row under attacks and robust rules.
 
-For each setting (honest; attacked; attacked under each rule; and what each rule costs where nobody lies) the row
-is trained with the same seed, the round selected by validation NDCG@50 of all clients, and the test split read once.
-Exposure is the share of honest clients, not trained on the target, in whose top 50 of untrained items it is; at equal
-scores the target comes first.
+There is one setting for each pair of attack (or none) and robust rule (or none). In each setting the row is trained with
+the same seed, the best round is chosen by validation NDCG@50 over all clients, and the test split is read once.
+
+Exposure is the share of honest clients that have the target item in their top 50 of items outside their training
+history. Clients with the target in that history are not counted; at equal scores the target comes first.
 """
 
 from __future__ import annotations
@@ -29,7 +30,18 @@ K = 50
 
 @dataclass(frozen=True)
 class Outcome:
-    """One line of the table, in percent; `attack` and `defence` are names, "none" for none."""
+    """The result of one setting, one row of the table.
+
+    Attributes:
+        row: the row of the specification.
+        attack: kind of attack, "none" without one.
+        defence: name of the robust rule, "none" without one.
+        seed: of the run.
+        best_round: chosen by validation, counted from 1.
+        hr: test HR@50 in percent.
+        ndcg: test NDCG@50 in percent.
+        exposure: of the target item, in percent of the honest clients.
+    """
 
     row: str
     attack: str
@@ -42,13 +54,19 @@ class Outcome:
 
     @property
     def cells(self) -> list[str]:
-        """As text: row, attack, defence, seed, best round, HR@50, NDCG@50, exposure."""
+        """Row, attack, defence, seed, best round, HR@50, NDCG@50 and exposure as text."""
         figures = [f"{value:.2f}" for value in (self.hr, self.ndcg, self.exposure)]
         return [self.row, self.attack, self.defence, str(self.seed), str(self.best_round), *figures]
 
 
 def settings(attacks: Sequence[Attack], rules: Sequence[str], share: float) -> list[Conditions]:
-    """All settings of the bench: every attack (and none) under every defence (and none)."""
+    """Combine every attack (and none) with every robust rule (and none).
+
+    Args:
+        attacks: the attacks.
+        rules: names of robust rules.
+        share: share of malicious clients, in 0..1; it sets `trim` and `malicious` of the rules, at most 0.45.
+    """
     defences: list[Robust | None] = [None]
     for rule in rules:
         defences.append(Robust.model_validate({"rule": rule, "trim": min(share, 0.45), "malicious": min(share, 0.45)}))
@@ -56,23 +74,40 @@ def settings(attacks: Sequence[Attack], rules: Sequence[str], share: float) -> l
 
 
 def exposure(federation: Federation, item: int, honest: torch.Tensor) -> float:
-    """See the module; percent."""
+    """Compute the exposure of an item, as the module docstring defines it.
+
+    Args:
+        federation: the trained federation.
+        item: the target item.
+        honest: ids of the honest clients.
+
+    Returns:
+        Percent of the honest clients that do not have the item in training; 0 if there are none.
+    """
     interactions = federation.data.interactions
-    seen = 0
+    n_exposed = 0
     users = [u for u in honest.tolist() if item not in interactions.history(u)]
     for start in range(0, len(users), 256):
         part = users[start : start + 256]
         scores = federation.score(torch.tensor(part, device=federation.device)).clone()
         for position, user in enumerate(part):
             scores[position, torch.from_numpy(interactions.history(user))] = -torch.inf
-        seen += int(((scores > scores[:, item, None]).sum(1) < K).sum())
-    return 100.0 * seen / max(len(users), 1)
+        n_exposed += int(((scores > scores[:, item, None]).sum(1) < K).sum())
+    return 100.0 * n_exposed / max(len(users), 1)
 
 
 def measure(
     spec: RunSpec, conditions: Conditions, data: PreparedData, share: float, execution: ExecutionConfig | None = None
 ) -> Outcome:
-    """Train and evaluate one setting; `share` of liars is left out of the exposure in honest settings too."""
+    """Train and evaluate one setting.
+
+    Args:
+        spec: the run.
+        conditions: attack and robust rule; they replace those of the specification.
+        data: the prepared data set.
+        share: share of malicious clients, in 0..1. The same clients are left out of the exposure without an attack.
+        execution: device and speed settings; None for the defaults.
+    """
     spec = spec.model_copy(update={"conditions": conditions})
     federation = build_federation(parse_row(spec.row), spec, execution or ExecutionConfig(), data)
     fitted = fit(federation, lambda: summary(rank_federation(federation, "valid")))
@@ -101,7 +136,19 @@ def bench(
     say: Callable[[str], None],
     execution: ExecutionConfig | None = None,
 ) -> list[Outcome]:
-    """All settings of all specifications, a line of progress each."""
+    """Train and evaluate every specification in every setting.
+
+    Args:
+        specs: the runs.
+        conditions: the settings.
+        data: the prepared data set.
+        share: share of malicious clients, in 0..1.
+        say: called with one line of text after each setting.
+        execution: device and speed settings; None for the defaults.
+
+    Returns:
+        One outcome for each pair, in the order of `specs` and, within one, of `conditions`.
+    """
     outcomes = []
     for spec in specs:
         for setting in conditions:

@@ -1,7 +1,7 @@
-"""What the four centralized models share: typed parameters, features from the data set, scores, no stale cache.
+"""Base class of the four centralized models: typed parameters, item features, scores, and the cache for scoring.
 
-A model implements `embed()` -> (users, items) and `loss(users, positives, negatives)`, ids from 0. RecBole's ids begin
-at 1 (0 is padding) and are translated here; no table has a padding row.
+A model implements `embed()`, which returns user and item vectors, and `loss(users, positives, negatives)`. Ids start at
+0 there; RecBole's start at 1 (0 is padding) and are translated here. No table has a padding entry.
 """
 
 from __future__ import annotations
@@ -27,7 +27,14 @@ from recbole.utils import InputType  # noqa: E402
 
 
 class CentralizedParams(Frozen):
-    """Settings of every model; frozen, unknown keys are refused."""
+    """Settings of every model; frozen, and unknown keys are refused.
+
+    Attributes:
+        embedding_size: width d of user and item vectors, at least 1.
+        learning_rate: above 0.
+        lr_decay: factor on the learning rate over every 50 epochs, in (0, 1].
+        train_batch_size: pairs in a batch, at least 1.
+    """
 
     embedding_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
@@ -36,13 +43,13 @@ class CentralizedParams(Frozen):
 
 
 class HostConfig(Protocol):
-    """What is read of RecBole's Config: None for a missing key."""
+    """The part of RecBole's Config that models read; a missing key gives None."""
 
     def __getitem__(self, key: str) -> Any: ...  # RecBole's own type
 
 
 class HostInteraction(Protocol):
-    """What is read of RecBole's Interaction: a column by field name."""
+    """The part of RecBole's Interaction that models read: a column by field name."""
 
     def __getitem__(self, field: str) -> torch.Tensor: ...
 
@@ -55,7 +62,8 @@ class CentralizedModel(GeneralRecommender):
         dataset: the training part; features come from its `item_features`, or from RecBole's `preload_weight`.
 
     Raises:
-        ConfigError: a parameter of the wrong type or out of range. DataError: fewer modalities than the model needs.
+        ConfigError: a parameter has the wrong type or is out of range.
+        DataError: there are fewer modalities than the model needs.
     """
 
     input_type = InputType.PAIRWISE
@@ -80,35 +88,44 @@ class CentralizedModel(GeneralRecommender):
 
     @abstractmethod
     def embed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """User and item vectors for scoring, `[n_users, d]` and `[n_items, d]`; a score is their product."""
+        """Compute user vectors `[n_users, d]` and item vectors `[n_items, d]`; a score is their inner product."""
 
     @abstractmethod
     def loss(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch of pairs, ids from 0; `negatives` equal `positives` where the model takes none."""
+        """Compute the loss of a batch.
+
+        Args:
+            users: ids from 0, `[B]`.
+            positives: items of the users' training histories, `[B]`.
+            negatives: drawn items, `[B]`; the same as `positives` if the model uses no negatives.
+
+        Returns:
+            A scalar.
+        """
 
     def calculate_loss(self, interaction: HostInteraction) -> torch.Tensor:
-        """The loss of one of RecBole's batches."""
+        """Compute the loss of a RecBole batch, ids from 1."""
         self._cache = None
         positives = interaction[self.ITEM_ID] - 1
         negatives = interaction[self.NEG_ITEM_ID] - 1 if self.uses_negatives else positives
         return self.loss(interaction[self.USER_ID] - 1, positives, negatives)
 
     def predict(self, interaction: HostInteraction) -> torch.Tensor:
-        """Scores of pairs, `[B]`."""
+        """Score the pairs of a RecBole batch, `[B]`."""
         users, items = self._vectors()
-        # get_flops asks for the padding item, which has no row: it gets the first item's score
+        # get_flops asks for the padding item, which has no vector: it gets the first item's score
         chosen = items[(interaction[self.ITEM_ID] - 1).clamp(min=0)]
         return (users[(interaction[self.USER_ID] - 1).clamp(min=0)] * chosen).sum(dim=1)
 
     def full_sort_predict(self, interaction: HostInteraction) -> torch.Tensor:
-        """Scores of all items for each user, flat `[B * (n_items + 1)]`; the padding item scores -inf."""
+        """Score all items for each user of a RecBole batch, flat `[B * (n_items + 1)]`; the padding item scores -inf."""
         scores = self.score(interaction[self.USER_ID] - 1)
         return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf).view(-1)
 
     def score(self, users: torch.Tensor) -> torch.Tensor:
-        """Scores of all items, `[B, n_items]`, ids from 0."""
-        rows, items = self._vectors()
-        return rows[users] @ items.T
+        """Score all items for `users` `[B]` (ids from 0), `[B, n_items]`."""
+        vectors, items = self._vectors()
+        return vectors[users] @ items.T
 
     def _vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.training:
@@ -119,24 +136,24 @@ class CentralizedModel(GeneralRecommender):
         return self._cache
 
     def train(self, mode: bool = True) -> CentralizedModel:
-        """As torch's, and forgets the vectors kept for scoring."""
+        """Set training mode, as in torch, and delete the cached vectors."""
         self._cache = None
         super().train(mode)
         return self
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As torch's, and forgets the vectors kept for scoring."""
+        """Load a state, as in torch, and delete the cached vectors."""
         self._cache = None
         return super().load_state_dict(state_dict, strict, assign)
 
 
 def xavier(n_rows: int, width: int) -> torch.nn.Parameter:
-    """A trainable table `[n_rows, width]`, Xavier-uniform."""
+    """Create a trainable table `[n_rows, width]` with Xavier-uniform values."""
     return torch.nn.Parameter(torch.nn.init.xavier_uniform_(torch.empty(n_rows, width)))
 
 
 def feature_table(modality: Modality) -> torch.nn.Parameter:
-    """A trainable table that starts as the modality's matrix."""
+    """Create a trainable table `[n_items, dim]` initialised with the modality's matrix."""
     return torch.nn.Parameter(torch.from_numpy(modality.matrix.copy()))
 
 
@@ -145,14 +162,14 @@ def _column(dataset: Any, field: str) -> npt.NDArray[np.int64]:
 
 
 def _features(config: HostConfig, dataset: Any, n_items: int) -> tuple[Modality, ...]:
-    """Modalities of our data set class, else of RecBole's `preload_weight` (its rows follow RecBole's ids)."""
-    found = getattr(dataset, "item_features", None)
-    if isinstance(found, ItemFeatures):
-        return tuple(found.values())
+    """Return the modalities of this package's data set class, else those of RecBole's `preload_weight` (in its ids)."""
+    features = getattr(dataset, "item_features", None)
+    if isinstance(features, ItemFeatures):
+        return tuple(features.values())
     weights = config["preload_weight"] or {}
-    everything = np.ones(n_items, dtype=np.bool_)
+    present = np.ones(n_items, dtype=np.bool_)
     loaded = {name: dataset.get_preload_weight(name) for name in weights}
     return tuple(
-        Modality(name, np.asarray(matrix[1:], dtype=np.float32), everything, "preload_weight")
+        Modality(name, np.asarray(matrix[1:], dtype=np.float32), present, "preload_weight")
         for name, matrix in loaded.items()
     )

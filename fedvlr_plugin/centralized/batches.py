@@ -1,7 +1,7 @@
-"""Batches of a RecBole model from training rows: pairs with negatives, labelled pairs, or users.
+"""Make training batches for a RecBole model: pairs with negatives, labelled pairs, or users.
 
-Negatives: uniform over all items or over those that occur in training (`negative_pool`), never one of the user's own
-training items. Everything is drawn from a generator that is passed in.
+Negatives are uniform over all items or over the items that occur in training (`negative_pool`), and never one of the
+user's training items. All random numbers come from a generator that is passed in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ Kind = Literal["pairs", "positives", "labelled", "users"]
 
 
 class NegativeSampler:
-    """Draws items that a user has not interacted with in training."""
+    """Draw items that are not in a user's training history.
+
+    Args:
+        interactions: the data set.
+        pool: items to draw from: all, or those that occur in training.
+    """
 
     def __init__(self, interactions: Interactions, pool: Literal["all_items", "train_items"]) -> None:
         self._n = interactions.n_items
@@ -26,10 +31,15 @@ class NegativeSampler:
         cold = interactions.cold_items
         self._pool = np.arange(self._n) if pool == "all_items" else np.flatnonzero(~cold)
         self.exhausted = interactions.train_sizes >= len(self._pool)
-        """`[n_users]`, users who have every item of the pool; for them there is nothing to draw."""
+        """`[n_users]`, true for users whose history holds every item of the pool: nothing can be drawn for them."""
 
     def draw(self, users: IntArray, source: np.random.Generator) -> IntArray:
-        """One item per entry of `users`; none of them may be exhausted."""
+        """Draw one item for each entry of `users`.
+
+        Args:
+            users: `[B]`; none of them may be exhausted.
+            source: of the random numbers.
+        """
         items: IntArray = self._pool[source.integers(len(self._pool), size=len(users))]
         again = np.flatnonzero(self._taken(users, items))
         while len(again):
@@ -38,21 +48,24 @@ class NegativeSampler:
         return items
 
     def _taken(self, users: IntArray, items: IntArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        wanted = users * self._n + items
-        where = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        taken: np.ndarray[Any, np.dtype[np.bool_]] = self._keys[where] == wanted
+        keys = users * self._n + items
+        positions = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        taken: np.ndarray[Any, np.dtype[np.bool_]] = self._keys[positions] == keys
         return taken
 
 
 class Batches:
-    """The batches of an epoch, redrawn and reshuffled each time.
+    """The batches of an epoch; negatives and order are drawn anew each time.
 
     Args:
-        kind: what a batch holds: `pairs` (user, positive, negative; `negatives` times), `positives` (user, positive, label 1),
-            `labelled` (positives and `negatives` times as many negatives, with labels), `users`.
-        rows: users and items of the training rows, ids from 0. Rows of users who have every item of the pool are left
-            out where negatives are needed.
-        size: rows of a batch at most.
+        kind: what a batch holds: `pairs` (user, positive, negative; each pair `negatives` times), `positives` (user,
+            positive, label 1), `labelled` (positives, and `negatives` times as many negatives, with labels), `users`.
+        rows: users and items of the training pairs, ids from 0, both `[n]`. If negatives are needed, pairs of
+            exhausted users are left out.
+        sampler: draws the negatives.
+        size: entries in a batch at most.
+        negatives: negatives for each positive, at least 1.
+        config: RecBole's Config; gives field names and device.
     """
 
     def __init__(
@@ -78,7 +91,7 @@ class Batches:
         self._size = max(1, size // copies)
 
     def epoch(self, source: np.random.Generator) -> Iterator[Any]:
-        """RecBole's Interactions, in random order."""
+        """Yield the batches as RecBole's Interactions, in an order drawn from `source`."""
         from recbole.data.interaction import Interaction
 
         users, items = self._rows

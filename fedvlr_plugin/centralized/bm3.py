@@ -14,7 +14,14 @@ from fedvlr_plugin.centralized.losses import distance, embedding_norms
 
 
 class BM3Params(CentralizedParams):
-    """`dropout`: of the targets; `cl_weight`: of the modality terms; `reg_weight`: of the whole tables' norms."""
+    """Settings of BM3.
+
+    Attributes:
+        n_layers: graph propagation steps, at least 0.
+        dropout: rate on the targets, in [0, 1).
+        reg_weight: weight of the norms of the whole tables, at least 0.
+        cl_weight: weight of the modality terms, at least 0.
+    """
 
     n_layers: int = Field(1, ge=0)
     dropout: float = Field(0.3, ge=0, lt=1)
@@ -42,7 +49,7 @@ class BM3(CentralizedModel):
         self.graph = Propagation(bipartite(normalised(pairs, SMALL_DEGREE)))
 
     def latent(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """h_u `[n_users, d]` and h_i `[n_items, d]`."""
+        """Compute h_u `[n_users, d]` and h_i `[n_items, d]`."""
         both = self.graph.layer_mean(torch.cat([self.user, self.item]), self.params.n_layers)
         users, items = both.split(self.shape)
         return users, items + self.item
@@ -52,7 +59,7 @@ class BM3(CentralizedModel):
         return self.predictor(users), self.predictor(items)
 
     def loss(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        """Graph reconstruction both ways + norms of the tables + cl_weight * (inter- + intra-modality) terms."""
+        """Compute graph reconstruction in both directions + norms + cl_weight * (inter- + intra-modality terms)."""
         all_users, all_items = self.latent()
         total = self.params.reg_weight * embedding_norms(all_users, all_items)
         u, i = all_users[users], all_items[positives]

@@ -1,4 +1,4 @@
-"""Recommenders in closed form, as yardsticks that see all histories at once: ItemKNN and EASE.
+"""ItemKNN and EASE: recommenders in closed form, for comparison; they need all histories in one place.
 
     ItemKNN   S_ij = c_ij / (sqrt(c_i c_j) + shrinkage), the k largest of each i kept;   s_ui = sum_{j in hist_u} S_ij
     EASE      P = (G + a T T^T + lambda I)^-1,  B_ij = -P_ij / P_jj, B_ii = 0;           s_u = x_u B
@@ -7,8 +7,8 @@ c_ij counts the users who have both items, G = X^T X holds all c_ij, T are conte
 information (a = 0 without it). EASE: Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019; the
 neighbourhood model with shrinkage as in Ferrari Dacrema et al., RecSys 2019.
 
-Memory. EASE holds one matrix `[n, n]` and nothing else of that size: the counts stay in its upper triangle, and the
-lower one is filled, factored and inverted in place for each lambda. It is float64 up to 20,000 items and float32 above.
+Memory. EASE holds a single matrix `[n, n]`: the counts stay in its upper triangle, and the lower triangle is filled,
+factored and inverted in place for each lambda. It is float64 up to 20,000 items and float32 above.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ SHRINKAGES: tuple[float, ...] = (0, 1, 5, 10, 50, 100, 500)
 
 
 def matrix_bytes(n_items: int) -> int:
-    """Bytes of the one matrix `[n, n]` that EASE needs."""
+    """Compute the size in bytes of the matrix `[n, n]` that EASE needs, for n = `n_items`."""
     return n_items * n_items * np.dtype(_dtype(n_items)).itemsize
 
 
 def check_memory(row: str, n_items: int, budget: int) -> None:
-    """Refuse a matrix that does not fit, before anything is computed.
+    """Check, before anything is computed, that the matrix of EASE fits the memory budget.
 
     Args:
-        row: named in the message.
+        row: name for the message.
         n_items: n.
         budget: bytes that may be used.
 
     Raises:
-        ConfigError: with the size needed and what to do.
+        ConfigError: the matrix does not fit.
     """
     need = matrix_bytes(n_items)
     if need > budget:
@@ -63,20 +63,20 @@ def _dtype(n_items: int) -> type[np.float64] | type[np.float32]:
 
 
 def _zeros(n: int, m: int, double: bool) -> AnyFloat:
-    """Zeros `[n, m]` in Fortran's order, which LAPACK works on in place."""
+    """Create zeros `[n, m]` in Fortran order, which LAPACK can change in place."""
     return np.zeros((n, m), np.float64, "F") if double else np.zeros((n, m), np.float32, "F")
 
 
 def blocks(n: int, size: int = BLOCK_ITEMS) -> list[slice]:
-    """`0 .. n` in pieces of at most `size`."""
+    """Split the range 0..n - 1 into consecutive slices of at most `size`."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 class GramMatrix:
-    """G = X^T X, and the inverse of G plus something, in one matrix `[n, n]`.
+    """The matrix G = X^T X and a regularised inverse of it, held in one array `[n, n]`.
 
     Args:
-        n_items: n. All counts are zero at first; `put` fills them in.
+        n_items: n. All counts are zero until `put` sets them.
 
     Attributes:
         counts: `[n]`, the diagonal of G.
@@ -93,25 +93,26 @@ class GramMatrix:
         """Set columns of the upper triangle.
 
         Args:
-            columns: which.
-            values: `[columns.stop, len(columns)]`, G from the first item to the last of the columns.
+            columns: a slice of consecutive items.
+            values: entries of G in these columns, from the first item to the last of the columns,
+                `[columns.stop, len(columns)]`.
         """
         self._matrix[: columns.stop, columns] = values
         self.counts[columns] = values[columns.start : columns.stop].diagonal()
 
     def put_column(self, column: int, rows: IntArray, values: FloatArray) -> None:
-        """Set some entries of one column of the upper triangle; those not named stay as they are.
+        """Set some entries of one column of the upper triangle; the others do not change.
 
         Args:
-            column: which.
-            rows: ascending, the last of them the column itself.
-            values: parallel to `rows`.
+            column: the item.
+            rows: items `[m]`, ascending; the last one is `column`.
+            values: entries `[m]`.
         """
         self._matrix[rows, column] = values
         self.counts[column] = values[-1]
 
     def invert(self, lam: float, side: FloatArray | None = None, weight: float = 0.0) -> None:
-        """Compute P = (G + weight * side side^T + lam I)^-1, to be read by `rows` and `diagonal`.
+        """Compute P = (G + weight * side side^T + lam I)^-1; read it with `rows` and `diagonal`.
 
         Args:
             lam: lambda, above 0.
@@ -119,12 +120,11 @@ class GramMatrix:
             weight: a, at least 0.
 
         Raises:
-            FedVLRError: the matrix is not positive definite, which a noisy G can be.
+            FedVLRError: the matrix is not positive definite; noise on G can cause this.
         """
         a = self._matrix
         for columns in blocks(self.n_items):
-            here = a[columns, columns]
-            corner = np.triu(here, 1)
+            corner = np.triu(a[columns, columns], 1)
             filled = corner + corner.T
             filled[np.diag_indices_from(filled)] = self.counts[columns] + lam
             below = slice(columns.stop, self.n_items)
@@ -154,7 +154,17 @@ class GramMatrix:
         return self._matrix.diagonal().astype(np.float64)
 
     def rows(self, chosen: slice) -> AnyFloat:
-        """Rows of P, `[len(chosen), n]`, made from the lower triangle."""
+        """Return rows of P, made from its lower triangle.
+
+        Args:
+            chosen: a slice of consecutive items.
+
+        Returns:
+            `[len(chosen), n]`.
+
+        Raises:
+            FedVLRError: `invert` has not been called.
+        """
         if not self._inverted:
             raise FedVLRError("no inverse has been computed yet: call invert first")
         a = self._matrix
@@ -167,7 +177,7 @@ class GramMatrix:
 
 
 def count_pairs(interactions: Interactions) -> GramMatrix:
-    """G of all training histories."""
+    """Compute G of all training histories."""
     gram = GramMatrix(interactions.n_items)
     histories = history_matrix(interactions).tocsc()
     for columns in blocks(interactions.n_items):
@@ -176,7 +186,7 @@ def count_pairs(interactions: Interactions) -> GramMatrix:
 
 
 def ease_scores(gram: GramMatrix, histories: sp.csr_matrix) -> UserScores:
-    """Scores x_u B of EASE, from the inverse that `gram` holds when they are asked for.
+    """Return a function that computes the scores x_u B of EASE; it reads the inverse in `gram` at each call.
 
     Args:
         gram: after `invert`.
@@ -184,14 +194,14 @@ def ease_scores(gram: GramMatrix, histories: sp.csr_matrix) -> UserScores:
     """
 
     def scores(users: IntArray) -> FloatArray:
-        mine = histories[users].tocsc()
+        chosen_histories = histories[users].tocsc()
         total = np.zeros((len(users), gram.n_items))
         for chosen in blocks(gram.n_items):
-            part = mine[:, chosen]
+            part = chosen_histories[:, chosen]
             if part.nnz:
                 total += part @ gram.rows(chosen)
         diagonal = gram.diagonal
-        own: FloatArray = mine.toarray()  # B_ii = 0: take an item's own term away
+        own: FloatArray = chosen_histories.toarray()  # B_ii = 0: subtract an item's own term
         return -(total - own * diagonal) / diagonal
 
     return scores
@@ -202,14 +212,20 @@ class Neighbours:
     """The most similar items of every item, most similar first, ties to the smaller id.
 
     Attributes:
-        items: `[n, K]`. similarities: `[n, K]`, zero where an item has fewer than K similar ones.
+        items: `[n, K]`.
+        similarities: `[n, K]`, zero where an item has fewer than K similar items.
     """
 
     items: IntArray
     similarities: FloatArray
 
     def scores(self, histories: sp.csr_matrix, k: int) -> UserScores:
-        """Sum of the similarities between an item and those of its k neighbours that are in the user's history."""
+        """Return a function that scores an item by the summed similarity of its k neighbours in the user's history.
+
+        Args:
+            histories: `[n_users, n_items]`, 0/1.
+            k: neighbours used, at most K.
+        """
         kept = min(k, self.items.shape[1])
         n = len(self.items)
         targets = np.repeat(np.arange(n), kept)
@@ -219,19 +235,19 @@ class Neighbours:
         matrix.eliminate_zeros()
 
         def scores(users: IntArray) -> FloatArray:
-            found: FloatArray = (histories[users] @ matrix).toarray()
-            return found
+            result: FloatArray = (histories[users] @ matrix).toarray()
+            return result
 
         return scores
 
 
 def find_neighbours(interactions: Interactions, most: int, shrinkage: float) -> Neighbours:
-    """Items most similar by cosine with shrinkage, an item itself left out.
+    """Find the most similar items of every item by cosine with shrinkage, the item itself excluded.
 
     Args:
         interactions: the data set.
-        most: K, how many are kept at most.
-        shrinkage: added to the denominator; 0 is the plain cosine.
+        most: K, neighbours kept for each item.
+        shrinkage: added to the denominator, at least 0; 0 is the plain cosine.
     """
     histories = history_matrix(interactions).tocsc()
     n = interactions.n_items

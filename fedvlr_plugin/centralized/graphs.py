@@ -1,7 +1,7 @@
-"""The graphs of the centralized models, each built by one function: user-item, item-item, sub-graph, truncated SVD.
+"""Build the graphs of the centralized models: user-item, item-item, sub-graph, truncated SVD.
 
-Spec: `baselines.md` sections 1, 4 and 5. A `Graph` is a list of weighted edges; `Propagation` is the module that
-multiplies dense rows by it, forward and backward, on any device. Ids are from 0, no padding.
+Source: `baselines.md` sections 1, 4 and 5. A `Graph` is a list of weighted edges; `Propagation` is the module that
+multiplies a dense matrix by it, forward and backward, on any device. Ids start at 0; there is no padding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ SMALL_DEGREE = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A sparse matrix `[shape]` as edges `(rows, columns, values)`, sorted by row then column, no pair twice."""
+    """A sparse matrix as a list of edges, sorted by row and then column; no pair occurs twice.
+
+    Attributes:
+        rows: `[n_edges]`.
+        columns: `[n_edges]`.
+        values: `[n_edges]`.
+        shape: of the matrix.
+    """
 
     rows: Ids
     columns: Ids
@@ -31,21 +38,21 @@ class Graph:
 
     @classmethod
     def of(cls, rows: Ids, columns: Ids, values: Values, shape: tuple[int, int]) -> Graph:
-        """Sorts the edges and adds up those that occur more than once."""
-        keys, where = np.unique(rows * shape[1] + columns, return_inverse=True)
-        return cls(keys // shape[1], keys % shape[1], _sums(where.ravel(), values, len(keys)), shape)
+        """Create a graph from edges in any order; values of an edge that occurs more than once are added."""
+        keys, groups = np.unique(rows * shape[1] + columns, return_inverse=True)
+        return cls(keys // shape[1], keys % shape[1], _sums(groups.ravel(), values, len(keys)), shape)
 
     @property
     def transposed(self) -> Graph:
-        """The matrix with rows and columns exchanged."""
+        """The transposed matrix."""
         return Graph.of(self.columns, self.rows, self.values, (self.shape[1], self.shape[0]))
 
     def scaled(self, rows: Values, columns: Values) -> Graph:
-        """diag(rows) M diag(columns)."""
+        """Compute diag(rows) M diag(columns), for `rows` `[n_rows]` and `columns` `[n_columns]`."""
         return Graph(self.rows, self.columns, self.values * rows[self.rows] * columns[self.columns], self.shape)
 
     def row_sums(self) -> Values:
-        """`[n_rows]`."""
+        """Compute the sums over columns, `[n_rows]`."""
         return _sums(self.rows, self.values, self.shape[0])
 
 
@@ -54,7 +61,7 @@ def _sums(groups: Ids, values: Values, n: int) -> Values:
 
 
 class Propagation(torch.nn.Module):
-    """A constant sparse matrix `[n_rows, n_columns]`; calling it multiplies. Not part of the state dict."""
+    """Multiplication by a constant sparse matrix `[n_rows, n_columns]`, which is not part of the state dict."""
 
     matrix: torch.Tensor
     transposed: torch.Tensor
@@ -65,12 +72,12 @@ class Propagation(torch.nn.Module):
         self.register_buffer("transposed", _csr(graph.transposed), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A x, `[n_columns, d] -> [n_rows, d]`."""
+        """Compute A x, `[n_columns, d] -> [n_rows, d]`."""
         result: torch.Tensor = _Multiply.apply(self.matrix, self.transposed, x)  # type: ignore[no-untyped-call]
         return result
 
     def __deepcopy__(self, memo: dict[int, object]) -> Propagation:
-        """A module of its own over the same constants (torch cannot copy CSR tensors; RecBole copies models)."""
+        """Return a new module with the same constants: RecBole copies models, and torch cannot copy CSR tensors."""
         copied = Propagation.__new__(Propagation)
         torch.nn.Module.__init__(copied)
         for name, constant in self.named_buffers():
@@ -78,7 +85,7 @@ class Propagation(torch.nn.Module):
         return copied
 
     def layer_mean(self, x: torch.Tensor, n_layers: int) -> torch.Tensor:
-        """Mean over x, A x, ..., A^L x (LightGCN's propagation)."""
+        """Compute the mean of x, A x, ..., A^L x (LightGCN's propagation), L = `n_layers` >= 0."""
         total = x
         for _ in range(n_layers):
             x = self(x)
@@ -110,13 +117,20 @@ def _csr(graph: Graph) -> torch.Tensor:
 
 
 def interactions(users: Ids, items: Ids, shape: tuple[int, int], duplicates: Literal["collapse", "add"]) -> Graph:
-    """R `[n_users, n_items]`; a pair that occurs twice weighs 1 (`collapse`) or 2 (`add`)."""
-    found = Graph.of(users, items, np.ones(len(users)), shape)
-    return found if duplicates == "add" else Graph(found.rows, found.columns, np.ones(len(found.rows)), shape)
+    """Build the user-item graph R.
+
+    Args:
+        users: ids of the training pairs, `[n]`.
+        items: ids of the training pairs, `[n]`.
+        shape: n_users and n_items.
+        duplicates: a pair that occurs twice weighs 1 (`collapse`) or 2 (`add`).
+    """
+    counts = Graph.of(users, items, np.ones(len(users)), shape)
+    return counts if duplicates == "add" else Graph(counts.rows, counts.columns, np.ones(len(counts.rows)), shape)
 
 
 def normalised(graph: Graph, small: float = 0.0) -> Graph:
-    """D_row^-1/2 M D_col^-1/2 with degrees = sums + `small`; a degree of 0 gives 0."""
+    """Compute D_row^-1/2 M D_col^-1/2 with degrees = sums + `small`; a degree of 0 gives 0."""
     return graph.scaled(_inverse_root(graph.row_sums() + small), _inverse_root(graph.transposed.row_sums() + small))
 
 
@@ -127,7 +141,7 @@ def _inverse_root(degrees: Values) -> Values:
 
 
 def bipartite(block: Graph) -> Graph:
-    """[[0, B], [B^T, 0]], users first."""
+    """Build [[0, B], [B^T, 0]] from B `[n_users, n_items]`; users come first."""
     n_users, n_items = block.shape
     rows = np.concatenate([block.rows, block.columns + n_users])
     columns = np.concatenate([block.columns + n_users, block.rows])
@@ -135,30 +149,35 @@ def bipartite(block: Graph) -> Graph:
 
 
 def blend(graphs: Sequence[Graph], shares: Sequence[float]) -> Graph:
-    """sum_m share_m graph_m."""
+    """Compute sum_m share_m graph_m over graphs of one shape."""
     values = np.concatenate([share * graph.values for share, graph in zip(shares, graphs, strict=True)])
     rows, columns = (np.concatenate([getattr(graph, name) for graph in graphs]) for name in ("rows", "columns"))
     return Graph.of(rows, columns, values, graphs[0].shape)
 
 
 def cosine_neighbours(features: torch.Tensor, k: int, block: int = 2048) -> tuple[torch.Tensor, torch.Tensor]:
-    """The k most similar items of each item by cosine, itself among them.
+    """Find the k most similar items of each item by cosine, the item itself included.
 
     Args:
-        features: `[n_items, m]`. k: at most n_items are kept. block: rows compared at a time.
+        features: `[n_items, m]`.
+        k: neighbours kept, at most n_items.
+        block: items compared at a time.
 
     Returns:
-        indices and cosines, both `[n_items, k]`, most similar first. A row of zeros has cosine 0 with all.
+        Indices and cosines, both `[n_items, k]`, most similar first. An item with zero features has cosine 0 with all.
     """
     unit = torch.nn.functional.normalize(features, dim=1)
-    found = [(unit[i : i + block] @ unit.T).topk(min(k, len(unit)), dim=1) for i in range(0, len(unit), block)]
-    return torch.cat([f.indices for f in found]), torch.cat([f.values for f in found])
+    parts = [(unit[i : i + block] @ unit.T).topk(min(k, len(unit)), dim=1) for i in range(0, len(unit), block)]
+    return torch.cat([part.indices for part in parts]), torch.cat([part.values for part in parts])
 
 
 def item_graph(features: torch.Tensor, k: int, weighted: bool) -> Graph:
-    """Item-item graph S^_ij = d_i^-1/2 s_ij d_j^-1/2 over the top k, d = row sums; directed.
+    """Build the directed item-item graph d_i^-1/2 s_ij d_j^-1/2 over the k nearest neighbours, with d the row sums of s.
 
-    `weighted`: s_ij = cosine (negative ones count as 0), else s_ij = 1, which makes every edge 1/k.
+    Args:
+        features: `[n_items, m]`.
+        k: neighbours of each item, itself included.
+        weighted: s_ij is the cosine (0 if negative) if true, else 1, which makes the weight of every edge 1/k.
     """
     neighbours, cosines = cosine_neighbours(features, k)
     n, kept = neighbours.shape
@@ -169,22 +188,36 @@ def item_graph(features: torch.Tensor, k: int, weighted: bool) -> Graph:
 
 
 def edge_weights(users: Ids, items: Ids) -> torch.Tensor:
-    """(d_u d_i)^-1/2 of each training row, `[n_rows]`; a duplicate row counts in the degrees."""
+    """Compute (d_u d_i)^-1/2 of each training pair, `[n]`; duplicates count in the degrees."""
     degrees = np.bincount(users)[users].astype(np.float64) * np.bincount(items)[items]
     return torch.from_numpy(1.0 / np.sqrt(degrees))
 
 
 def sample_edges(weights: torch.Tensor, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
-    """`count` distinct indices, drawn one after another in proportion to `weights` (exponential keys), ascending."""
+    """Draw distinct edges without replacement, with probabilities proportional to their weights (exponential keys).
+
+    Args:
+        weights: `[n_edges]`, above 0.
+        count: edges to draw, at most n_edges.
+        generator: of the random numbers; None for torch's global one.
+
+    Returns:
+        Indices `[count]`, ascending.
+    """
     keys = torch.empty_like(weights).exponential_(generator=generator) / weights
     return keys.topk(count, largest=False).indices.sort().values
 
 
 def truncated_svd(adjacency: Graph, rank: int = 64, kept: int = 16, small: float = 1e-3) -> Graph:
-    """PGL's global sub-graph: sum_t s_t s_(rank-kept+t) u_t v_t^T over the top `kept` vectors of a rank-`rank` SVD.
+    """Compute PGL's global sub-graph, sum_t s_t s_(rank-kept+t) u_t v_t^T over the first `kept` singular vectors.
 
-    Values are the top `kept` singular values times the bottom `kept` of the `rank`, both descending; entries below
-    `small` in size are dropped. Rank and kept shrink with the matrix.
+    The factors are the `kept` largest of `rank` singular values times the `kept` smallest, both in descending order.
+
+    Args:
+        adjacency: the matrix to decompose.
+        rank: of the SVD; reduced for a matrix smaller than that.
+        kept: singular vectors used, at most `rank`.
+        small: entries with an absolute value below this are dropped.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.linalg import svds
@@ -195,10 +228,10 @@ def truncated_svd(adjacency: Graph, rank: int = 64, kept: int = 16, small: float
     left, values, right = svds(matrix, k=rank, v0=np.ones(min(adjacency.shape)))
     order = np.argsort(-values)
     left, right = left[:, order[:kept]] * (values[order[:kept]] * values[order[-kept:]]), right[order[:kept]]
-    found = []
+    parts = []
     for start in range(0, len(left), 1024):
         dense = left[start : start + 1024] @ right
         rows, columns = np.nonzero(np.abs(dense) >= small)
-        found.append((rows + start, columns, dense[rows, columns]))
-    rows, columns, entries = (np.concatenate(part) for part in zip(*found, strict=True))
+        parts.append((rows + start, columns, dense[rows, columns]))
+    rows, columns, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Graph(rows.astype(np.int64), columns.astype(np.int64), entries, adjacency.shape)

@@ -7,27 +7,31 @@ from torch.nn import functional
 
 
 def bpr(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-    """-mean log(1e-10 + sigmoid(s+ - s-))."""
+    """Compute -mean log(1e-10 + sigmoid(s+ - s-)) of scores `[B]`."""
     return -torch.log(1e-10 + torch.sigmoid(positive - negative)).mean()
 
 
 def log_bpr(positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-    """-mean logsigmoid(s+ - s-)."""
+    """Compute -mean logsigmoid(s+ - s-) of scores `[B]`."""
     return -functional.logsigmoid(positive - negative).mean()
 
 
 def embedding_norms(*tables: torch.Tensor) -> torch.Tensor:
-    """Un-squared Frobenius norms, added up, divided by the rows of the last argument."""
+    """Compute the sum of the (un-squared) Frobenius norms, divided by the number of vectors in the last table."""
     return torch.stack([torch.linalg.vector_norm(table) for table in tables]).sum() / len(tables[-1])
 
 
 def info_nce(
     first: torch.Tensor, second: torch.Tensor, temperature: float, counts: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Cosine InfoNCE: row b of `first` against all rows of `second` `[B, d]`, its own the positive; mean over rows.
+    """Compute the InfoNCE loss with cosine similarities, averaged over pairs.
 
-    `counts` `[B]`: how often each row stands for itself, as if it were repeated; the value is the same, for the work of
-    the distinct rows only.
+    Args:
+        first: vectors `[B, d]`.
+        second: vectors `[B, d]`; vector b is the positive of vector b of `first`, the others are its negatives.
+        temperature: divides the similarities, above 0.
+        counts: `[B]`, how often each pair occurs. The result is that of repeated pairs, at the cost of distinct ones.
+            None counts each once.
     """
     left, right = functional.normalize(first, dim=1) / temperature, functional.normalize(second, dim=1)
     logits = left @ right.T
@@ -39,5 +43,5 @@ def info_nce(
 
 
 def distance(online: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean of 1 - cos(online, target) over rows."""
+    """Compute the mean of 1 - cos(online, target) over vectors `[B, d]`."""
     return 1.0 - functional.cosine_similarity(online, target, dim=1).mean()

@@ -14,7 +14,17 @@ from fedvlr_plugin.centralized.losses import info_nce, log_bpr
 
 
 class MGCNParams(CentralizedParams):
-    """`cl_loss`: weight of the contrastive terms; `reg_weight`: of the squared norms, per configured batch."""
+    """Settings of MGCN.
+
+    Attributes:
+        n_ui_layers: propagation steps on the user-item graph, at least 0.
+        n_layers: propagation steps on the item-item graphs, at least 0.
+        knn_k: neighbours in the item-item graphs, at least 1.
+        reg_weight: weight of the squared norms, divided by `train_batch_size`.
+        cl_loss: weight of the contrastive terms, at least 0.
+        temperature: of the contrastive terms, above 0.
+        lr_decay: factor on the learning rate over every 50 epochs, in (0, 1].
+    """
 
     n_ui_layers: int = Field(2, ge=0)
     n_layers: int = Field(1, ge=0)
@@ -49,7 +59,7 @@ class MGCN(CentralizedModel):
         self.item_graphs = nn.ModuleList([Propagation(graph) for graph in graphs])
 
     def views(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The collaborative view C and the side view, both `[n_users + n_items, d]`."""
+        """Compute the collaborative view C and the side view, both `[n_users + n_items, d]`."""
         collaborative = self.graph.layer_mean(torch.cat([self.user, self.item]), self.params.n_ui_layers)
         modal = [self._modality(m) for m in range(len(self.tables))]
         weights = torch.softmax(torch.cat([self.query(e) for e in modal], dim=1), dim=1)
@@ -69,7 +79,7 @@ class MGCN(CentralizedModel):
         return users, items
 
     def loss(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        """BPR + reg_weight * squared norms / configured batch + cl_loss * InfoNCE of side against C."""
+        """Compute BPR + reg_weight * squared norms / train_batch_size + cl_loss * InfoNCE of the side view against C."""
         collaborative, side = self.views()
         all_users, all_items = (collaborative + side).split(self.shape)
         u, i, j = all_users[users], all_items[positives], all_items[negatives]

@@ -1,4 +1,4 @@
-"""Which centralized models there are: ours, and every general model of the installed RecBole."""
+"""Find centralized models by name: the four of this package, and every general model of the installed RecBole."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fedvlr_plugin.errors import ConfigError, unknown_name
 
 @dataclass(frozen=True)
 class CentralizedRow:
-    """Where a centralized model is, and what it declares about searches and profiles.
+    """The module of a centralized model, and its settings for searches and profiles.
 
     Attributes:
-        module: dotted name of the module that holds the class of the row's name.
+        module: dotted name of the module; its class has the name of the row.
         search: dimensions of a search beyond the learning rate.
         profile_settings: its settings by profile.
-        profile_search: how profiles search it.
+        profile_search: its search settings by profile.
     """
 
     module: str
@@ -28,7 +28,7 @@ class CentralizedRow:
 
 
 def _ours(name: str, parameter: str, values: tuple[float, ...], rounds: int, batch: int) -> CentralizedRow:
-    """A model of ours: the parameter that its authors search with its grid, epochs and batch size of `quick`."""
+    """Declare a model of this package: the parameter its authors search, its grid, and epochs and batch size of `quick`."""
     params = {"learning_rate": 0.005, "train_batch_size": batch}
     quick = {"rounds": rounds, "eval_every": rounds // 4, "params": params}
     return CentralizedRow(
@@ -48,11 +48,14 @@ OURS: Mapping[str, CentralizedRow] = {
 
 
 def find_model(name: str) -> type:
-    """The class of a model by name, in any capitalisation.
+    """Return the class of a model.
+
+    Args:
+        name: of the model, in any capitalisation.
 
     Raises:
-        UnknownNameError: neither we nor RecBole have a general model of that name; the message has the nearest one.
-        ConfigError: the model trains with a RecBole trainer of its own, which a row cannot reproduce.
+        UnknownNameError: no general model of this package or of RecBole has that name; the message suggests the nearest.
+        ConfigError: the model needs a RecBole trainer of its own, so it cannot be a row.
     """
     for own_name, row in OURS.items():
         if own_name.casefold() == name.casefold():
@@ -74,11 +77,11 @@ def find_model(name: str) -> type:
 
 
 def recbole_models() -> dict[str, type]:
-    """RecBole's general models by name, sorted."""
+    """Return RecBole's general models by name, sorted."""
     from fedvlr_plugin.compat import prepare_recbole
 
     prepare_recbole()
     base = import_module("recbole.model.abstract_recommender").GeneralRecommender
     module = import_module("recbole.model.general_recommender")
-    found = {n: c for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base) and c is not base}
-    return dict(sorted(found.items()))
+    models = {n: c for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, base) and c is not base}
+    return dict(sorted(models.items()))

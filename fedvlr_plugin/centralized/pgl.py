@@ -28,7 +28,20 @@ from fedvlr_plugin.centralized.losses import info_nce, log_bpr
 
 
 class PGLParams(CentralizedParams):
-    """`mode`: local draws `keep_rate` of the edges each epoch; `mm_image_weight`: share of what is not text."""
+    """Settings of PGL.
+
+    Attributes:
+        n_ui_layers: propagation steps on the user-item graph, at least 0.
+        n_mm_layers: propagation steps on the item-item graph, at least 0.
+        knn_k: neighbours in the item-item graph, at least 1.
+        mm_image_weight: share of the modalities other than text in the item-item graph, in 0..1.
+        mode: `local` draws a sub-graph each epoch; `global` uses that of the truncated SVD in all epochs.
+        keep_rate: share of the edges that `local` keeps, in (0, 1].
+        dropout: rate in the contrastive term, in [0, 1).
+        reg_weight: weight of the contrastive term, at least 0.
+        temperature: of the contrastive term, above 0.
+        lr_decay: factor on the learning rate over every 50 epochs, in (0, 1].
+    """
 
     n_ui_layers: int = Field(2, ge=0)
     n_mm_layers: int = Field(1, ge=0)
@@ -45,8 +58,8 @@ class PGLParams(CentralizedParams):
 class PGL(CentralizedModel):
     """Score g_u . (g_i + h_i), all vectors of `embedding_size` per modality; no item ID table.
 
-    With a modality called `text` and others, text has 1 - `mm_image_weight` of the item-item graph and the others share
-    the rest; otherwise all have equal shares.
+    If `text` is one of several modalities, its share of the item-item graph is 1 - `mm_image_weight`, and the others
+    share the rest equally; otherwise all shares are equal.
     """
 
     Params = PGLParams
@@ -72,7 +85,7 @@ class PGL(CentralizedModel):
         return bipartite(normalised(pairs, SMALL_DEGREE))
 
     def draw_sub_graph(self) -> None:
-        """The sub-graph of the coming epoch (mode local), or the one of the run (mode global)."""
+        """Draw the sub-graph of the next epoch (mode local), or compute that of the run (mode global)."""
         if self.params.mode == "global":
             if self.sub_graph is None:
                 self.sub_graph = Propagation(truncated_svd(self.adjacency)).to(self.graph.matrix.device)
@@ -82,7 +95,7 @@ class PGL(CentralizedModel):
         self.sub_graph = Propagation(self._adjacency(rows)).to(self.graph.matrix.device)
 
     def train(self, mode: bool = True) -> PGL:
-        """As torch's; RecBole and our runner call it once per epoch, so a new sub-graph is drawn here."""
+        """Set training mode, as in torch, and draw a sub-graph: every training loop calls this once an epoch."""
         super().train(mode)
         if mode:
             self.draw_sub_graph()
@@ -101,7 +114,7 @@ class PGL(CentralizedModel):
         return self._propagate(self.graph)
 
     def loss(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        """BPR + reg_weight / 2 * InfoNCE between two dropouts of the batch rows."""
+        """Compute BPR + reg_weight / 2 * InfoNCE between two dropout samples of the batch's vectors."""
         if self.sub_graph is None:
             self.draw_sub_graph()
         all_users, all_items = self._propagate(self.sub_graph or self.graph)
@@ -118,7 +131,13 @@ class PGL(CentralizedModel):
 
 
 def modality_shares(names: list[str], others: float) -> list[float]:
-    """Weights of the item graphs: 1 - `others` for `text`, the rest for the others; equal if there is no such pair."""
+    """Compute the weights of the modalities in the item-item graph, sum 1.
+
+    Args:
+        names: of the modalities.
+        others: share of all modalities but `text`, in 0..1. It applies if `text` is one of several modalities;
+            otherwise all weights are equal.
+    """
     if "text" not in names or len(names) == 1:
         return [1.0 / len(names)] * len(names)
     return [1.0 - others if name == "text" else others / (len(names) - 1) for name in names]

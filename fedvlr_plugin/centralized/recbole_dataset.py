@@ -1,7 +1,7 @@
-"""Hands a `PreparedData` to a RecBole model: a Config with checked keys and a training Dataset over our ids.
+"""Make RecBole's Config and Dataset from a `PreparedData`, with checked keys and this package's ids.
 
-RecBole's ids are ours plus one. The data set holds training rows only, so nothing that a model may read of it can
-leak a held-out item.
+RecBole's ids are those of `PreparedData` plus one. The Dataset holds training pairs only, so that a model cannot read
+held-out items.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ RUNNERS_OWN = {"epochs": "rounds", "stopping_step": "patience", "seed": "seed", 
 
 
 class TrainingRows(Dataset):
-    """The training rows of a `PreparedData` as RecBole's Dataset, with `item_features`.
+    """The training pairs of a `PreparedData` as RecBole's Dataset, with `item_features`.
 
     Args:
-        rows: users and items of the training rows, ids from 0; None = the distinct pairs of the data.
+        config: RecBole's settings.
+        data: the prepared data set.
+        rows: users and items of the training pairs, ids from 0, both `[n]`; None for the distinct pairs of the data.
     """
 
     def __init__(self, config: FedVLRConfig, data: PreparedData, rows: tuple[IntArray, IntArray] | None = None) -> None:
@@ -44,7 +46,7 @@ class TrainingRows(Dataset):
 
     @property
     def item_features(self) -> ItemFeatures:
-        """Row i belongs to RecBole's item i + 1."""
+        """The item features; vector i belongs to RecBole's item i + 1."""
         return self._data.features
 
     def _load_data(self, token: str, dataset_path: str) -> None:
@@ -55,7 +57,7 @@ class TrainingRows(Dataset):
         self.user_feat = self.item_feat = None
 
     def _data_filtering(self) -> None:
-        """Nothing: the rows are final."""
+        """Do nothing: the pairs are final."""
 
     def _remap_ID_all(self) -> None:
         interactions = self._data.interactions
@@ -67,16 +69,18 @@ class TrainingRows(Dataset):
 def make_config(
     model: type, data: PreparedData, params: Mapping[str, object], device: str, dim: int | None = None
 ) -> FedVLRConfig:
-    """The Config of a model on prepared data: RecBole's defaults, the shipped yaml of ours, then `params`.
+    """Make the Config of a model: RecBole's defaults, then this package's YAML file, then `params`.
 
     Args:
-        model: a class of ours or RecBole's, or a user's own; of that, `config_keys` (a class attribute) may name the
-            keys that it reads, and the defaults of the nearest known base class apply.
-        params: hyper-parameters by RecBole's or the model's name. dim: `embedding_size` where the model has that key
-            and `params` does not name it.
+        model: a class of this package, of RecBole, or a user's own. A user's class may name the keys it reads in the
+            class attribute `config_keys`; the defaults of its nearest known base class apply.
+        data: the prepared data set.
+        params: hyper-parameters by RecBole's or the model's name.
+        device: of torch.
+        dim: value of `embedding_size` if the model has that key and `params` does not set it.
 
     Raises:
-        ConfigError: an unknown key, with the nearest name, or one that the run specification sets.
+        ConfigError: a key is unknown (the message suggests the nearest), or the run specification sets it.
     """
     for key, instead in RUNNERS_OWN.items():
         if key in params:
@@ -94,11 +98,11 @@ def make_config(
 
 
 def _defaults(model: type) -> list[str]:
-    """The yaml of the nearest base class that has one: ours, or RecBole's where its Config would not look."""
-    theirs = files("recbole") / "properties" / "model"
+    """Return the YAML file of the nearest base class, if RecBole's Config does not load it anyway."""
+    recbole_files = files("recbole") / "properties" / "model"
     for base in model.__mro__:
         if base.__name__ in OURS and base.__module__ == OURS[base.__name__].module:
             return [config_path(f"model/{base.__name__}")]
-        if base.__module__.startswith("recbole.model.") and (theirs / f"{base.__name__}.yaml").is_file():
-            return [] if base is model else [str(theirs / f"{base.__name__}.yaml")]
+        if base.__module__.startswith("recbole.model.") and (recbole_files / f"{base.__name__}.yaml").is_file():
+            return [] if base is model else [str(recbole_files / f"{base.__name__}.yaml")]
     return []

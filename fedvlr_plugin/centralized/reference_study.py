@@ -1,8 +1,8 @@
-"""The comparison of our four models with the reference implementations' seed study on KU (`baselines.md` section 8.1).
+"""Compare the four models with a seed study of their reference implementations on KU (`baselines.md` section 8.1).
 
-Its settings, for this comparison only: training rows with their duplicates, one negative per positive from items that
-occur in training, only training items masked at test, selection by validation Recall@50 (= HR@50), at most 1000 epochs,
-stopped at the 21st epoch without gain. Hyper-parameters are those of the shipped yaml files.
+Settings of this comparison: training pairs with duplicates, one negative for each positive from the items that occur in
+training, only training items masked at test, the best epoch by validation Recall@50 (= HR@50), at most 1000 epochs,
+stopped at the 21st epoch without a gain. Hyper-parameters are those of the shipped YAML files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ ALLOWED_SD = 2.5
 
 @dataclass(frozen=True)
 class Study:
-    """Mean and standard deviation over seeds of test HR@50 and NDCG@50, in percent."""
+    """Expected test metrics of a model, in percent.
+
+    Attributes:
+        hr: mean HR@50 over seeds.
+        hr_sd: its standard deviation.
+        ndcg: mean NDCG@50 over seeds.
+        ndcg_sd: its standard deviation.
+    """
 
     hr: float
     hr_sd: float
@@ -49,7 +56,14 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """One model: test metrics by seed, epochs run, and whether the mean HR@50 is within the study's."""
+    """Measured results of a model.
+
+    Attributes:
+        model: name.
+        hr: test HR@50 in percent by seed.
+        ndcg: test NDCG@50 in percent by seed.
+        epochs: epochs run by seed.
+    """
 
     model: str
     hr: tuple[float, ...]
@@ -58,18 +72,28 @@ class Outcome:
 
     @property
     def deviation(self) -> float:
-        """Distance of the mean HR@50 from the study's, in its standard deviations."""
+        """Difference of mean HR@50, measured - expected, in expected standard deviations."""
         expected = EXPECTED[self.model]
         return (float(np.mean(self.hr)) - expected.hr) / expected.hr_sd
 
     @property
     def agrees(self) -> bool:
-        """Whether the distance is allowed."""
+        """Whether the difference is at most `ALLOWED_SD` standard deviations."""
         return abs(self.deviation) <= ALLOWED_SD
 
 
 def load(data_root: Path | None) -> tuple[PreparedData, tuple[IntArray, IntArray]]:
-    """KU and its training rows with duplicates, ids from 0."""
+    """Read KU and its training pairs.
+
+    Args:
+        data_root: folder of the data sets; None for the default.
+
+    Returns:
+        The data set; users and items of its training pairs with duplicates, ids from 0, both `[n]`.
+
+    Raises:
+        DataError: the order of the items depends on the duplicates.
+    """
     data = prepare("ku", data_root)
     dataset = open_dataset("ku", data_root, config_dict={"keep_duplicates": True})
     if dataset.item_tokens != data.interactions.item_tokens:
@@ -80,21 +104,28 @@ def load(data_root: Path | None) -> tuple[PreparedData, tuple[IntArray, IntArray
 
 
 def compare(model: str, data: PreparedData, rows: tuple[IntArray, IntArray], seeds: int) -> Outcome:
-    """Trains one model once per seed."""
-    found: list[tuple[float, float, int]] = []
+    """Train and evaluate one model with several seeds.
+
+    Args:
+        model: name.
+        data: the prepared data set.
+        rows: users and items of the training pairs, ids from 0, both `[n]`.
+        seeds: how many, from 0.
+    """
+    results: list[tuple[float, float, int]] = []
     for seed in range(seeds):
         epochs: list[RoundRecord] = []
         with seeded(seed, torch.device("cpu")):
             trained = Trainable(find_model(model), data, PROTOCOL, {}, rows=rows)
             trained.fit(PLAN, np.random.default_rng(seed), epochs.append)
             test = summary(trained.rank("test"))
-        found.append((test["hr@50"], test["ndcg@50"], epochs[-1].round))
-    hr, ndcg, lengths = zip(*found, strict=True)
+        results.append((test["hr@50"], test["ndcg@50"], epochs[-1].round))
+    hr, ndcg, lengths = zip(*results, strict=True)
     return Outcome(model, hr, ndcg, lengths)
 
 
 def line(outcome: Outcome) -> str:
-    """Measured beside expected, one line."""
+    """Format measured and expected values of a model, one line under `HEADER`."""
     expected = EXPECTED[outcome.model]
     sd = np.std(outcome.hr, ddof=1), np.std(outcome.ndcg, ddof=1)
     return (

@@ -1,9 +1,9 @@
-"""Runs any RecBole general model, ours or RecBole's own, under our split, masking and metrics.
+"""Train and evaluate any general RecBole model with this package's split, masking and metrics.
 
-`run(spec)` sends the rows of kind `recbole` here. The best epoch is chosen by validation NDCG@50; test is read once.
-Of the specification's training part `rounds` (epochs), `patience` and `eval_every` apply; rates and sizes are
-the model's own parameters (`recbole_configs/model/<Name>.yaml`), and one negative per positive is drawn unless
-`negatives` is among them.
+`run(spec)` uses this for rows of kind `recbole`. The best epoch is chosen by validation NDCG@50, and the test split is
+read once. Of the specification's training part, `rounds` (epochs), `patience` and `eval_every` apply. Learning rate and
+sizes are parameters of the model (`recbole_configs/model/<Name>.yaml`). One negative is drawn for each positive unless
+the parameters set `negatives`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,20 @@ PAIRS_AT_ONCE = 2**18
 
 
 class Trainable:
-    """One model on one data set, ready to fit: model, config, batches, scorer."""
+    """A model with its config, batches and scorer, ready to train.
+
+    Args:
+        model_class: the model.
+        data: the prepared data set.
+        protocol: pool of the negatives, and masks at test.
+        params: hyper-parameters of the model; `negatives`, at least 1, may be among them.
+        device: of torch.
+        dim: `embedding_size` if `params` does not set it.
+        rows: users and items of the training pairs, ids from 0, both `[n]`; None for the distinct pairs of the data.
+
+    Raises:
+        ConfigError: a parameter is unknown or out of range.
+    """
 
     def __init__(
         self,
@@ -56,11 +69,11 @@ class Trainable:
         self.batches = Batches(batch_kind(self.model, self.config), chosen, sampler, size, negatives, self.config)
 
     def scorer(self) -> Scorer:
-        """Scores of all items, ids from 0."""
+        """Return the function that scores all items, ids from 0."""
         return make_scorer(self.model, self.config, self.data.interactions.n_items)
 
     def rank(self, phase: Any) -> Ranks:
-        """Ranks of the held-out items under the protocol's masks."""
+        """Rank the held-out items of a phase (`valid` or `test`) under the protocol's masks."""
         mask = self.protocol.mask_validation_at_test
         device = self.config["device"]
         return rank_positives(
@@ -68,7 +81,16 @@ class Trainable:
         )  # fmt: skip
 
     def fit(self, plan: Plan, source: np.random.Generator, on_epoch: Callable[[RoundRecord], None]) -> int:
-        """Trains to the best epoch, see `training.fit`."""
+        """Train and keep the best epoch, see `training.fit`.
+
+        Args:
+            plan: epochs, patience and selection.
+            source: of the random numbers for batches.
+            on_epoch: called with the record of each epoch.
+
+        Returns:
+            The best epoch, counted from 1.
+        """
 
         def validate() -> dict[str, float]:
             return summary(self.rank("valid"))
@@ -77,7 +99,7 @@ class Trainable:
 
 
 def batch_kind(model: Any, config: Any) -> Kind:
-    """What the model trains on: users (autoencoders), positives (closed forms), pairs or labelled pairs."""
+    """Return what the model trains on: users (autoencoders), positives (closed forms), pairs or labelled pairs."""
     from recbole.data import utils
     from recbole.data.dataloader import UserDataLoader
 
@@ -91,7 +113,13 @@ def batch_kind(model: Any, config: Any) -> Kind:
 
 
 def make_scorer(model: Any, config: Any, n_items: int) -> Scorer:
-    """Scores by the model's `score` (ours), `full_sort_predict`, or `predict` on all pairs where it has neither."""
+    """Return the function that scores all items with a model.
+
+    Args:
+        model: has `score`, or else `full_sort_predict`, or else `predict`, which is called on all pairs.
+        config: RecBole's Config.
+        n_items: without padding.
+    """
     from recbole.data.interaction import Interaction
 
     user, item = config["USER_ID_FIELD"], config["ITEM_ID_FIELD"]

@@ -1,7 +1,7 @@
-"""Trains one RecBole model to its best epoch: optimiser, schedule, validation, patience, best state in memory.
+"""Train a RecBole model: optimiser, learning-rate schedule, validation, patience, best state.
 
-Nothing is written to disk and no metric is rounded. The global random state, which RecBole's models draw from, is
-seeded for the run and put back afterwards.
+The best state is kept in memory; nothing is written to disk, and no metric is rounded. RecBole's models use the global
+random generators: `seeded` seeds them for a run and restores them afterwards.
 """
 
 from __future__ import annotations
@@ -34,14 +34,21 @@ DECAY_EPOCHS = 50
 
 
 class BatchSource(Protocol):
-    """Gives the batches of one epoch as RecBole's Interactions."""
+    """Yields the batches of an epoch as RecBole's Interactions."""
 
     def epoch(self, source: np.random.Generator) -> Iterator[Any]: ...
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, and by what: `selected_by` is a key of the validation metrics, higher is better."""
+    """How long to train and how to choose the best epoch.
+
+    Attributes:
+        epochs: at most.
+        patience: validations without a gain before training stops; None never stops early.
+        eval_every: epochs between validations, at least 1.
+        selected_by: key of the validation metric, higher is better.
+    """
 
     epochs: int
     patience: int | None
@@ -51,7 +58,7 @@ class Plan:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seeds Python's, numpy's and torch's global generators, and restores their states."""
+    """Seed the global generators of Python, numpy and torch (on `device` too), and restore their states at the end."""
     devices = [device] if device.type == "cuda" else []
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (RecBole's models draw from it)
     with torch.random.fork_rng(devices):
@@ -74,13 +81,23 @@ def fit(
     source: np.random.Generator,
     on_epoch: Callable[[RoundRecord], None],
 ) -> int:
-    """Trains until the last epoch or until patience is used up; the model is left with its best state.
+    """Train to the last epoch or until patience is used up, and load the best state into the model.
+
+    Args:
+        model: RecBole's model; changed in place.
+        config: RecBole's Config.
+        batches: of the training pairs.
+        validate: returns the validation metrics of the model's present state.
+        plan: epochs, patience and selection.
+        source: of the random numbers for batches.
+        on_epoch: called with the record of each epoch.
 
     Returns:
-        the best epoch, from 1: highest `plan.selected_by`, compared unrounded and strictly.
+        The best epoch, counted from 1: the one with the highest `plan.selected_by`, unrounded; ties keep the first.
 
     Raises:
-        ConfigError: an optimiser that is not known. FedVLRError: the loss is no longer finite.
+        ConfigError: the optimiser is not known.
+        FedVLRError: the loss is not finite.
     """
     learner, fixed = make_optimizer(model, config), is_closed_form(model)
     best: BestRound[tuple[Any, Any]] = BestRound(plan.patience)
@@ -118,7 +135,18 @@ def fit(
 def train_epoch(
     model: Any, config: Any, batches: BatchSource, learner: torch.optim.Optimizer | None, source: np.random.Generator
 ) -> tuple[float, int]:
-    """One pass; returns the mean loss over steps and the number of rows. Without a learner nothing is stepped."""
+    """Train for one epoch.
+
+    Args:
+        model: RecBole's model; changed in place.
+        config: RecBole's Config.
+        batches: of the training pairs.
+        learner: the optimiser; None only computes the losses.
+        source: of the random numbers for batches.
+
+    Returns:
+        The mean loss over steps, and the number of entries in all batches.
+    """
     model.train()
     losses, samples = [], 0
     for batch in batches.epoch(source):
@@ -136,12 +164,16 @@ def train_epoch(
 
 
 def is_closed_form(model: Any) -> bool:
-    """Whether the model is one of RecBole's traditional ones (ItemKNN, EASE, Pop, ...): one pass, no gradient."""
+    """Return whether the model is one of RecBole's traditional ones (ItemKNN, EASE, Pop, ...), without gradients."""
     return str(model.type) == "ModelType.TRADITIONAL"
 
 
 def make_optimizer(model: Any, config: Any) -> torch.optim.Optimizer:
-    """The optimiser that RecBole's keys `learner`, `learning_rate` and `weight_decay` name."""
+    """Create the optimiser from RecBole's keys `learner`, `learning_rate` and `weight_decay`.
+
+    Raises:
+        ConfigError: the optimiser is not known, or the learning rate is not a number above 0.
+    """
     name = str(config["learner"] or "adam").lower()
     if name not in OPTIMIZERS:
         raise ConfigError(f"learner '{name}' is not known; allowed: {', '.join(OPTIMIZERS)}")

@@ -1,4 +1,4 @@
-"""VBPR: a user vector against the item's ID vector beside its projected features (`baselines.md` section 2).
+"""VBPR: a user vector times the item's ID vector joined with its projected features (`baselines.md` section 2).
 
 He & McAuley, AAAI 2016, in the form the comparison uses: any number of modalities, no item bias.
 """
@@ -15,7 +15,12 @@ from fedvlr_plugin.centralized.losses import bpr, embedding_norms
 
 
 class VBPRParams(CentralizedParams):
-    """`reg_weight`: weight of the un-squared norms of the batch rows."""
+    """Settings of VBPR.
+
+    Attributes:
+        reg_weight: weight of the un-squared norms of the batch's vectors, at least 0.
+        learning_rate: above 0.
+    """
 
     reg_weight: float = Field(1.0, ge=0)
     learning_rate: float = Field(1e-2, gt=0)
@@ -50,7 +55,7 @@ class VBPR(CentralizedModel):
         return self.user, self._items(slice(None))
 
     def loss(self, users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
-        """BPR + reg_weight * EmbLoss(p_u, v_i, v_j)."""
+        """Compute BPR + reg_weight * EmbLoss(p_u, v_i, v_j)."""
         u, i, j = self.user[users], self._items(positives), self._items(negatives)
         ranking = bpr((u * i).sum(dim=1), (u * j).sum(dim=1))
         return ranking + self.params.reg_weight * embedding_norms(u, i, j)

@@ -1,4 +1,4 @@
-"""The best round of a run so far, and whether to stop looking for a better one.
+"""Track the best round of a run, and decide when to stop training.
 
 The best round is the one with the highest validation score, compared unrounded and strictly, so that ties keep the
 first (algorithm.md section 6). Every training loop of the package selects by this rule.
@@ -21,8 +21,8 @@ class BestRound(Generic[State]):
         patience: validations without a gain after which training stops; None never stops it.
         number: the best round, counted from 1; 0 before any round was accepted.
         score: its validation score, higher is better; None before any round was accepted.
-        waited: validations since then.
-        state: what the loop keeps of the best round (a copy of its parameters); None before any.
+        waited: validations since the best round.
+        state: a copy of the best round's parameters, set by the training loop; None before any.
 
     Example:
         >>> best = BestRound(patience=2)

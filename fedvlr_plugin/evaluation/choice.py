@@ -1,7 +1,6 @@
-"""Choose the numbers of a closed form by validation NDCG@50: a grid, every point tried, ties to the earlier point.
+"""Choose the parameters of a closed form by validation NDCG@50: try every point of a grid; ties keep the earlier point.
 
-The chooser sees what `validate` returns and nothing else; whoever calls it hands it a function of the validation
-split.
+The choice depends only on what `validate` returns; the caller passes a function of the validation split.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Choice:
     """The best point of a grid.
 
     Attributes:
-        point: the chosen numbers by name.
+        point: the chosen values by name.
         value: their validation NDCG@50 in percent.
         tried: how many points were tried.
     """
@@ -33,11 +32,11 @@ class Choice:
 
 
 def choose(grid: Mapping[str, Sequence[float]], validate: Callable[[Mapping[str, float]], Ranks]) -> Choice:
-    """Try every point of a grid, the last dimension running fastest, and keep the best.
+    """Try every point of a grid, in the order in which the last dimension changes fastest, and return the best.
 
     Args:
-        grid: values by name, each list not empty.
-        validate: ranks of the validation items under a point.
+        grid: values to try by name; no list may be empty.
+        validate: returns the ranks of the validation items for a point.
 
     Raises:
         ConfigError: a dimension has no values.

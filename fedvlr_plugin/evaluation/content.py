@@ -1,9 +1,9 @@
-"""Score items by content alone: the mean cosine between an item and a user's history, no learning.
+"""Score items by content alone: the mean cosine between an item and a user's history, without training.
 
     t_mi = (M_mi - mean_i M_mi) / |...|,    s_ui = 1/|modalities| sum_m t_mi . (1/n_u sum_{j in hist_u} t_mj)
 
-Every modality is centred first: raw encoder features share one direction, and with it all cosines are nearly equal
-(ML, NDCG@50 of `content+popularity`: 4.1 raw, 4.6 centred). An item whose centred features are zero has cosine 0.
+Every modality is centred first: raw encoder features have a large common component, which makes all cosines nearly
+equal (ML, NDCG@50 of `content+popularity`: 4.1 raw, 4.6 centred). An item whose centred features are zero has cosine 0.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SMALLEST_NORM = 1e-12
 
 
 def content_directions(features: ItemFeatures) -> FloatArray:
-    """Unit vectors of the items, the modalities side by side.
+    """Compute unit vectors of the items, the modalities concatenated.
 
     Args:
         features: the modalities of a data set; at least one.
 
     Returns:
-        `[n_items, sum of widths]`, float64, scaled so that the product of two rows is the mean over modalities of
-        their cosines.
+        `[n_items, sum of widths]`, float64, scaled so that the inner product of two items is their mean cosine over
+        modalities.
 
     Raises:
         DataError: the data set has no item features.
@@ -54,14 +54,18 @@ def content_directions(features: ItemFeatures) -> FloatArray:
 
 
 def history_matrix(interactions: Interactions) -> sp.csr_matrix:
-    """Training histories as a sparse 0/1 matrix `[n_users, n_items]`, float64."""
+    """Return the training histories as a sparse 0/1 matrix `[n_users, n_items]`, float64."""
     ones = np.ones(len(interactions.train_items))
     shape = (interactions.n_users, interactions.n_items)
     return sp.csr_matrix((ones, interactions.train_items, interactions.train_indptr), shape=shape)
 
 
 def content_scores(interactions: Interactions, features: ItemFeatures) -> UserScores:
-    """Mean cosine of every item to a user's training history, averaged over modalities; zero for an empty history.
+    """Return a function that scores items by their mean cosine to a user's training history, averaged over modalities.
+
+    Args:
+        interactions: the data set; all scores of a user with an empty history are 0.
+        features: the modalities; at least one.
 
     Raises:
         DataError: the data set has no item features.
@@ -71,12 +75,12 @@ def content_scores(interactions: Interactions, features: ItemFeatures) -> UserSc
     pooled = sp.diags(weights) @ history_matrix(interactions) @ directions
 
     def scores(users: IntArray) -> FloatArray:
-        found: FloatArray = pooled[users] @ directions.T
-        return found
+        result: FloatArray = pooled[users] @ directions.T
+        return result
 
     return scores
 
 
 def as_scorer(scores: UserScores) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The same scores in the form that `evaluation.ranks.rank_positives` asks for."""
+    """Convert a scoring function of numpy arrays to the form that `evaluation.ranks.rank_positives` takes."""
     return lambda users: torch.from_numpy(np.ascontiguousarray(scores(users.cpu().numpy())))

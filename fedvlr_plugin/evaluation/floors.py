@@ -1,7 +1,7 @@
-"""Rank without learning: chance, popularity, cold-first, content, content+popularity (algorithm.md section 7).
+"""Rank without training: chance, popularity, cold-first, content, content+popularity (algorithm.md section 7).
 
-A floor is given as `Ranks`, so that metrics, tests and tables treat it like a model. For `chance` this is the closed
-form: with C candidates, all tied, the positive is at each of C ranks with equal probability, hence HR@k = k / C.
+The result is of type `Ranks`, so that metrics, tests and tables treat a floor like a model. `chance` has a closed form:
+with C candidates, all tied, the positive has each of C ranks with equal probability, hence HR@k = k / C.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ def rank_floor(
             * `popularity`: the score of an item is the number of users who have it in training;
             * `cold-first`: items that nobody has in training first (tied), then popularity;
             * `content`: mean cosine to the user's history (`evaluation.content`);
-            * `content+popularity`: that and log(1 + popularity), each standardised over the items, added.
+            * `content+popularity`: the sum of `content` and log(1 + popularity), each standardised over the items.
 
         interactions: the data set.
-        phase: whose held-out items.
-        mask_validation: whether validation items are no candidates at test.
-        features: the item features; only the last two floors read them.
+        phase: `valid` or `test`.
+        mask_validation: whether a user's validation item is excluded from the candidates at test.
+        features: the item features; only the last two floors use them.
 
     Raises:
-        UnknownNameError: no such floor. DataError: a floor of content without item features.
+        UnknownNameError: there is no floor of that name.
+        DataError: a floor of content without item features, or no user with a held-out item.
     """
     if name not in FLOORS:
         raise unknown_name("floor", name, FLOORS)
@@ -68,8 +69,8 @@ def _counts(name: str, interactions: Interactions) -> IntArray:
 
 
 def _same_for_all(scores: IntArray) -> Scorer:
-    everybody = torch.from_numpy(scores.astype(np.float32))
-    return lambda users: everybody.repeat(len(users), 1)
+    one_user = torch.from_numpy(scores.astype(np.float32))
+    return lambda users: one_user.repeat(len(users), 1)
 
 
 def _content(interactions: Interactions, features: ItemFeatures, with_popularity: bool) -> Scorer:

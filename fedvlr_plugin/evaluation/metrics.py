@@ -1,7 +1,7 @@
 """Hit rate and NDCG of one held-out item per user, averaged over ties (algorithm.md section 6).
 
-With g candidates above the positive and t tied with it, each of the ranks g ... g + t (counted from 0) is equally
-likely, and a metric is the mean over them; without ties this equals RecBole's evaluator. Nothing is rounded.
+With g candidates above the positive and t tied with it, a metric is the mean over the ranks g ... g + t (counted from
+0); without ties this equals RecBole's evaluator. Nothing is rounded.
 """
 
 from __future__ import annotations
@@ -17,22 +17,29 @@ K = 50
 
 
 def hit_rate(ranks: Ranks, k: int = K) -> FloatArray:
-    """`[n]`, per user, the chance in 0..1 that the positive is among the first k."""
+    """Compute for each user the probability that the positive is among the first k, `[n]` in 0..1; k is at least 1."""
     return _mean_gain(ranks, np.ones(_checked(k)))
 
 
 def ndcg(ranks: Ranks, k: int = K) -> FloatArray:
-    """`[n]`, per user, the expected gain 1 / log2(rank + 2) in 0..1, zero from rank k on."""
+    """Compute for each user the mean gain 1 / log2(rank + 2), zero from rank k on, `[n]` in 0..1; k is at least 1."""
     return _mean_gain(ranks, 1.0 / np.log2(np.arange(_checked(k)) + 2.0))
 
 
 def summary(ranks: Ranks, k: int = K) -> dict[str, float]:
-    """Means over users in percent, over all of them and over warm and cold positives apart.
+    """Compute the mean metrics over all users, and separately over users with a warm and with a cold positive.
+
+    Args:
+        ranks: of the held-out items.
+        k: the cut-off, at least 1.
 
     Returns:
-        `hr@k`, `ndcg@k`, `users`, `cold_users`, `cold_share` (percent), and with the suffixes `_warm` and `_cold` the
-        means over users whose positive does or does not occur in training; such a pair of keys is absent when there
-        is no such user (`cold_users` says so).
+        `hr@k` and `ndcg@k` in percent; the counts `users` and `cold_users`; `cold_share` in percent; and, with the
+        suffixes `_warm` and `_cold`, the metrics over users whose positive does or does not occur in training. These
+        keys are absent if there is no such user.
+
+    Raises:
+        ConfigError: k is below 1.
     """
     hits, gains = 100.0 * hit_rate(ranks, k), 100.0 * ndcg(ranks, k)
     result = {

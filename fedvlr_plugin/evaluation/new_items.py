@@ -1,10 +1,10 @@
-"""Add a bonus for new items to any scorer: how much of a result is the discovery that never-trained items come next.
+"""Add a bonus for new items to the scores of a model, to measure how much of a result comes from their novelty alone.
 
     z_ui = (s_ui - mean_i s_ui) / sd_i s_ui,    s'_ui = z_ui + b * [item i never occurs in training]
 
-b is one number for all users, chosen by validation. It knows nothing of an item but that nobody has it yet. Where
-held-out items are often new (KU: 43 % of the test positives), no row may be praised for finding them that does not
-beat this one.
+b is one number for all users, chosen by validation. The bonus uses no property of an item except that no user has it in
+training. Where many held-out items are new (KU: 43 % of the test positives), a model finds them only if it beats this
+control.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from fedvlr_plugin.data.interactions import BoolArray
 from fedvlr_plugin.evaluation.ranks import Scorer
 
 BONUSES: tuple[float, ...] = (0.0, -2.0, -1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-"""Values of b that are tried, none first: where no item is new all are equal, and ties go to the first."""
+"""Values of b to try. 0 comes first: without new items all give equal results, and ties keep the first."""
 
 
 def standardise(scores: torch.Tensor) -> torch.Tensor:
-    """Every user's scores with mean 0 and standard deviation 1 over all items; all zero where they do not differ.
+    """Scale each user's scores to mean 0 and standard deviation 1 over all items; equal scores become 0.
 
     Args:
         scores: `[B, n_items]`, floating point.
@@ -37,10 +37,10 @@ def standardise(scores: torch.Tensor) -> torch.Tensor:
 
 
 def with_bonus(scorer: Scorer, cold: BoolArray, bonus: float) -> Scorer:
-    """The standardised scores of `scorer`, `bonus` added for every item that never occurs in training.
+    """Return a scorer that standardises the scores of another and adds a bonus to items that never occur in training.
 
     Args:
-        scorer: the model.
+        scorer: of the model.
         cold: `[n_items]`, true for items that never occur in training.
         bonus: b, in standard deviations of a user's scores.
     """

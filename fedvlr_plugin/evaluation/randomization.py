@@ -1,8 +1,8 @@
 """Paired randomization tests over users: exact where possible, else Monte Carlo with as many flips as a verdict needs.
 
 Under the null hypothesis two models are exchangeable for each user, so the sign of every user's difference is a fair
-coin. The statistic is `|sum of the differences|`, the test is two-sided, and it speaks of these trained models: the
-seeds are in `seed_and_user_test`. Users without a difference change nothing and are left out.
+coin. The statistic is `|sum of the differences|`, and the test is two-sided. It is about these trained models; for the
+variation over seeds see `seed_and_user_test`. Users without a difference do not change p and are left out.
 
 Exact distributions:
 
@@ -21,8 +21,8 @@ Otherwise `p = (1 + exceedances) / (1 + flips)`, by the following sequential rul
    bound p by the normal interval of risk `RISK`, and go on with 2, up to `MAX_FLIPS` a comparison; p is then known to
    about half a percent of itself.
 
-So flips are spent where the adjusted p is near alpha, and a repetition with other random numbers decides otherwise with
-a probability of about `RISK`. The smallest p that can be reached is `1 / (1 + MIN_FLIPS)`, far below any Holm threshold
+So most flips are used where the adjusted p is near alpha, and a repetition with other random numbers gives another
+decision with a probability of about `RISK`. The smallest p that can be reached is `1 / (1 + MIN_FLIPS)`, far below any Holm threshold
 of a table. Sources: Mehta, Patel and Senchaudhuri, JASA 1988 (importance sampling for permutation tests); Gandy, JASA
 2009 (sequential Monte Carlo tests with bounded resampling risk).
 """
@@ -78,7 +78,7 @@ def sign_flip_tests(
     Args:
         differences: for each comparison `[n_users]`, a user's value under one model less that under the other.
         rng: source of the sign patterns. Comparisons of equally many users share them.
-        alpha: level of the family, which says where the rule must look closely.
+        alpha: level of the family.
 
     Returns:
         One result per comparison, in the order given, before the correction.
@@ -92,10 +92,10 @@ def sign_flip_tests(
                 f"a randomization test needs finite differences of at least one user, got {len(difference)} users; "
                 "leave users without a value out on both sides"
             )
-    found = [None if (p := exact_p(difference)) is None else _Estimate(p, p, p, 0) for difference in differences]
-    open_indices = [i for i, estimate in enumerate(found) if estimate is None]
+    exact = [None if (p := exact_p(difference)) is None else _Estimate(p, p, p, 0) for difference in differences]
+    open_indices = [i for i, estimate in enumerate(exact) if estimate is None]
     plain = iter(_plain([differences[i] for i in open_indices], rng))
-    estimates = [next(plain) if estimate is None else estimate for estimate in found]
+    estimates = [next(plain) if estimate is None else estimate for estimate in exact]
     tilted: dict[int, _Tilted] = {}
     while again := _unsettled(estimates, alpha):
         for i in again:
@@ -107,7 +107,7 @@ def sign_flip_tests(
 
 @dataclass(frozen=True)
 class _Estimate:
-    """A p, bounds that hold but for `RISK`, and the flips it rests on; exact with no flips."""
+    """An estimate of p, bounds that hold with probability 1 - `RISK`, and the number of flips; exact with no flips."""
 
     p: float
     low: float
@@ -116,7 +116,7 @@ class _Estimate:
 
 
 def exact_p(difference: FloatArray) -> float | None:
-    """Return the p over all sign patterns, None where neither way of counting them is affordable."""
+    """Compute p over all sign patterns of differences `[n_users]`; None if no exact method is affordable."""
     moved = np.abs(difference[difference != 0.0])
     if not len(moved):
         return 1.0
@@ -193,7 +193,7 @@ def _sums(values: npt.NDArray[_Float]) -> npt.NDArray[_Float]:
 
 def _plain(differences: Sequence[FloatArray], rng: np.random.Generator) -> list[_Estimate]:
     """Estimate each p from `MIN_FLIPS` sign patterns, which comparisons of equally many users share."""
-    found: dict[int, _Estimate] = {}
+    estimates: dict[int, _Estimate] = {}
     for n_users in sorted({len(difference) for difference in differences}):
         group = [i for i, difference in enumerate(differences) if len(difference) == n_users]
         columns = np.stack([differences[i] for i in group], axis=1)
@@ -204,8 +204,8 @@ def _plain(differences: Sequence[FloatArray], rng: np.random.Generator) -> list[
         for i, count in zip(group, exceedances.tolist(), strict=True):
             low = float(stats.beta.ppf(RISK / 2, count, MIN_FLIPS - count + 1)) if count else 0.0
             high = float(stats.beta.ppf(1 - RISK / 2, count + 1, MIN_FLIPS - count)) if count < MIN_FLIPS else 1.0
-            found[i] = _Estimate((1 + count) / (1 + MIN_FLIPS), low, high, MIN_FLIPS)
-    return [found[i] for i in range(len(differences))]
+            estimates[i] = _Estimate((1 + count) / (1 + MIN_FLIPS), low, high, MIN_FLIPS)
+    return [estimates[i] for i in range(len(differences))]
 
 
 def _random_sums(columns: FloatArray, n: int, rng: np.random.Generator) -> Float32Array:

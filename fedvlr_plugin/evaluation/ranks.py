@@ -1,8 +1,8 @@
-"""Where the held-out item of each user stands among all candidates (algorithm.md section 6).
+"""Rank the held-out item of each user among all candidates (algorithm.md section 6).
 
 A rank is kept as two counts, `above` (candidates with a strictly higher score) and `tied` (candidates with an equal
-score), so that every metric can average over ties instead of depending on a sort. Scores are asked for in blocks of
-users sized by memory; masks are written into the block by index, never held for the whole data set.
+score), so that every metric can average over ties and does not depend on a sort. Scores are computed in blocks of users
+of limited size; masks are written into each block by index and never held for the whole data set.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class Ranks:
     """One entry per user that has a held-out item in the phase, users ascending; all arrays `[n]`.
 
     Attributes:
-        users, items: ids of the user and of the held-out item.
+        users: ids.
+        items: ids of the held-out items.
         above: candidates scored strictly higher than the held-out item.
-        tied: other candidates scored exactly as it is.
-        cold: true where the held-out item never occurs in training.
+        tied: other candidates with exactly the same score.
+        cold: true if the held-out item never occurs in training.
     """
 
     users: IntArray
@@ -50,7 +51,18 @@ class Ranks:
 
 
 def positives(interactions: Interactions, phase: Phase) -> tuple[IntArray, IntArray]:
-    """Users with a held-out item in the phase, ascending, and that item; raises `DataError` if there is none."""
+    """Find the users with a held-out item.
+
+    Args:
+        interactions: the data set.
+        phase: `valid` or `test`.
+
+    Returns:
+        User ids, ascending, and their held-out items, both `[n]`.
+
+    Raises:
+        DataError: no user has a held-out item in the phase.
+    """
     held = interactions.valid if phase == "valid" else interactions.test
     users = np.flatnonzero(held >= 0)
     if not len(users):
@@ -61,30 +73,45 @@ def positives(interactions: Interactions, phase: Phase) -> tuple[IntArray, IntAr
 def masked_pairs(
     interactions: Interactions, users: IntArray, phase: Phase, mask_validation: bool
 ) -> tuple[IntArray, IntArray]:
-    """Pairs that are no candidates: training items, at test also the validation item if `mask_validation`.
+    """List the pairs that are excluded from the candidates.
+
+    Args:
+        interactions: the data set.
+        users: ids `[B]`.
+        phase: `valid` or `test`.
+        mask_validation: whether the validation item is excluded at test, besides the training items.
 
     Returns:
-        `(rows, items)`, both `[n_masked]`; `rows` indexes `users`. A pair may occur twice, and may equal the
-        positive, which stays a candidate all the same.
+        Positions in `users` and item ids, both `[n_masked]`. A pair may occur twice, and may equal the positive, which
+        remains a candidate in any case.
     """
     sizes = interactions.train_sizes[users]
-    rows = np.repeat(np.arange(len(users), dtype=np.int64), sizes)
+    positions = np.repeat(np.arange(len(users), dtype=np.int64), sizes)
     first = np.cumsum(sizes) - sizes
-    where = np.arange(len(rows), dtype=np.int64) - np.repeat(first - interactions.train_indptr[users], sizes)
-    items = interactions.train_items[where]
+    pairs = np.arange(len(positions), dtype=np.int64) - np.repeat(first - interactions.train_indptr[users], sizes)
+    items = interactions.train_items[pairs]
     if phase == "test" and mask_validation:
         held = interactions.valid[users]
         also = np.flatnonzero(held >= 0)
-        rows, items = np.concatenate([rows, also]), np.concatenate([items, held[also]])
-    return rows, items
+        positions, items = np.concatenate([positions, also]), np.concatenate([items, held[also]])
+    return positions, items
 
 
 def candidates(interactions: Interactions, phase: Phase, *, mask_validation: bool = True) -> IntArray:
-    """Number of items each user's positive competes with, itself included, parallel to `positives`."""
+    """Count each user's candidates, the positive included.
+
+    Args:
+        interactions: the data set.
+        phase: `valid` or `test`.
+        mask_validation: whether the validation item is excluded at test.
+
+    Returns:
+        `[n]`, in the order of `positives`.
+    """
     users, items = positives(interactions, phase)
     n = interactions.n_items
-    rows, masked = masked_pairs(interactions, users, phase, mask_validation)
-    pairs = np.unique(rows * n + masked)
+    positions, masked = masked_pairs(interactions, users, phase, mask_validation)
+    pairs = np.unique(positions * n + masked)
     pairs = pairs[pairs % n != items[pairs // n]]
     return n - np.bincount(pairs // n, minlength=len(users)).astype(np.int64)
 
@@ -98,17 +125,22 @@ def rank_positives(
     block_users: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Ranks:
-    """Ranks every held-out item of the phase among all unmasked items.
+    """Rank every held-out item of a phase among all candidates.
 
-    Training items are masked in both phases, the validation item at test if `mask_validation`. The positive itself is
-    never masked, even where it also occurs in training.
+    Training items are excluded in both phases. The positive itself always remains a candidate, even if it also occurs in
+    training.
 
     Args:
-        score: the model. device: where the users passed to it live.
-        block_users: users per block; None = as many as fill about 16 MB of scores.
+        score: of the model.
+        interactions: the data set.
+        phase: `valid` or `test`.
+        mask_validation: whether the validation item is excluded at test.
+        block_users: users in a block; None for as many as fill about 16 MB of scores.
+        device: of the user ids passed to `score`.
 
     Raises:
-        DataError: nobody has a held-out item in the phase. FedVLRError: scores are NaN or of the wrong shape.
+        DataError: no user has a held-out item in the phase.
+        FedVLRError: scores are NaN or have the wrong shape.
     """
     users, items = positives(interactions, phase)
     block = block_users or max(1, BLOCK_BYTES // (4 * interactions.n_items))
@@ -133,13 +165,13 @@ def _checked(scores: torch.Tensor, n_users: int, n_items: int) -> torch.Tensor:
 
 
 def _count(scores: torch.Tensor, items: IntArray, mask: tuple[IntArray, IntArray]) -> tuple[IntArray, IntArray]:
-    """`above` and `tied` of one block. Masked entries become NaN, which compares neither higher nor equal."""
+    """Compute `above` and `tied` of one block. Masked scores become NaN, which is neither higher nor equal."""
     n_items = scores.shape[1]
     flat = scores.view(-1)
-    where = torch.from_numpy(np.arange(len(items)) * n_items + items).to(scores.device)
-    positive = flat[where]
+    positions = torch.from_numpy(np.arange(len(items)) * n_items + items).to(scores.device)
+    positive = flat[positions]
     flat.index_fill_(0, torch.from_numpy(mask[0] * n_items + mask[1]).to(scores.device), float("nan"))
-    flat[where] = positive
+    flat[positions] = positive
     flags = torch.empty_like(scores)  # comparing into floats is several times faster than counting booleans
     above = torch.gt(scores, positive[:, None], out=flags).sum(dim=1)
     at_least = torch.ge(scores, positive[:, None], out=flags).sum(dim=1)

@@ -1,4 +1,4 @@
-"""One round of training (or one epoch of a centralized model), as every loop reports it and every run stores it."""
+"""The record of one training round, or of one epoch of a centralized model, as training loops report and runs store it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 InMemory = Annotated[int, Field(exclude=True)]
-"""A count that a stored run holds as a total only (`CostPart`), so it is left out of the stored round."""
+"""A count that is not stored by round; a stored run holds its total only (`CostPart`)."""
 
 
 @dataclass(frozen=True)
 class RoundRecord:
     """One communication round.
 
-    Numbers are checked when a record becomes part of a stored run: all of them must be finite there.
+    All numbers must be finite; this is checked when a record becomes part of a stored run.
 
     Attributes:
         round: counted from 1.
         seconds: wall seconds by phase: `sampling`, `local`, `uplink`, `server`, `evaluation`.
         train_loss: mean local loss over the steps of the round, each client counted equally.
-        valid: validation metrics in percent (`hr@50`, `ndcg@50`), None when the round was not validated.
-        left_out: clients whose upload did not count, by reason.
-        accounts: what the round's rule counted (`clipped`, `epsilon` so far, ...).
-        clients: clients that trained.
-        samples: samples that they trained on, over all local epochs.
+        valid: validation metrics in percent (`hr@50`, `ndcg@50`), None if the round was not validated.
+        left_out: number of clients whose upload was not used, by reason.
+        accounts: figures from the aggregation rule (`clipped`, `epsilon` so far, ...).
+        clients: number of clients that trained.
+        samples: number of samples they trained on, over all local epochs.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(

@@ -1,7 +1,7 @@
-"""Whether one method is better than another, with two sources of randomness: seeds and users.
+"""Test whether one method is better than another, with two sources of randomness: seeds and users.
 
-A test over users alone speaks of the models that were trained. Another seed would train others, and a claim about a
-method must count that. The model is a two-way random-effects model for each method, with the users crossed between
+A test over users alone is about the trained models. Another seed would give other models, and a claim about a method
+must include that variation. The model is a two-way random-effects model for each method, with the users crossed between
 the two methods and the seeds within each method:
 
     value[s, u] = mean + seed[s] + user[u] + interaction[s, u]
@@ -12,7 +12,7 @@ the two methods and the seeds within each method:
 
 and the unbiased estimate is `V = sum (M_seed / S) + M_user / U - sum (M_interaction / (S U))`, where `M_seed` is the
 variance of the seeds' means, `M_user` the variance over users of the difference averaged over seeds, `M_interaction`
-the residual mean square of a method's `[S, U]` table. `D / sqrt(V)` is held against Student's t with Satterthwaite's
+the residual mean square of a method's `[S, U]` table. `D / sqrt(V)` is compared with Student's t with Satterthwaite's
 degrees of freedom `V^2 / (sum ((M_seed / S)^2 / (S - 1)) + (M_user / U)^2 / (U - 1))`, at least 1. The subtraction can
 make `V` too small by chance, so `V` is kept at or above `USER_SHARE` of the user part. A single degree of freedom (two seeds)
 counts as `ONE_DEGREE`: Satterthwaite's formula is liberal there.
@@ -42,7 +42,7 @@ from fedvlr_plugin.errors import DataError
 from fedvlr_plugin.evaluation.significance import LEVEL, FloatArray, Interval
 
 MIN_SEEDS = 5
-"""Fewer seeds of a trained method give no verdict."""
+"""Least number of seeds of a trained method for a verdict."""
 ONE_DEGREE = 0.87
 """Degrees of freedom of the variance of two seeds, where Satterthwaite's formula has 1. With 1 the simulated size for two
 seeds in both methods goes up to 6.3 %, with .87 up to 5.8 % (smallest 3.7 %). More seeds do not use it."""
@@ -80,7 +80,7 @@ def seed_and_user_test(a: FloatArray, b: FloatArray, *, a_varies: bool = True, b
 
     Args:
         a, b: `[n_seeds, n_users]`, the value of every user under every seed; the numbers of seeds may differ.
-        a_varies, b_varies: False for a method without randomness (a floor), of which one run says everything.
+        a_varies, b_varies: False for a method without randomness (a floor), for which one run suffices.
 
     Returns:
         The difference `a - b` with its standard error, degrees of freedom and p.

@@ -1,8 +1,8 @@
-"""How sure a mean over users is, and Holm's correction of a family of p values.
+"""Compute bootstrap intervals of means over users, and Holm's correction of a family of p values.
 
 Intervals: the percentile bootstrap of scipy (algorithm.md sections 6 and 10). The user is the unit that is resampled.
-With several seeds a user's value is first averaged over seeds, so that the interval speaks of the users and the spread
-over seeds is shown apart.
+With several seeds, a user's value is first averaged over seeds, so that the interval covers the variation over users
+only; the spread over seeds is reported separately.
 
 Comparisons of two rows are in `randomization` (over users) and `seed_and_user_test` (over seeds and users).
 """
@@ -37,12 +37,22 @@ class Interval:
 
 
 def mean_interval(values: FloatArray, rng: np.random.Generator, level: float = LEVEL, n: int = RESAMPLES) -> Interval:
-    """Percentile bootstrap interval of the mean of `values` `[n_users]`; raises `DataError` if there are none."""
+    """Compute the percentile bootstrap interval of a mean over users.
+
+    Args:
+        values: `[n_users]`, finite.
+        rng: source of the bootstrap samples.
+        level: confidence level, in (0, 1).
+        n: number of bootstrap samples.
+
+    Raises:
+        DataError: there are no values.
+    """
     if not len(values):
         raise DataError("an interval needs at least one user")
-    if np.all(values == values[0]):  # nothing varies: the bootstrap would say the same, with a warning
+    if np.all(values == values[0]):  # equal values: the bootstrap would give the same, with a warning
         return Interval(float(values[0]), float(values[0]))
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=n,
@@ -52,11 +62,18 @@ def mean_interval(values: FloatArray, rng: np.random.Generator, level: float = L
         vectorized=True,
         random_state=rng,
     ).confidence_interval
-    return Interval(float(found.low), float(found.high))
+    return Interval(float(interval.low), float(interval.high))
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: adjusted p values in the order given, to be held against alpha one by one."""
+    """Adjust p values by Holm's step-down method.
+
+    Args:
+        p: the p values of a family, each in 0..1.
+
+    Returns:
+        Adjusted p values in the order given; each is compared with alpha.
+    """
     order = np.argsort(p, kind="stable")
     adjusted = np.empty(len(p))
     worst = 0.0
