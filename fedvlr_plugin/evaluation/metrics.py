@@ -26,6 +26,11 @@ def ndcg(ranks: Ranks, k: int = K) -> FloatArray:
     return _mean_gain(ranks, 1.0 / np.log2(np.arange(_checked(k)) + 2.0))
 
 
+def reciprocal_rank(ranks: Ranks, k: int = K) -> FloatArray:
+    """`[n]`, per user, the expected gain 1 / (rank + 1) in 0..1, zero from rank k on."""
+    return _mean_gain(ranks, 1.0 / (np.arange(_checked(k)) + 1.0))
+
+
 def summary(ranks: Ranks, k: int = K) -> dict[str, float]:
     """Compute the mean metrics over all users, and separately over users with a warm and with a cold positive.
 

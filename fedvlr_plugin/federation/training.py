@@ -55,15 +55,17 @@ def fit(
     validate: Validate,
     on_round: Callable[[RoundRecord], None] | None = None,
     checkpoints: Checkpoints | None = None,
+    selected_by: str = SELECTED_BY,
 ) -> Fitted:
     """Run rounds until the last one or until patience is used up, then put the best round's parameters back.
 
     Args:
         federation: what is trained; `federation.spec.training` says how many rounds, and how often to validate. The
             last round is always validated.
-        validate: returns the validation metrics of the present parameters; `ndcg@50` selects the round.
+        validate: returns the validation metrics of the present parameters.
         on_round: called with each round's record; rounds that a checkpoint has behind it are reported again.
         checkpoints: where to go on from, and to write to.
+        selected_by: the validation metric that selects the round, higher is better.
 
     Raises:
         DivergedError: the training loss is no longer finite.
@@ -75,7 +77,7 @@ def fit(
         for record in progress.records:
             on_round(record)
     while progress.rounds < training.rounds and not progress.best.stop:
-        record = _one_round(federation, validate, progress)
+        record = _one_round(federation, validate, progress, selected_by)
         if on_round is not None:
             on_round(record)
         if checkpoints is not None and progress.rounds % checkpoints.every == 0:
@@ -86,7 +88,7 @@ def fit(
     return Fitted(progress.best.number, tuple(progress.records))
 
 
-def _one_round(federation: Federation, validate: Validate, progress: Progress) -> RoundRecord:
+def _one_round(federation: Federation, validate: Validate, progress: Progress, selected_by: str) -> RoundRecord:
     """Run the next round, validate it where that is due, and add it to `progress`."""
     training = federation.spec.training
     number = progress.rounds + 1
@@ -101,7 +103,7 @@ def _one_round(federation: Federation, validate: Validate, progress: Progress) -
     if number % training.eval_every == 0 or number == training.rounds:
         begin = time.perf_counter()
         valid = validate()
-        if progress.best.offer(number, valid[SELECTED_BY]):
+        if progress.best.offer(number, valid[selected_by]):
             progress.best.state = federation.state(moments=False)
         seconds["evaluation"] = time.perf_counter() - begin
     record = RoundRecord(

@@ -8,13 +8,14 @@ mended, and with defaults for leave-one-out evaluation (algorithm.md section 6).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 
 from fedvlr_plugin.compat import prepare_recbole
 from fedvlr_plugin.config import ExecutionConfig, ModelConfig, Protocol, TrainingConfig
-from fedvlr_plugin.errors import ConfigError, did_you_mean
+from fedvlr_plugin.errors import ConfigError, DataError, did_you_mean
 
 prepare_recbole()
 
@@ -43,6 +44,38 @@ OWN_KEYS = frozenset(
     | set(Protocol.model_fields)
     | set(ExecutionConfig.model_fields)
 )
+
+
+HOSTS_KEYS = frozenset({"model", "dataset", "nproc", "world_size", "ip", "port", "offset", "local_rank", "device"})
+
+
+def given_keys(config: Config) -> Mapping[str, object]:
+    """What the user gave, by key: `config_dict`, configuration files, RecBole's command line; no defaults."""
+    given: Mapping[str, object] = config.external_config_dict
+    return given
+
+
+def known_keys(config: Config) -> frozenset[str]:
+    """The keys that RecBole knows for the model and data set of a configuration, with those of its start."""
+    groups = {key for group in config.parameters.values() for key in group}
+    return frozenset(groups | set(config.internal_config_dict)) | HOSTS_KEYS
+
+
+def given_root(given: Mapping[str, object]) -> Path | None:
+    """The data root that the user gave, as `data_root` or as RecBole's `data_path`.
+
+    Raises:
+        ConfigError: both, and they differ.
+        DataError: `data_path` is no folder.
+    """
+    named = {key: Path(str(given[key])) for key in ("data_root", "data_path") if given.get(key) is not None}
+    if len(named) == 2 and named["data_root"].resolve() != named["data_path"].resolve():
+        raise ConfigError(
+            f"data_root is '{named['data_root']}' and data_path '{named['data_path']}', but they are one setting; give one"
+        )
+    if "data_path" in named and not named["data_path"].is_dir():
+        raise DataError(f"data_path: '{named['data_path']}' is not a folder; name the folder that holds ku/, ml/, ...")
+    return next(iter(named.values()), None)
 
 
 class FedVLRConfig(Config):
@@ -76,10 +109,7 @@ class FedVLRConfig(Config):
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
         super()._load_internal_config_dict(model, model_class, dataset)
-        known = {key for group in self.parameters.values() for key in group}
-        known |= (
-            set(self.internal_config_dict) | OWN_KEYS | self._known_keys | {"model", "dataset", "nproc", "world_size"}
-        )
+        known = known_keys(self) | OWN_KEYS | self._known_keys | {"embedding_size"}
         for key in self.external_config_dict:
             if key not in known:
                 raise ConfigError(

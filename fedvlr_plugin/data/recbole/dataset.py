@@ -23,7 +23,7 @@ from fedvlr_plugin.data.prepared import PreparedData
 from fedvlr_plugin.data.reading import columns
 from fedvlr_plugin.data.reading.atomic import read_atomic
 from fedvlr_plugin.data.reading.tables import Table
-from fedvlr_plugin.data.recbole import config as _config  # noqa: F401  (prepares the host)
+from fedvlr_plugin.data.recbole.config import given_keys, given_root
 from fedvlr_plugin.data.source import ITEM, LABEL, RATING, TIME, USER, Source
 from fedvlr_plugin.errors import ConfigError, DataError
 
@@ -46,18 +46,42 @@ class FedVLRDataset(Dataset):
 
     def _get_field_from_config(self) -> None:
         super()._get_field_from_config()
-        args = self.config["eval_args"]
-        if args["split"] != LEAVE_ONE_OUT or args["order"] != "TO" or self.benchmark_filename_list is not None:
-            raise ConfigError(
-                f"FedVLRDataset splits leave-one-out in time; got split {args['split']}, order {args['order']}, "
-                f"benchmark_filename {self.benchmark_filename_list}. Set eval_args: {{split: {{LS: valid_and_test}}, "
-                "order: TO, group_by: user, mode: full} and no benchmark_filename, or use RecBole's own Dataset"
-            )
-        root = self.config["data_root"]
-        self.source: Source = find_source(self.dataset_name, None if root is None else Path(root))
+        self._check_settings()
+        self.source: Source = find_source(self.dataset_name, given_root(given_keys(self.config)))
         self._features: ItemFeatures | None = None
         self._prepared: PreparedData | None = None
         self._dropped = 0
+
+    def _check_settings(self) -> None:
+        """Put our evaluation where the user gave none, and refuse what this class does not do."""
+        given = given_keys(self.config)
+        if "eval_args" not in given:
+            mode = {"valid": "full", "test": "full"}
+            self.config["eval_args"] = {"split": LEAVE_ONE_OUT, "order": "TO", "group_by": "user", "mode": mode}
+        if "load_col" not in given and self.time_field not in (self.config["load_col"] or {}).get(
+            "inter", [self.time_field]
+        ):
+            fields = (self.uid_field, self.iid_field, self.config["RATING_FIELD"], self.time_field)
+            self.config["load_col"] = {"inter": list(fields)}
+        args = self.config["eval_args"]
+        by_user = args["group_by"] in ("user", None)
+        if (
+            args["split"] != LEAVE_ONE_OUT
+            or args["order"] != "TO"
+            or not by_user
+            or self.benchmark_filename_list is not None
+        ):
+            raise ConfigError(
+                f"FedVLRDataset splits leave-one-out in time; got split {args['split']}, order {args['order']}, group_by "
+                f"{args['group_by']}, benchmark_filename {self.benchmark_filename_list}. Set eval_args: {{split: {{LS: "
+                "valid_and_test}, order: TO, group_by: user, mode: full} and no benchmark_filename (a fixed split: a column "
+                "x_label of 0, 1, 2 in the data set's file), or take VBPR, BM3, MGCN or PGL, which split as RecBole does"
+            )
+        if given.get("rm_dup_inter") not in (None, "first"):
+            raise ConfigError(
+                f"rm_dup_inter is {given['rm_dup_inter']!r}, but of repeated (user, item) pairs the first is kept; leave it "
+                "out, or set keep_duplicates: True"
+            )
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         if isinstance(self.source, AtomicSource):

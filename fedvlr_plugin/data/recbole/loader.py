@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedvlr_plugin.data.catalogue import canonical_name, default_datasets, folders, resolve_data_root
 from fedvlr_plugin.data.prepared import PreparedData
-from fedvlr_plugin.data.recbole.config import FedVLRConfig
+from fedvlr_plugin.data.recbole.config import FedVLRConfig, given_root
 from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
 
 from recbole.model.abstract_recommender import GeneralRecommender  # isort: skip
@@ -31,8 +31,9 @@ def open_dataset(
     known_keys: tuple[str, ...] = (),
 ) -> FedVLRDataset:
     """A `FedVLRDataset` with its `FedVLRConfig` at `.config`; raises `UnknownNameError` for another name."""
-    name = canonical_name(name, data_root)
-    root = resolve_data_root(data_root)
+    named = given_root({"data_root": data_root, **(config_dict or {})})
+    name = canonical_name(name, named)
+    root = resolve_data_root(named)
     settings = {"data_root": None if root is None else str(root), **(config_dict or {})}
     return FedVLRDataset(FedVLRConfig(model, name, config_dict=settings, known_keys=known_keys))
 

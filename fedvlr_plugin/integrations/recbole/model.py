@@ -1,41 +1,28 @@
 """FedVLR as a RecBole general recommender: any federated row, trained by `FedVLRTrainer`, scored like any model.
 
 `row` names the backbone and the fusion (`FedAvg+ours`, `FedRAP+MLP`, ...); the keys of `TrainingConfig`,
-`ModelConfig`, `Protocol` and `ExecutionConfig` may be set under their own names; `seed` is RecBole's. RecBole's
-ids count from 1 (0 is padding), ours from 0: translated here.
+`ModelConfig`, `Protocol` and `ExecutionConfig` may be set under their own names, some under RecBole's (`settings.SAME`);
+`seed` and `valid_metric` are RecBole's. RecBole's ids count from 1 (0 is padding), ours from 0: translated here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
-
 import torch
-from pydantic import BaseModel
 
-from fedvlr_plugin.config import (
-    PROTOCOLS,
-    ExecutionConfig,
-    ModelConfig,
-    Protocol,
-    RunSpec,
-    TrainingConfig,
-    build_config,
-)
-from fedvlr_plugin.data.recbole.config import FedVLRConfig
+from fedvlr_plugin.data.recbole.config import FedVLRConfig, given_keys
 from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.experiment.rows import parse_row
 from fedvlr_plugin.experiment.run import build_federation
 from fedvlr_plugin.federation.simulation import Federation
+from fedvlr_plugin.federation.training import SELECTED_BY
+from fedvlr_plugin.integrations.recbole.settings import DEFAULT_ROW, spec_from_config
+from fedvlr_plugin.integrations.recbole.valid_metric import ValidMetric
 
 from recbole.config import Config  # isort: skip
 from recbole.data.interaction import Interaction  # isort: skip
 from recbole.model.abstract_recommender import GeneralRecommender  # isort: skip
 from recbole.utils import InputType  # isort: skip
-
-DEFAULT_ROW = "FedAvg+ours"
-_Part = TypeVar("_Part", bound=BaseModel)
 
 
 class _Handle:
@@ -64,6 +51,7 @@ class FedVLR(GeneralRecommender):
                 f"FedVLR needs a FedVLRDataset, got {type(dataset).__name__}; call fedvlr_plugin.register() before "
                 "run_recbole, or build the data set with fedvlr_plugin.data.recbole.loader.open_dataset"
             )
+        self.valid_metric = ValidMetric.parse(given_keys(config).get("valid_metric") or SELECTED_BY)
         self.spec, execution = spec_from_config(config, dataset.dataset_name)
         row = parse_row(self.spec.row)
         self._handle = _Handle(build_federation(row, self.spec, execution, dataset.prepared))
@@ -99,31 +87,6 @@ class FedVLR(GeneralRecommender):
         """Put private parameters back; those that were not named, and all optimisers, start anew."""
         self.federation.engine.load(state)
         self.federation.server.refresh()
-
-
-def spec_from_config(config: Config, dataset: str) -> tuple[RunSpec, ExecutionConfig]:
-    """The run that a RecBole configuration describes; raises `ConfigError` for wrong values."""
-    named = config["protocol"] if "protocol" in config else "corrected"
-    if named not in PROTOCOLS:
-        raise ConfigError(f"protocol '{named}' is not known; allowed: {', '.join(PROTOCOLS)}")
-    protocol = build_config(Protocol, PROTOCOLS[named].model_dump() | _given(config, Protocol, skip=("name",)))
-    training = build_config(TrainingConfig, _given(config, TrainingConfig))
-    model = build_config(ModelConfig, _given(config, ModelConfig))
-    values = _given(config, ExecutionConfig)
-    values["device"] = str(config["device"])
-    execution = build_config(ExecutionConfig, values)
-    row = parse_row(config["row"] if "row" in config else DEFAULT_ROW)
-    if row.kind != "federated":
-        raise ConfigError(f"row '{row.name}' is not federated; name a backbone with or without +MLP, +VBPR or +ours")
-    seed = config["seed"]
-    spec = RunSpec(dataset=dataset, row=row.name, seed=seed, protocol=protocol, training=training, model=model)
-    return spec, execution
-
-
-def _given(config: Config, part: type[_Part], skip: tuple[str, ...] = ()) -> dict[str, object]:
-    """The fields of a part that the user set. RecBole has fields of its own of no other meaning."""
-    external: Mapping[str, object] = config.external_config_dict
-    return {key: external[key] for key in part.model_fields if key in external and key not in skip}
 
 
 __all__ = ["DEFAULT_ROW", "FedVLR", "FedVLRConfig", "spec_from_config"]

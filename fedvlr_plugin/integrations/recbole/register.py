@@ -40,20 +40,22 @@ def register() -> tuple[str, ...]:
     from fedvlr_plugin.compat import prepare_recbole
 
     prepare_recbole()
+    from fedvlr_plugin.data.recbole.centralized_dataset import CentralizedDataset
     from fedvlr_plugin.data.recbole.dataset import FedVLRDataset
     from fedvlr_plugin.integrations.recbole.trainer import CentralizedTrainer, FedVLRTrainer
 
     modules = {"FedVLR": "fedvlr_plugin.integrations.recbole.model", **{name: row.module for name, row in OURS.items()}}
     trainers = {name: FedVLRTrainer if name == "FedVLR" else CentralizedTrainer for name in modules}
+    classes = {name: FedVLRDataset if name == "FedVLR" else CentralizedDataset for name in modules}
     datasets, hosts = import_module("recbole.data.dataset"), import_module("recbole.trainer")
     models = {name: import_module(module) for name, module in modules.items()}
     for name, model in models.items():
         _check_module(name, model)
-        _check_attribute(datasets, f"{name}Dataset", FedVLRDataset)
+        _check_attribute(datasets, f"{name}Dataset", classes[name])
         _check_attribute(hosts, f"{name}Trainer", trainers[name])
     for name, model in models.items():
         sys.modules[f"{PACKAGE}.{name.lower()}"] = model
-        setattr(datasets, f"{name}Dataset", FedVLRDataset)
+        setattr(datasets, f"{name}Dataset", classes[name])
         setattr(hosts, f"{name}Trainer", trainers[name])
     _declare_safe([getattr(model, name) for name, model in models.items()])
     return tuple(models)

@@ -1,7 +1,7 @@
-"""RecBole's trainers for our models: nothing is written unless asked for, and nothing is rounded.
+"""RecBole's trainers for our models: nothing is written unless asked for, and nothing is rounded before it is compared.
 
-`FedVLRTrainer` runs `federation.training.fit` (rounds instead of batches) and keeps the round with the best validation
-NDCG@50 of our evaluation; RecBole's own evaluator then reports on it. `CentralizedTrainer` trains VBPR, BM3, MGCN and PGL
+`FedVLRTrainer` runs `federation.training.fit` (rounds instead of batches) and keeps the round with the best `valid_metric`
+of our evaluation, NDCG@50 where none was given; RecBole's own evaluator then reports on it. `CentralizedTrainer` trains VBPR, BM3, MGCN and PGL
 by the schedule and the selection of `centralized.training` over RecBole's loaders; RecBole's keys `epochs`,
 `stopping_step`, `eval_step`, `learner` and `valid_metric` keep their meaning. `run_recbole` finds both by name after
 `register()`.
@@ -12,16 +12,17 @@ and rounds metrics to four digits before it compares them; its constructor is no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedvlr_plugin.evaluation.best_round import BestRound
 from fedvlr_plugin.evaluation.metrics import summary
 from fedvlr_plugin.evaluation.round_record import RoundRecord
 from fedvlr_plugin.federation.ranking import rank_federation
-from fedvlr_plugin.federation.training import SELECTED_BY, Fitted
+from fedvlr_plugin.federation.training import Fitted
 from fedvlr_plugin.federation.training import fit as fit_rounds
 from fedvlr_plugin.integrations.recbole.model import FedVLR
+from fedvlr_plugin.integrations.recbole.settings import refuse_unknown
 
 from recbole.config import Config  # isort: skip
 from recbole.data.dataloader import FullSortEvalDataLoader, TrainDataLoader  # isort: skip
@@ -32,11 +33,12 @@ from logging import getLogger
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fedvlr_plugin.centralized.training import Plan
 from fedvlr_plugin.centralized.training import fit as fit_epochs
-from fedvlr_plugin.data.recbole import config as _config  # noqa: F401  (prepares the host)
+from fedvlr_plugin.data.recbole.config import OWN_KEYS, given_keys, known_keys
 from fedvlr_plugin.errors import ConfigError
 
 from recbole.evaluator import Collector, Evaluator  # isort: skip
@@ -46,6 +48,7 @@ from recbole.utils import WandbLogger  # isort: skip
 
 _COUNTER = itertools.count(1)
 UNROUNDED = 12
+FEDERATED_KEYS = OWN_KEYS - {"data_root", "keep_duplicates", "encoding", "protocol", "device"}
 
 
 class QuietTrainer(Trainer):
@@ -61,8 +64,11 @@ class QuietTrainer(Trainer):
         self.valid_metric_bigger = config["valid_metric_bigger"]
         self.eval_type = config["eval_type"]
         self.eval_collector = Collector(config)
-        config["metric_decimal_place"] = max(UNROUNDED, config["metric_decimal_place"] or 0)
+        places = config["metric_decimal_place"]
+        self.places: int | None = places if "metric_decimal_place" in given_keys(config) else None
+        config["metric_decimal_place"] = UNROUNDED  # read by the evaluator when it is made
         self.evaluator = Evaluator(config)
+        config["metric_decimal_place"] = places
         self.item_tensor = None
         self.tot_item_num = None
         self.wandblogger = WandbLogger(config)  # does nothing unless log_wandb is set
@@ -100,8 +106,24 @@ class QuietTrainer(Trainer):
         if model_file is not None:
             checkpoint = torch.load(model_file, map_location=self.device, weights_only=False)
             self.model.load_state_dict(checkpoint["state_dict"])
+        return self.rounded(self.measured(eval_data, show_progress))
+
+    def measured(self, eval_data: FullSortEvalDataLoader, show_progress: bool = False) -> dict[str, float]:
+        """Unrounded metrics of the parameters in force."""
         result: dict[str, float] = super().evaluate(eval_data, load_best_model=False, show_progress=show_progress)
         return result
+
+    def rounded(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Metrics to report, in as many decimal places as the user asked for by `metric_decimal_place`."""
+        return {name: value if self.places is None else round(value, self.places) for name, value in metrics.items()}
+
+    def resume_checkpoint(self, resume_file: str) -> None:
+        """Refused: these checkpoints have no optimizers to go on with; raises `ConfigError`."""
+        raise ConfigError(
+            f"training cannot go on from '{resume_file}': the checkpoints of {type(self).__name__} hold the best parameters, "
+            "not the optimizers. evaluate(data, model_file=...) and load_data_and_model(...) score it; `fedvlr run` with "
+            "--checkpoint-every goes on after an interruption"
+        )
 
 
 class FedVLRTrainer(QuietTrainer):
@@ -128,27 +150,61 @@ class FedVLRTrainer(QuietTrainer):
             saved: write a checkpoint under `checkpoint_dir`. callback_fn: (round, score) after each validation.
 
         Returns:
-            The best validation NDCG@50 as a fraction, and RecBole's metrics of that round.
+            The best validation score by `valid_metric` as a fraction, and RecBole's metrics of that round.
         """
-        federation = self.model.federation
+        federation, metric = self.model.federation, self.model.valid_metric
+        digits = self.config["loss_decimal_place"] or 4
         self.eval_collector.data_collect(train_data)
 
         def report(record: RoundRecord) -> None:
             if record.valid is None:
                 return
-            score = record.valid[SELECTED_BY] / 100.0
+            score = record.valid[metric.key] / 100.0
             if verbose:
-                self.logger.info(f"round {record.round}: loss {record.train_loss:.4f}, valid ndcg@50 {score:.6f}")
+                loss = f"{record.train_loss:.{digits}f}"
+                self.logger.info(f"round {record.round}: loss {loss}, valid {metric.key} {score:.6f}")
             if callback_fn is not None:
                 callback_fn(record.round, score)
 
-        self.fitted = fit_rounds(federation, lambda: summary(rank_federation(federation, "valid")), report)
+        def validate() -> dict[str, float]:
+            ranks = rank_federation(federation, "valid")
+            interactions = federation.data.interactions
+            return {metric.key: 100.0 * metric.value(ranks, interactions), **summary(ranks)}
+
+        self.fitted = fit_rounds(federation, validate, report, selected_by=metric.key)
         if saved:
             self.save()
-        best = max(r.valid[SELECTED_BY] for r in self.fitted.records if r.valid is not None) / 100.0
+        best = max(r.valid[metric.key] for r in self.fitted.records if r.valid is not None) / 100.0
         if valid_data is not None:
-            _, self.best_valid_result = self._valid_epoch(valid_data, show_progress)
+            self.best_valid_result = self.evaluate(valid_data, show_progress=show_progress)
         return best, self.best_valid_result or {}
+
+    def measured(self, eval_data: FullSortEvalDataLoader, show_progress: bool = False) -> dict[str, float]:
+        """Unrounded metrics; where the protocol has validation items compete at test, they do.
+
+        RecBole masks them at test: they are taken out of the loader's history while it is read.
+        """
+        protocol = self.model.spec.protocol
+        if protocol.mask_validation_at_test or eval_data._sampler.phase != "test":
+            return super().measured(eval_data, show_progress)
+        kept = eval_data.uid2history_item
+        eval_data.uid2history_item = self._training_items(kept)
+        try:
+            return super().measured(eval_data, show_progress)
+        finally:
+            eval_data.uid2history_item = kept
+
+    def _training_items(self, history: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+        """The history of each of RecBole's users, without validation items that are no training items."""
+        interactions = self.model.federation.data.interactions
+        only = history.copy()
+        for user, items in enumerate(history):
+            if items is None:
+                continue
+            first, last = interactions.train_indptr[user - 1 : user + 1]
+            trained = torch.from_numpy(interactions.train_items[first:last] + 1)
+            only[user] = items[torch.isin(items, trained)]
+        return only
 
     def save(self, tag: str = "") -> Path:
         """Writes a RecBole checkpoint (configuration, shared and private parameters) under a name of its own."""
@@ -167,7 +223,25 @@ class _Loader:
 
 
 class CentralizedTrainer(QuietTrainer):
-    """Trains a `CentralizedModel`; the model is left with the parameters of its best epoch."""
+    """Trains a `CentralizedModel`; the model is left with the parameters of its best epoch.
+
+    Raises:
+        ConfigError: a key that nobody reads, a `valid_metric` that is not among the metrics, or another protocol.
+    """
+
+    def __init__(self, config: Config, model: Any) -> None:
+        name = type(model).__name__
+        refuse_unknown(config, name, known_keys(config) | OWN_KEYS | set(model.Params.model_fields))
+        given = given_keys(config)
+        if given.get("protocol") not in (None, "corrected"):
+            raise ConfigError(
+                f"protocol '{given['protocol']}' is of federated rows; {name} under RecBole is evaluated as RecBole does: "
+                "leave it out"
+            )
+        unread = sorted(FEDERATED_KEYS & set(given) - set(model.Params.model_fields))
+        if unread:
+            getLogger().warning(f"{name} does not read {', '.join(unread)}, which are settings of FedVLR")
+        super().__init__(config, model)
 
     def fit(
         self,
@@ -191,12 +265,20 @@ class CentralizedTrainer(QuietTrainer):
             raise ConfigError("training needs validation data to choose the epoch by; pass valid_data")
         if not self.valid_metric_bigger:
             raise ConfigError(f"valid_metric '{self.valid_metric}' is better when smaller; choose NDCG@k or Hit@k")
+        names = {f"{m}@{k}".lower() for m in self.config["metrics"] for k in self.config["topk"]}
+        names |= {m.lower() for m in self.config["metrics"]}
+        if self.valid_metric not in names:
+            raise ConfigError(
+                f"valid_metric '{self.valid_metric}' is not among what is evaluated (metrics {self.config['metrics']}, topk "
+                f"{self.config['topk']}); add it there, or choose one of them"
+            )
         self.eval_collector.data_collect(train_data)
+        if self.config["train_neg_sample_args"].get("dynamic", False):
+            train_data.get_model(self.model)
         best: BestRound[dict[str, float]] = BestRound()
 
         def validate() -> dict[str, float]:
-            _, metrics = self._valid_epoch(valid_data, show_progress)
-            return dict(metrics)
+            return self.measured(valid_data, show_progress)
 
         def report(record: RoundRecord) -> None:
             if record.valid is None:
@@ -213,7 +295,7 @@ class CentralizedTrainer(QuietTrainer):
         plan = Plan(config["epochs"], config["stopping_step"], max(1, config["eval_step"] or 1), self.valid_metric)
         batches = _Loader(train_data, self.device)
         fit_epochs(self.model, config, batches, validate, plan, np.random.default_rng(config["seed"]), report)
-        self.best_valid_result = best.state or {}
+        self.best_valid_result = self.rounded(best.state or {})
         if saved:
             self.save(f"seed{config['seed']}")
         return float("-inf") if best.score is None else best.score, self.best_valid_result
