@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ def write_atomic(
         raise error_type(f"cannot write '{path}': {error.strerror or error}. {hint}") from None
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what went wrong is told already
+                temporary.unlink()
     return hashlib.sha256(content).hexdigest()
 
 

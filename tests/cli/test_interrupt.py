@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 from helpers.paths import ROOT
+from helpers.signals import heeds_signals
 
 from fedvlr_plugin.experiment.rows import REFERENCES
 from fedvlr_plugin.experiment.store import ResultsStore
@@ -36,6 +37,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, *start, *OPTIONS, "--results", "results"],
             cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=heeds_signals,
         )  # fmt: skip
 
     def stop_at(self, line: str, number: signal.Signals) -> tuple[int, str, str]:

@@ -67,7 +67,7 @@ def test_rows_that_are_not_ranked_are_named_with_the_reason(fill) -> None:
         "Not ranked, because not run on b: FedNCF, PFedRec.", "Not ranked, because not run on a, c: FedRAP."
     )  # fmt: skip
     few = fill("few", {"FedAvg": 9}, ("a", "b"))
-    with pytest.raises(ResultsError, match=r"got 1 rows on 2 data set\(s\) \(Not ranked, because not run on b: FCF\);"):
+    with pytest.raises(ResultsError, match=r"got 1 row on 2 data sets \(Not ranked, because not run on b: FCF\);"):
         fill("few", {"FCF": 9}, ("a",))
         rank_grid(stored_table(few, "smoke", "corrected"))
 

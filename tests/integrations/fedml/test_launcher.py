@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 from helpers.paths import FEDML_CONFIGS, HELPERS, ROOT
+from helpers.signals import heeds_signals
 
 from fedvlr_plugin.errors import ConfigError
 from fedvlr_plugin.integrations.fedml import launcher, subprocesses
@@ -41,12 +42,6 @@ def test_clients_that_fail_end_the_run_with_their_last_line(faked, tmp_path, wha
     with pytest.raises(subprocesses.RunFailedError, match=f"{message}.*no such luck"):
         launcher.up(CONFIG, tmp_path / "run", 2, 60.0, tell=told.append)
     assert told == (["round 1: 2 uploads"] if "starts" in what else [])
-
-
-def heeds_signals() -> None:
-    """What starts the tests may ignore signals (nohup, a shell's background job), and children inherit that."""
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
