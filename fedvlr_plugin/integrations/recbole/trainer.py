@@ -51,6 +51,21 @@ UNROUNDED = 12
 FEDERATED_KEYS = OWN_KEYS - {"data_root", "keep_duplicates", "encoding", "protocol", "device"}
 
 
+class _Collector(Collector):
+    """RecBole's collector; its own fails for ItemCoverage and its kin, which need counts that are no tensors."""
+
+    def get_data_struct(self) -> Any:
+        held = self.data_struct._data_dict
+        counts = {name: value for name, value in held.items() if not torch.is_tensor(value)}
+        for name in counts:
+            del held[name]
+        struct = super().get_data_struct()
+        for name, value in counts.items():
+            held[name] = value
+            struct.set(name, value)
+        return struct
+
+
 class QuietTrainer(Trainer):
     """Base of `FedVLRTrainer` and `CentralizedTrainer`: evaluation and checkpoints; `fit` is theirs."""
 
@@ -63,7 +78,7 @@ class QuietTrainer(Trainer):
         self.valid_metric = config["valid_metric"].lower()
         self.valid_metric_bigger = config["valid_metric_bigger"]
         self.eval_type = config["eval_type"]
-        self.eval_collector = Collector(config)
+        self.eval_collector = _Collector(config)
         places = config["metric_decimal_place"]
         self.places: int | None = places if "metric_decimal_place" in given_keys(config) else None
         config["metric_decimal_place"] = UNROUNDED  # read by the evaluator when it is made
