@@ -136,7 +136,7 @@ class QuietTrainer(Trainer):
         """Refused: these checkpoints have no optimizers to go on with; raises `ConfigError`."""
         raise ConfigError(
             f"training cannot go on from '{resume_file}': the checkpoints of {type(self).__name__} hold the best parameters, "
-            "not the optimizers. evaluate(data, model_file=...) and load_data_and_model(...) score it; `fedvlr run` with "
+            "not the optimizers. evaluate(data, model_file=...) and load_data_and_model(...) score it; `fedvlr table2` with "
             "--checkpoint-every goes on after an interruption"
         )
 
