@@ -1,10 +1,10 @@
-"""Any data set in RecBole's atomic files, with feature files beside them, and the packaged ml-100k.
+"""Read data sets in RecBole's atomic files with their feature files, and the ml-100k of the RecBole package.
 
-    DIR/<name>/<name>.inter          a column split_label:float (0, 1, 2) is the split, if it is there
-    DIR/<name>/<modality>_features.npy + <modality>_features.tokens    one raw item token a line, in row order
+    DIR/<name>/<name>.inter          an optional column split_label:float (0, 1, 2) gives the split
+    DIR/<name>/<modality>_features.npy + <modality>_features.tokens    one raw item token in a line, in the order of the matrix
 
-ml-100k lies in RecBole's package; its modalities are made here: `text` (TF-IDF + SVD of the title) and `genres` (one
-column a genre).
+The modalities of the packaged ml-100k are computed here: `text` (TF-IDF + SVD of the title) and `genres` (a column for
+each genre).
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ NEEDED = ("user_id", "item_id", "timestamp")
 
 
 class AtomicSource(Source):
-    """A folder `<root>/<name>` with `<name>.inter`."""
+    """A data set in a folder `<root>/<name>` with `<name>.inter`.
+
+    Args:
+        name: of the data set.
+        folder: of its files.
+    """
 
     kind: ClassVar[str] = "RecBole atomic files"
 
@@ -39,12 +44,12 @@ class AtomicSource(Source):
 
     @staticmethod
     def found_in(folder: Path) -> bool:
-        """Whether the folder holds atomic files of its own name."""
+        """Return whether the folder holds atomic files of its own name."""
         return file_in(folder, f"{folder.name}.inter") is not None
 
     @property
     def inter_file(self) -> Path:
-        """`<name>.inter`, also where its name has another Unicode form than the folder's."""
+        """The file `<name>.inter`; its name may have another Unicode form than the folder's."""
         file = f"{self.name}.inter"
         return file_in(self.folder, file) or self.folder / file
 
@@ -56,12 +61,16 @@ class AtomicSource(Source):
         encoding: str = "utf-8",
         advice: str = ADVICE,
     ) -> AtomicTable:
-        """The interactions as text, whole and checked; see `read_atomic`."""
+        """Read all interactions as text and check them; arguments and errors are those of `read_atomic`."""
         where = f"{self.name}/{self.inter_file.name}"
         return read_atomic(self.inter_file, where, needed, separator=separator, encoding=encoding, advice=advice)
 
     def interactions(self) -> pd.DataFrame:
-        """See `Source`; `rating` and `split_label` only where the file has them. Raises `DataError`, see `read_atomic`."""
+        """Read the interactions; `rating` and `split_label` are present if the file has them.
+
+        Raises:
+            DataError: the file cannot be used, see `read_atomic`.
+        """
         table = self.read(advice="export and features need these very names; rename the columns").table
         frame = pd.DataFrame(
             {USER: columns.tokens(table, "user_id"), ITEM: columns.tokens(table, "item_id")}, dtype=object
@@ -77,7 +86,11 @@ class AtomicSource(Source):
         return str(self.folder.parent)
 
     def features(self) -> list[TokenFeatures]:
-        """See `Source`. Raises `DataError` when a feature file lacks its tokens or their numbers differ."""
+        """Read the feature files.
+
+        Raises:
+            DataError: a feature file has no token file, or another number of tokens.
+        """
         out = []
         for file in feature_files(self.folder, modality_of):
             where = f"{self.name}/{file.name}"

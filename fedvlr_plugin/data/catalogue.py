@@ -1,8 +1,8 @@
-"""Which data sets there are and where: every folder under the data root, and the registry of sources.
+"""Find data sets by name: folders under the data root, and the registry of sources.
 
-The registry has the packaged ml-100k, `planted`, and what installed packages add (group `fedvlr_plugin.sources`). A folder
-of the data root comes before a registered source of its name. The data root is the option, else the environment's
-`FEDVLR_DATA`, else `data/` in the working directory if it is there.
+The registry holds the packaged ml-100k, `planted`, and the sources of installed packages (entry-point group
+`fedvlr_plugin.sources`). A folder under the data root has priority over a registered source of the same name. The data
+root is the option, else the environment variable `FEDVLR_DATA`, else `data/` in the working directory if it exists.
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ SOURCES.add("planted", PlantedSource)
 
 
 def resolve_data_root(option: Path | None = None) -> Path | None:
-    """The data root, None when there is none; raises `DataError` when a named one is no folder."""
+    """Return the data root.
+
+    Args:
+        option: of the command line; None if it is not given.
+
+    Returns:
+        The folder; None if there is no data root.
+
+    Raises:
+        DataError: the option or the environment variable names no folder.
+    """
     named = os.environ.get(ROOT_VARIABLE)
     for root, how in ((option, "--data-root"), (Path(named) if named else None, ROOT_VARIABLE)):
         if root is not None:
@@ -37,30 +47,37 @@ def resolve_data_root(option: Path | None = None) -> Path | None:
 
 
 def folders(data_root: Path | None = None) -> dict[str, Path]:
-    """Data set folders under the data root by name, sorted."""
+    """Return the data set folders under the data root by name, sorted."""
     root = resolve_data_root(data_root)
     if root is None:
         return {}
-    found = sorted(f for f in root.iterdir() if f.is_dir() and (ReleasedSource.found_in(f) or AtomicSource.found_in(f)))
-    return {folder.name: folder for folder in found}
+    data_sets = sorted(
+        f for f in root.iterdir() if f.is_dir() and (ReleasedSource.found_in(f) or AtomicSource.found_in(f))
+    )
+    return {folder.name: folder for folder in data_sets}
 
 
 def available(data_root: Path | None = None) -> list[str]:
-    """Every name that can be used, those of the data root first."""
+    """Return the names of all data sets, those of the data root first."""
     return list(dict.fromkeys([*folders(data_root), *SOURCES]))
 
 
 def default_datasets(data_root: Path | None = None) -> list[str]:
-    """What a table runs on when nothing is named: all of the data root, and ml-100k."""
+    """Return the data sets of a table by default: all under the data root, and ml-100k."""
     return list(dict.fromkeys([*folders(data_root), "ml-100k"]))
 
 
 def canonical_name(name: str, data_root: Path | None = None) -> str:
-    """The name as it is known: the exact one, else the only one that differs in capitals or Unicode form alone.
+    """Return a data set's name in its registered spelling.
+
+    Args:
+        name: exact, or different in capitals or Unicode form only.
+        data_root: folder of the data sets; None for the default.
 
     Raises:
-        UnknownNameError: no such data set, with the nearest name, or several that differ in capitals only.
-        ConfigError: an installed package promises the data set and cannot be loaded.
+        UnknownNameError: there is no such data set (the message suggests the nearest), or several that differ in
+            capitals only.
+        ConfigError: an installed package declares the data set but cannot be loaded.
     """
     known = available(data_root)
     if name in known:
@@ -82,9 +99,13 @@ def canonical_name(name: str, data_root: Path | None = None) -> str:
 def find_source(name: str, data_root: Path | None = None) -> Source:
     """Find the source of a data set.
 
+    Args:
+        name: of the data set.
+        data_root: folder of the data sets; None for the default.
+
     Raises:
-        UnknownNameError: there is none of that name; the message has the nearest one.
-        DataError: its files were being replaced, and that was stopped; or it has files of two layouts.
+        UnknownNameError: there is no such data set; the message suggests the nearest.
+        DataError: a replacement of its files was interrupted, or it has files of two layouts.
     """
     name = canonical_name(name, data_root)
     folder = folders(data_root).get(name)

@@ -1,8 +1,8 @@
-"""Reads images that may be anything: a problem is counted and named, never fatal.
+"""Read images of any kind; a problem with a file is reported and never stops the run.
 
-Readable but unusual images are converted (see `rgb`), animated ones by their first frame. Missing, corrupt, truncated
-and huge ones (more than `MAX_PIXELS`: a decompression bomb would
-fill the memory) give no image. Pillow is imported when called (extra `clip`).
+Readable but unusual images are converted (see `data.rgb`), animated ones by their first frame. Missing, corrupt,
+truncated and huge files give no image (the limit is `MAX_PIXELS`, since a decompression bomb would fill the memory).
+Pillow is imported on the first call (extra `clip`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,13 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class Decoded:
-    """An RGB image, or why there is none; `note` says what was unusual about a readable one."""
+    """The result of reading one image.
+
+    Attributes:
+        image: in RGB; None if it cannot be used.
+        problem: why there is no image; None if there is one.
+        note: what was unusual about a readable image; None if nothing was.
+    """
 
     image: Image | None
     problem: str | None = None
@@ -61,7 +67,12 @@ class Decoded:
 
 
 def decode(path: Path | None, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Reads one image; `None` for a path means that the item has none. Never raises for what the file holds."""
+    """Read one image; no content of the file raises an error.
+
+    Args:
+        path: of the file; None if the item has no image.
+        max_pixels: width times height at most.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if path is None or not path.is_file():
@@ -106,7 +117,7 @@ def _reason(error: Exception) -> str:
 
 
 def _unidentified(path: Path) -> str:
-    """Why Pillow does not know a file: another format, an unusual form of a known one, or no image at all."""
+    """Return why Pillow cannot identify a file: another format, an unusual variant of a known one, or no image."""
     with path.open("rb") as stream:
         start = stream.read(512)
     if meaning := what_it_is(start):
@@ -124,12 +135,19 @@ def _unidentified(path: Path) -> str:
 
 
 def find_images(folder: Path, tokens: Sequence[str]) -> list[Path | None]:
-    """The image of each token, `<token>.jpg` or another suffix, in the order of the tokens; None where there is none.
+    """Find the image file of each item, `<token>.jpg` or another suffix of `SUFFIXES`.
 
-    The exact name comes first, then the same name in another Unicode form. Hidden files (`._name`) are passed over.
+    The exact name has priority over the same name in another Unicode form. Hidden files (`._name`) are ignored.
+
+    Args:
+        folder: of the images.
+        tokens: of the items.
+
+    Returns:
+        A path for each token, in the same order; None if there is no file.
 
     Raises:
-        DataError: two files for one token.
+        DataError: there are two files for one token.
     """
     exact: dict[str, list[Path]] = {}
     alike: dict[str, list[Path]] = {}
@@ -139,13 +157,13 @@ def find_images(folder: Path, tokens: Sequence[str]) -> list[Path | None]:
             alike.setdefault(composed(path.stem), []).append(path)
     out: list[Path | None] = []
     for token in tokens:
-        found = exact.get(token) or alike.get(composed(token), [])
-        if len(found) > 1:
-            names = " and ".join(path.name for path in found)
+        files = exact.get(token) or alike.get(composed(token), [])
+        if len(files) > 1:
+            names = " and ".join(path.name for path in files)
             raise DataError(
                 f"the folder of images '{folder.name}' has {names}, all for item '{token}'; keep one of them"
             )
-        out.append(found[0] if found else None)
+        out.append(files[0] if files else None)
     return out
 
 
@@ -155,7 +173,17 @@ def tensors(
     workers: int,
     ahead: int,
 ) -> Iterator[tuple[torch.Tensor | None, Decoded]]:
-    """Decoded and preprocessed images in order, made by threads that stay at most `ahead` images in front."""
+    """Yield decoded and preprocessed images, in order, computed by threads.
+
+    Args:
+        paths: of the images; None if an item has none.
+        preprocess: converts an RGB image to the model's input.
+        workers: number of threads.
+        ahead: how many images are decoded in advance at most.
+
+    Yields:
+        The model's input, None without an image, and the result of decoding, without the image itself.
+    """
 
     def work(path: Path | None) -> tuple[torch.Tensor | None, Decoded]:
         decoded = decode(path)
@@ -169,10 +197,10 @@ def tensors(
         ]
         try:
             while waiting:
-                done = waiting.pop(0)
+                first = waiting.pop(0)
                 for path in islice(source, 1):
                     waiting.append(pool.submit(work, path))
-                yield done.result()
+                yield first.result()
         finally:
             for future in waiting:
                 future.cancel()

@@ -1,8 +1,8 @@
-"""Who interacted with what: ragged histories, split in time, with the tokens of users and items.
+"""The interactions of a data set: histories of different lengths, split in time, with the tokens of users and items.
 
-Everything downstream (engines, evaluation, floors) reads this one frozen object. Ids are 0-based and
-dense; the hosts' own ids (RecBole's begin at 1, with 0 for padding) are translated at the border.
-Spec: `algorithm.md` section 6 (leave-one-out in time, duplicates counted once).
+Engines, evaluation and floors read this frozen object. Ids start at 0 without gaps; the ids of the hosts (RecBole's
+start at 1, 0 is padding) are translated where they enter. Source: `algorithm.md` section 6 (leave-one-out in time,
+duplicates counted once).
 """
 
 from __future__ import annotations
@@ -26,11 +26,17 @@ class Interactions:
     """Split interactions of `n_users` users with `n_items` items.
 
     Attributes:
-        n_users, n_items: sizes; ids run from 0.
+        n_users: number of users; ids are 0..n_users - 1.
+        n_items: number of items; ids are 0..n_items - 1.
         train_indptr: `[n_users + 1]`, user u's training items are `train_items[indptr[u]:indptr[u + 1]]`.
         train_items: `[n_train]`, distinct and ascending within a user.
-        valid, test: `[n_users]`, the held-out item of each user, -1 where there is none.
-        user_tokens, item_tokens: raw tokens (str), `[n_users]` and `[n_items]`.
+        valid: `[n_users]`, the validation item of each user, -1 if there is none.
+        test: `[n_users]`, the test item of each user, -1 if there is none.
+        user_tokens: raw tokens, `[n_users]`.
+        item_tokens: raw tokens, `[n_items]`.
+
+    Raises:
+        DataError: the sizes do not match, an id is out of range, or there are fewer than 1 user or 2 items.
     """
 
     n_users: int
@@ -77,16 +83,16 @@ class Interactions:
 
     @property
     def n_interactions(self) -> int:
-        """Distinct pairs over all three parts."""
+        """Number of distinct pairs over all three parts."""
         return len(self.train_items) + int((self.valid >= 0).sum()) + int((self.test >= 0).sum())
 
     def history(self, user: int) -> IntArray:
-        """The training items of one user, ascending, `[n_u]`."""
+        """Return the training items of one user, ascending, `[n_u]`."""
         return self.train_items[self.train_indptr[user] : self.train_indptr[user + 1]]
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over tokens and split; equal data gives an equal value on every machine."""
+        """sha256 of tokens and split; equal data gives the same value on every machine."""
         digest = hashlib.sha256(f"interactions/1 {self.n_users} {self.n_items}".encode())
         for tokens in (self.user_tokens, self.item_tokens):
             digest.update("\x1f".join(tokens).encode())
@@ -103,10 +109,18 @@ class Interactions:
         user_tokens: tuple[str, ...],
         item_tokens: tuple[str, ...],
     ) -> Interactions:
-        """Builds the object from rows `(user, item, label)`, label 0 train, 1 valid, 2 test.
+        """Create the object from labelled interactions; a pair that occurs twice in training is kept once.
 
-        A pair that occurs twice in training is kept once. Raises `DataError` when a user has two
-        validation or two test items (the protocol is leave-one-out).
+        Args:
+            users: ids `[n]`.
+            items: ids `[n]`.
+            labels: `[n]`, 0 train, 1 validation, 2 test.
+            user_tokens: raw tokens, `[n_users]`.
+            item_tokens: raw tokens, `[n_items]`.
+
+        Raises:
+            DataError: a label is unknown, or a user has two validation or two test items (the protocol is
+                leave-one-out).
         """
         n_users, n_items = len(user_tokens), len(item_tokens)
         if len(labels) and not np.isin(labels, (TRAIN, VALID, TEST)).all():
@@ -133,16 +147,17 @@ class Interactions:
 
 
 def leave_one_out(users: IntArray, timestamps: IntArray | npt.NDArray[np.float64]) -> IntArray:
-    """Labels rows by leave-one-out in time: each user's last row is test, the second last validation.
+    """Split interactions by leave-one-out in time: each user's last one is test, the second last validation.
 
-    Ties in time keep the order of the rows. A user with one row keeps it in training; one with two rows
-    gets a training and a test row and no validation row.
+    Ties in time keep the given order. A user's only interaction is for training; of two, the last one is test and there
+    is no validation item.
 
     Args:
-        users: `[n_rows]` user ids. timestamps: `[n_rows]`, whole or not, any unit.
+        users: ids `[n]`.
+        timestamps: `[n]`, in any unit.
 
     Returns:
-        `[n_rows]` labels, 0 train, 1 valid, 2 test.
+        Labels `[n]`, 0 train, 1 validation, 2 test.
     """
     labels = np.zeros(len(users), dtype=np.int64)
     if not len(users):

@@ -1,8 +1,8 @@
 """Dense item features keyed by raw item token, one matrix per named modality.
 
-`TokenFeatures` is what a file holds (some tokens, in any order); `align` turns it into a `Modality`
-whose rows follow a data set's items, with missing rows imputed by the modality's mean (the paper's rule
-for missing images).
+`TokenFeatures` is the content of a file: vectors of some items, in any order. `align` turns it into a `Modality`, whose
+vectors follow the items of a data set; missing ones are imputed by the modality's mean (the paper's rule for missing
+images).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Modality:
 
     Attributes:
         name: e.g. `"text"`, `"image"`, `"genres"`.
-        matrix: float32 `[n_items, m]`, finite, row i belongs to item i (0-based).
-        present: bool `[n_items]`, false where the row was imputed by the mean.
-        source: where the numbers come from, one line, for manifests.
-        recipe: for numbers that are computed on the spot, what identifies them in their stead: computed on another
-            processor they may differ by rounding, and are still the same features. Empty where the numbers are given.
+        matrix: float32 `[n_items, m]`, finite; vector i belongs to item i.
+        present: bool `[n_items]`, false if the vector is the imputed mean.
+        source: origin of the values, one line, for manifests.
+        recipe: identifies features that are computed when they are needed, since their values may differ by rounding
+            between processors. Empty for features that are read from a file.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Modality:
 
     @property
     def coverage(self) -> float:
-        """Share of items with a row of their own, 0..1."""
+        """Share of items with a vector of their own, 0..1."""
         return float(self.present.mean())
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over name, shape and values; or recipe, where there is one."""
+        """sha256 of name, shape and values, or of name, shape and recipe if there is one."""
         digest = hashlib.sha256(f"modality/1 {self.name} {self.matrix.shape} {self.recipe}".rstrip().encode())
         if not self.recipe:
             digest.update(np.ascontiguousarray(self.matrix, dtype="<f4").tobytes())
@@ -60,9 +60,17 @@ class Modality:
 
 @dataclass(frozen=True, eq=False)
 class TokenFeatures:
-    """A feature matrix keyed by raw item token: `matrix[k]` belongs to `tokens[k]`, `[n_tokens, m]`.
+    """A feature matrix keyed by raw item token.
 
-    `source` and `recipe` as of `Modality`.
+    Attributes:
+        name: of the modality.
+        tokens: raw item tokens, distinct, `[n]`.
+        matrix: `[n, m]`, finite; `matrix[k]` belongs to `tokens[k]`.
+        source: as in `Modality`.
+        recipe: as in `Modality`.
+
+    Raises:
+        DataError: shapes do not match, a value is not finite, or a token occurs twice.
     """
 
     name: str
@@ -90,13 +98,16 @@ class TokenFeatures:
             raise DataError(f"modality '{self.name}' names an item twice; each token may have one row")
 
     def align(self, item_tokens: Sequence[str]) -> Modality:
-        """Rows in the order of `item_tokens`; items without a row get the mean of those that have one.
+        """Order the vectors by the items of a data set; items without a vector get the mean of the others.
+
+        Args:
+            item_tokens: raw tokens of the items, `[n_items]`.
 
         Raises:
-            DataError: none of the items has a row.
+            DataError: no item has a vector.
         """
-        where = {token: row for row, token in enumerate(self.tokens)}
-        rows = np.array([where.get(token, -1) for token in item_tokens], dtype=np.int64)
+        positions = {token: position for position, token in enumerate(self.tokens)}
+        rows = np.array([positions.get(token, -1) for token in item_tokens], dtype=np.int64)
         present = rows >= 0
         if not present.any():
             raise DataError(
@@ -110,7 +121,11 @@ class TokenFeatures:
 
 
 class ItemFeatures(Mapping[str, Modality]):
-    """The modalities of one data set by name, in a fixed order; may be empty (ID only)."""
+    """The modalities of one data set by name, in a fixed order; may be empty (ID only).
+
+    Raises:
+        DataError: two modalities have the same name, or different numbers of items.
+    """
 
     def __init__(self, modalities: Sequence[Modality] = ()) -> None:
         names = [m.name for m in modalities]
@@ -134,5 +149,5 @@ class ItemFeatures(Mapping[str, Modality]):
         return len(self._modalities)
 
     def select(self, names: Sequence[str]) -> ItemFeatures:
-        """Only the named modalities, in the given order; raises on a name that is not there."""
+        """Return the named modalities, in the given order; raise `UnknownNameError` for an unknown name."""
         return ItemFeatures([self[name] for name in names])

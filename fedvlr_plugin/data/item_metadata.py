@@ -1,4 +1,4 @@
-"""Titles and images of a data set's items, wherever its layout keeps them."""
+"""Find titles and images of a data set's items, in every layout."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from fedvlr_plugin.errors import DataError
 
 
 def dataset_folder(name: str, data_root: Path | None) -> Path | None:
-    """The folder of a data set on disk, None for a generated one."""
+    """Return the folder of a data set; None for a generated one."""
     source = find_source(name, data_root)
     return source.folder if isinstance(source, (AtomicSource, ReleasedSource)) else None
 
 
 def item_titles(name: str, data_root: Path | None) -> Mapping[str, str]:
-    """Raw item token to title; empty where the data set has none."""
+    """Return titles by raw item token; empty if the data set has none."""
     folder = dataset_folder(name, data_root)
     return {} if folder is None else read_titles(folder)
 
 
 def item_images(data: PreparedData, images: Path | None, data_root: Path | None) -> dict[str, Path]:
-    """Raw item token to image file, looked for by token, else by the publisher's id that `items.csv` gives.
+    """Return image files by raw item token.
+
+    Args:
+        data: the prepared data set.
+        images: folder of the images, named by token or by the publisher's id in `items.csv`; None for no images.
+        data_root: folder of the data sets; None for the default.
 
     Raises:
         DataError: `images` is no folder.
@@ -40,9 +45,22 @@ def item_images(data: PreparedData, images: Path | None, data_root: Path | None)
 
 
 def image_paths(name: str, tokens: tuple[str, ...], images: Path, data_root: Path | None) -> list[Path | None]:
-    """The image of each token, in order; None where there is none. Raises `DataError` when `images` is no folder."""
+    """Find the image of each item.
+
+    Args:
+        name: of the data set.
+        tokens: of the items.
+        images: folder of the images, named by token or by the publisher's id in `items.csv`.
+        data_root: folder of the data sets; None for the default.
+
+    Returns:
+        A path for each token, in the same order; None if there is no image.
+
+    Raises:
+        DataError: `images` is no folder.
+    """
     if not images.is_dir():
         raise DataError(f"the folder of images '{images}' is not there; name it with --images")
     folder = dataset_folder(name, data_root)
-    named = {} if folder is None else publishers_ids(folder)
-    return find_images(images, [named.get(token, token) for token in tokens])
+    ids = {} if folder is None else publishers_ids(folder)
+    return find_images(images, [ids.get(token, token) for token in tokens])

@@ -1,6 +1,6 @@
-"""A data set ready to run: split interactions plus aligned item features, with its fingerprint.
+"""A data set ready to run: split interactions and aligned item features, with a fingerprint.
 
-This is the border between the data room and everything else.
+All other parts of the package receive data in this form.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class PreparedData:
         name: short name, as used with `--datasets` (e.g. `"ku"`).
         interactions: split histories.
         features: modalities aligned to the items; may be empty.
-        facts: free, JSON-able notes for the manifest (source, recipe, duplicates dropped, ...).
+        facts: notes for the manifest that can be written as JSON (source, recipe, duplicates dropped, ...).
     """
 
     name: str
@@ -40,6 +40,6 @@ class PreparedData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the interactions and every modality."""
+        """sha256 of the interactions and every modality."""
         parts = [self.interactions.fingerprint, *(m.fingerprint for m in self.features.values())]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""A look at a data set: one HTML page with a few users' histories, one PNG with its distributions.
+"""Show a data set: an HTML page with the histories of some users, and a PNG with its distributions.
 
-Posters are shrunk and put into the page itself; everything that comes from data is escaped.
+Images are made smaller and embedded in the page; all text from the data is escaped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,24 @@ def write_page(
     items: int = 24,
     seed: int = 0,
 ) -> int:
-    """Writes the page; returns the number of posters in it. `users` are drawn by `seed`; at most `items` each."""
+    """Write the HTML page.
+
+    Args:
+        data: the data set.
+        titles: by raw item token.
+        path: of the page.
+        images: by raw item token.
+        users: how many users are drawn, at least 1.
+        items: training items shown for each user at most, at least 1.
+        seed: of the draw.
+
+    Returns:
+        The number of images shown.
+
+    Raises:
+        ConfigError: `users` or `items` is below 1.
+        DataError: the page cannot be written.
+    """
     if users < 1 or items < 1:
         raise ConfigError(f"users and items must be 1 or more, got {users} and {items}")
     found, inter = statistics(data), data.interactions
@@ -73,7 +90,7 @@ def write_page(
 
 
 def _poster(path: Path | None) -> str | None:
-    """A small JPEG as a data address; None for what cannot be read."""
+    """Return an image as a data URL of a small JPEG; None if it cannot be read."""
     if path is None:
         return None
     from fedvlr_plugin.data.images import decode
@@ -88,7 +105,12 @@ def _poster(path: Path | None) -> str | None:
 
 
 def save_overview(data: PreparedData, path: Path) -> None:
-    """Writes the picture; raises `MissingExtraError` without matplotlib, `DataError` where it cannot be written."""
+    """Write the PNG with the distributions of a data set.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        DataError: the file cannot be written.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

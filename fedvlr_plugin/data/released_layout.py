@@ -1,9 +1,9 @@
-"""The paper's released layout: `inter.csv` with split labels, `<name>_features.npy` with row = itemID.
+"""The paper's released layout: `inter.csv` with split labels, `<name>_features.npy` in the order of itemID.
 
     inter.csv: userID,itemID,rating,timestamp,split_label   (0 train, 1 valid, 2 test; comma or tab separated)
 
-`image_features.npy` becomes the modality `vision`, `text_features.npy` is `text`, any other keeps its name. Without
-a `split_label` column the split is made here.
+`image_features.npy` holds the modality `vision`, `text_features.npy` holds `text`; other modalities keep the name of
+their file. Without a column `split_label` the data set is split in time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ NEEDED = ("userID", "itemID", "timestamp")
 
 
 class ReleasedSource(Source):
-    """A folder in the released layout."""
+    """A data set in the released layout.
+
+    Args:
+        name: of the data set.
+        folder: of its files.
+    """
 
     kind: ClassVar[str] = "released layout"
 
@@ -47,11 +52,15 @@ class ReleasedSource(Source):
 
     @staticmethod
     def found_in(folder: Path) -> bool:
-        """Whether the folder has this layout."""
+        """Return whether the folder has this layout."""
         return (folder / INTER_FILE).is_file()
 
     def interactions(self) -> pd.DataFrame:
-        """See `Source`. Raises `DataError` that names the first line that cannot be used."""
+        """Read the interactions.
+
+        Raises:
+            DataError: a line cannot be used; the message names the first one.
+        """
         if self._frame is None:
             self._frame = self._read()
         return self._frame.copy()
@@ -72,7 +81,11 @@ class ReleasedSource(Source):
         return frame
 
     def features(self) -> list[TokenFeatures]:
-        """See `Source`. Raises `DataError` when a matrix has not one row per itemID."""
+        """Read the feature files.
+
+        Raises:
+            DataError: a matrix does not have a vector for each itemID.
+        """
         self.interactions()
         out = []
         for file in feature_files(self.folder, modality_of):
@@ -88,20 +101,28 @@ class ReleasedSource(Source):
 
 
 def _label_column(table: Table) -> str | None:
-    """The column with the split; `x_label` and `split_label` may both be there if they say the same."""
-    here = [name for name in LABELS if name in table]
-    if len(here) > 1:
-        one, other = (columns.labels(table, name) for name in here)
+    """Return the name of the column with the split; if both names of `LABELS` occur, their values must agree."""
+    present = [name for name in LABELS if name in table]
+    if len(present) > 1:
+        one, other = (columns.labels(table, name) for name in present)
         if (differing := np.flatnonzero(one != other)).size:
             row = int(differing[0])
             raise DataError(
-                f"{table.at(row)}: {here[0]} is {one[row]} and {here[1]} {other[row]}; keep one of the columns"
+                f"{table.at(row)}: {present[0]} is {one[row]} and {present[1]} {other[row]}; keep one of the columns"
             )
-    return here[-1] if here else None
+    return present[-1] if present else None
 
 
 def load_matrix(file: Path, where: str) -> FloatMatrix:
-    """A two-dimensional numeric `.npy` as float32; raises `DataError` otherwise. Never unpickles."""
+    """Read a numeric matrix from a `.npy` file as float32, without unpickling.
+
+    Args:
+        file: the `.npy` file.
+        where: name of the file for messages.
+
+    Raises:
+        DataError: the file is not a numeric matrix.
+    """
     matrix = load_array(file, where)
     real = np.issubdtype(matrix.dtype, np.number) and not np.issubdtype(matrix.dtype, np.complexfloating)
     if matrix.ndim != 2 or not real:
@@ -112,30 +133,30 @@ def load_matrix(file: Path, where: str) -> FloatMatrix:
 
 
 def modality_of(stem: str) -> str:
-    """The modality of `<stem>_features.npy`."""
+    """Return the modality of `<stem>_features.npy`."""
     return RENAMED.get(stem, stem)
 
 
 def feature_label(file: Path) -> str:
-    """Where a feature file comes from: known by its hash, else what its manifest says, else of unknown origin."""
-    found = values_hash(load_array(file, file.name))
+    """Describe the origin of a feature file: known by its hash, else from its manifest, else unknown."""
+    digest = values_hash(load_array(file, file.name))
     manifest = manifest_of(file)
-    if found in KNOWN_VALUES:
-        return KNOWN_VALUES[found]
+    if digest in KNOWN_VALUES:
+        return KNOWN_VALUES[digest]
     if manifest is None:
         return f"{file.name}, of unknown origin"
-    if found != manifest.get("sha256_of_values"):
+    if digest != manifest.get("sha256_of_values"):
         return f"{file.name}, of unknown origin (its manifest belongs to other values)"
     return str(manifest.get("label"))
 
 
 def manifest_of(file: Path) -> dict[str, object] | None:
-    """What stands in the `.json` beside a feature file; None without one. Raises `DataError` when it is damaged."""
+    """Read the manifest of a feature file; None if there is none. Raise `DataError` if it is damaged."""
     beside = file.with_suffix(".json")
     return read_json(beside) if beside.is_file() else None
 
 
 def values_hash(matrix: npt.NDArray[np.generic]) -> str:
-    """`sha256_of_values` of a manifest: the matrix as float16, row by row."""
+    """Compute `sha256_of_values` of a manifest: the hash of the matrix as float16 in row-major order."""
     with np.errstate(over="ignore"):
         return hashlib.sha256(np.ascontiguousarray(matrix, dtype="<f2").tobytes()).hexdigest()

@@ -1,8 +1,8 @@
-"""Any mode that Pillow opens to the right RGB: alpha on white, deep greys and floats scaled, turned as EXIF says.
+"""Convert an image of any Pillow mode to RGB: alpha on white, high bit depths scaled, rotated as EXIF says.
 
-8 bits a channel stay what they are. 16-bit greys of both byte orders keep their upper 8 bits. 32-bit integers beyond
-0..255 and floats are scaled by their own range, since no file says which value is white. Pillow is imported when
-called (extra `clip`).
+Channels of 8 bits are not changed. 16-bit greys of both byte orders keep their upper 8 bits. 32-bit integers beyond
+0..255 and floats are scaled by their own range, since the files do not define which value is white. Pillow is imported
+on the first call (extra `clip`).
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ _NAMES = {"P": "palette", "PA": "palette", "CMYK": "CMYK", "I": "32 bits a pixel
 
 
 class NoPixels(Exception):
-    """The image is sound, but has no pixel to show; the message says why."""
+    """The image is valid but has no pixel to show; the message says why."""
 
 
 def to_rgb(image: Image) -> tuple[Image, str | None]:
-    """The image as people see it.
+    """Convert an image to RGB as it is meant to be seen.
 
     Args:
         image: loaded, of any mode.
 
     Returns:
-        An RGB image of its own memory, and what was unusual (None for plain RGB).
+        A new RGB image, and what was unusual (None for plain RGB).
 
     Raises:
-        NoPixels: a float image without a finite value.
-        ValueError, OSError: Pillow has no conversion for the mode.
+        NoPixels: a float image has no finite value.
+        ValueError: Pillow has no conversion for the mode.
+        OSError: Pillow has no conversion for the mode.
     """
     mode, turn = image.mode, _orientation(image)
     key = image.info.get("transparency")
@@ -69,7 +70,7 @@ def to_rgb(image: Image) -> tuple[Image, str | None]:
 
 
 def _orientation(image: Image) -> Transpose | None:
-    """Pillow's method that turns the image upright, None where there is nothing to do or EXIF cannot be read."""
+    """Return the transposition that makes the image upright; None if it is, or if EXIF cannot be read."""
     from PIL.Image import Transpose
 
     try:
@@ -103,9 +104,9 @@ def _palette_with_alpha(image: Image) -> bool:
 
 
 def _tiff_facts(image: Image) -> tuple[int, bool, bool]:
-    """Of a TIFF: bits of a sample (0 if unknown), whether it has no sign, whether 0 means white.
+    """Return for a TIFF the bits of a sample (0 if unknown), whether it is unsigned, and whether 0 means white.
 
-    Pillow undoes the last one up to 8 bits only.
+    Pillow handles the last one up to 8 bits only.
     """
     tags = getattr(image, "tag_v2", None)
     if tags is None:
@@ -121,7 +122,7 @@ def _first(value: object) -> int | None:
 
 
 def _grey_of(values: npt.NDArray[np.int64], step: int | None) -> npt.NDArray[np.float64]:
-    """Integers to 0..255; `step` of them make one grey, None: by their own range, unless 8 bits hold them."""
+    """Convert integers to 0..255: divide by `step`, or, if it is None, scale by their range unless they fit 8 bits."""
     if step is not None:
         return np.clip(values // step, 0, 255).astype(np.float64)
     if 0 <= int(values.min()) and int(values.max()) <= 255:
@@ -130,7 +131,7 @@ def _grey_of(values: npt.NDArray[np.int64], step: int | None) -> npt.NDArray[np.
 
 
 def _scaled(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Values from their own range to 0..255; those that are not finite become the lowest."""
+    """Scale values from their own range to 0..255; values that are not finite become 0."""
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise NoPixels("no finite value")

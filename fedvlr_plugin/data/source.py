@@ -1,7 +1,6 @@
-"""What a source of data gives before any filter or split: rows of interactions and features keyed by raw token.
+"""The interface of data sources: interactions and features keyed by raw token, before any filter or split.
 
-RecBole's Dataset is the host that filters, maps tokens to ids and hands parts to its models; a source only says
-where the rows come from.
+RecBole's Dataset filters, maps tokens to ids and splits; a source only reads.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ USER, ITEM, RATING, TIME, LABEL = "user", "item", "rating", "timestamp", "split_
 
 
 class Source(ABC):
-    """One data set at its origin.
+    """A data set before it is prepared.
 
     Attributes:
-        name: as used with `--datasets`. kind: one word for listings.
-        min_interactions: users with fewer distinct items are dropped (section 6); 0 = the preparation did it.
+        name: as used with `--datasets`.
+        kind: a few words for listings.
+        min_interactions: users with fewer distinct items are dropped (algorithm.md section 6); 0 drops nobody.
     """
 
     kind: ClassVar[str]
@@ -34,22 +34,22 @@ class Source(ABC):
 
     @abstractmethod
     def interactions(self) -> pd.DataFrame:
-        """Columns `user`, `item` (str), `timestamp` (int64 or float64), `rating` (float) and, if labelled, `split_label`."""
+        """Read the columns `user`, `item` (str), `timestamp` (int64 or float64), `rating` (float) and optional `split_label`."""
 
     @abstractmethod
     def features(self) -> list[TokenFeatures]:
-        """Item features, one entry per modality; may be empty."""
+        """Read the item features, one entry for each modality; may be empty."""
 
     def data_path(self) -> str | None:
-        """Folder that contains the folder of RecBole's atomic files; None when RecBole is to use its own."""
+        """Return the folder that holds the folder of RecBole's atomic files; None if RecBole uses its own."""
         return None
 
     def facts(self) -> dict[str, str | int | float]:
-        """Notes for the manifest; no absolute paths."""
+        """Return notes for the manifest, without absolute paths."""
         return {"source": self.kind}
 
 
 SourceFactory = Callable[[], Source]
-"""What the registry holds: a subclass of `Source` that takes no arguments, or a function that makes a source."""
+"""A member of the registry: a subclass of `Source` that takes no arguments, or a function that makes a source."""
 SOURCES: Registry[SourceFactory] = Registry("data source", "fedvlr_plugin.sources")
-"""Data sets that are code: the name that `--datasets` takes, and how the source is made."""
+"""Data sets defined by code, by the name that `--datasets` takes."""

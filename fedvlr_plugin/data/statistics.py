@@ -1,6 +1,6 @@
-"""The row of the paper's Table 1 for a data set, what else should be known before training, and what differs.
+"""Compute the statistics of a data set, and compare them with the paper's Table 1.
 
-Counts are of distinct pairs after the filter. Spec: algorithm.md sections 6 and 7 (cold items and positives).
+Distinct pairs are counted, after the filter. Source: algorithm.md sections 6 and 7 (cold items and positives).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DECILES = (0, 10, 50, 90, 100)
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One line of the paper's Table 1."""
+    """A row of the paper's Table 1; sparsity in percent."""
 
     name: str
     users: int
@@ -32,16 +32,24 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class DataStatistics:
-    """What a data set is like.
+    """Statistics of a data set.
 
     Attributes:
-        users, items, interactions: sizes, distinct pairs of all three parts.
-        duplicates: rows that repeat a pair and were dropped.
+        name: of the data set.
+        users: number of users.
+        items: number of items.
+        interactions: number of distinct pairs over all three parts.
+        duplicates: number of repeated pairs, which were dropped.
         cold_items: items without a training interaction.
-        valid_positives, test_positives: held-out items; cold_valid, cold_test: how many of them are cold.
-        activity: interactions per user at the percentiles `DECILES`; popularity: training users per item, the same.
+        valid_positives: number of validation items.
+        test_positives: number of test items.
+        cold_valid: number of validation items that are cold.
+        cold_test: number of test items that are cold.
+        activity: interactions of a user at the percentiles `DECILES`.
+        popularity: training users of an item at the percentiles `DECILES`.
         top_share: share of the training pairs that the most active tenth of the users holds, 0..1.
-        coverage: share of the items with a row of their own, per modality, 0..1; widths: columns per modality.
+        coverage: share of the items with a vector of their own, 0..1, by modality.
+        widths: width by modality.
     """
 
     name: str
@@ -62,7 +70,7 @@ class DataStatistics:
 
     @property
     def density(self) -> float:
-        """Interactions over users times items, 0..1."""
+        """Interactions divided by users times items, 0..1."""
         return self.interactions / (self.users * self.items)
 
     @property
@@ -72,7 +80,7 @@ class DataStatistics:
 
 
 def statistics(data: PreparedData) -> DataStatistics:
-    """Counts everything; no copy of the data is made."""
+    """Compute the statistics of a data set, without a copy of the data."""
     inter = data.interactions
     valid, test = inter.valid[inter.valid >= 0], inter.test[inter.test >= 0]
     sizes = activity_of(data)
@@ -98,7 +106,7 @@ def statistics(data: PreparedData) -> DataStatistics:
 
 
 def activity_of(data: PreparedData) -> IntArray:
-    """`[n_users]`, distinct interactions of each user over all three parts."""
+    """Count the distinct interactions of each user over all three parts, `[n_users]`."""
     inter = data.interactions
     sizes: IntArray = inter.train_sizes + (inter.valid >= 0) + (inter.test >= 0)
     return sizes
@@ -106,7 +114,7 @@ def activity_of(data: PreparedData) -> IntArray:
 
 @functools.cache
 def table1() -> Mapping[str, PublishedRow]:
-    """The paper's Table 1 by lower-case name."""
+    """Return the rows of the paper's Table 1 by lower-case name."""
     rows = {}
     for line in published(1):
         sizes = (int(line["users"]), int(line["items"]), int(line["ratings"]))
@@ -115,29 +123,34 @@ def table1() -> Mapping[str, PublishedRow]:
 
 
 def differences(found: DataStatistics, name: str | None = None) -> list[str]:
-    """What differs from Table 1, one line a figure; empty when everything agrees or Table 1 has no such row."""
+    """List the differences from Table 1, one line for each figure; empty if all agree or Table 1 has no such row.
+
+    Args:
+        found: the statistics.
+        name: of the row; None for the name of the data set.
+    """
     paper = table1().get((name or found.name).lower())
     if paper is None:
         return []
     out = []
-    for what, here, there in (
+    for what, ours, published_value in (
         ("users", found.users, paper.users),
         ("items", found.items, paper.items),
         ("interactions", found.interactions, paper.interactions),
     ):
-        if here != there:
+        if ours != published_value:
             note = ""
             if what == "interactions" and found.duplicates:
-                rows = here + found.duplicates
+                rows = ours + found.duplicates
                 note = f" distinct pairs in {rows:,} rows, {found.duplicates} of which repeat a pair"
-            out.append(f"{what}: Table 1 has {there:,}, here {here:,}{note} ({here - there:+,})")
+            out.append(f"{what}: Table 1 has {published_value:,}, here {ours:,}{note} ({ours - published_value:+,})")
     if round(found.sparsity, 2) != paper.sparsity:
         out.append(f"sparsity: Table 1 has {paper.sparsity:.2f} %, here {found.sparsity:.2f} %")
     return out
 
 
 def comparison_table(found: list[DataStatistics]) -> str:
-    """Our rows beside the paper's, as plain text; `=` marks a row that equals Table 1."""
+    """Format statistics next to those of the paper as plain text; `=` marks a row that equals Table 1."""
     lines = []
     for one in found:
         paper = table1().get(one.name.lower())
@@ -174,12 +187,12 @@ def comparison_table(found: list[DataStatistics]) -> str:
 
 
 def share(part: int, whole: int) -> str:
-    """E.g. `"88 of 204 (43.1 %)"`."""
+    """Format a share, e.g. `"88 of 204 (43.1 %)"`."""
     return f"{part:,} of {whole:,} ({100 * part / whole:.1f} %)" if whole else "none"
 
 
 def description(found: DataStatistics) -> str:
-    """Everything about one data set, a few lines of text."""
+    """Format all statistics of one data set as lines of text."""
     marks = " / ".join(("least", "10 %", "median", "90 %", "most"))
     lines = [
         comparison_table([found]),

@@ -1,7 +1,7 @@
-"""Data sets that the package generates: one of a chosen size for measurements, one with a known structure.
+"""Generate data sets: one of a chosen size for measurements, and one with a known structure.
 
-`synthetic`: activity and popularity are heavy-tailed, as in the paper's sets; features are Gaussian, so nothing can be
-learned from it. `PlantedSource`: users weigh vision, text and collaborative signal differently, weights known.
+`generated`: activity and popularity are heavy-tailed, as in the paper's data sets; the features are Gaussian noise.
+`PlantedSource`: users weight vision, text and collaborative signal differently, and these weights are known.
 """
 
 from __future__ import annotations
@@ -35,10 +35,21 @@ def generated(
     modalities: Sequence[str] = ("vision", "text"),
     width: int = 512,
 ) -> PreparedData:
-    """A data set with the given numbers of users, items and distinct interactions.
+    """Generate a data set with given numbers of users, items and distinct interactions.
 
-    Every user has one validation and one test item and at least three training items, the rest of the
-    interactions is spread by heavy-tailed activity. Raises `ConfigError` when the numbers cannot be met.
+    Every user has one validation item, one test item and at least three training items; the other interactions follow
+    a heavy-tailed activity.
+
+    Args:
+        n_users: at least 1.
+        n_items: at least 8.
+        n_interactions: at least 5 for each user.
+        seed: of the random numbers.
+        modalities: names.
+        width: of each modality.
+
+    Raises:
+        ConfigError: the numbers cannot be met.
     """
     spare = n_interactions - 5 * n_users
     if spare < 0 or n_items < 8:
@@ -65,9 +76,9 @@ def generated(
         tuple(f"u{u}" for u in range(n_users)),
         tuple(f"i{i}" for i in range(n_items)),
     )
-    everything = np.ones(n_items, dtype=np.bool_)
+    present = np.ones(n_items, dtype=np.bool_)
     features = [
-        Modality(name, source.standard_normal((n_items, width), dtype=np.float32), everything, "generated")
+        Modality(name, source.standard_normal((n_items, width), dtype=np.float32), present, "generated")
         for name in modalities
     ]
     name = f"generated-{n_users}x{n_items}"
@@ -75,7 +86,7 @@ def generated(
 
 
 def _spread(weights: npt.NDArray[np.float64], total: int, most: int) -> npt.NDArray[np.int64]:
-    """Splits `total` over users in proportion to weights, at most `most` each."""
+    """Distribute `total` over users in proportion to their weights, at most `most` each."""
     if total > most * len(weights):
         raise ConfigError(f"{total} further interactions do not fit {len(weights)} users with {most} free items each")
     out = np.zeros(len(weights), dtype=np.int64)
@@ -95,16 +106,26 @@ SIGNALS = ("vision", "text", "id")
 
 
 class PlantedSource(Source):
-    """Users who weigh vision, text and collaborative signal differently, with the weights known.
+    """Users who weight vision, text and collaborative signal differently, with known weights.
 
     Item i has three independent latent vectors z_m in R^k, one per signal m in (vision, text, id). The vision and the
-    text feature matrix show theirs through a random linear map plus noise; nothing shows the third one, it can only be
-    learned from who interacts with what. User u has a taste t_um per signal and weights a_u ~ Dirichlet(alpha), and
-    takes the items with the highest
+    text feature matrices are random linear maps of their vectors plus noise. There are no features of the third signal: it
+    can only be learned from the interactions. User u has a taste t_um for each signal and weights a_u ~ Dirichlet(alpha),
+    and interacts with the items of highest
 
         sum_m a_um * sqrt(k) * cos(t_um, z_mi) + noise (Gumbel)
 
-    in a random order of time. Every number follows from the arguments.
+    in a random order in time. All values are determined by the arguments.
+
+    Args:
+        n_users: number of users.
+        n_items: number of items.
+        per_user: mean number of interactions of a user; the numbers vary by a third.
+        latent: k, width of the latent vectors.
+        width: of the feature matrices.
+        concentration: alpha; a small value makes most users rely on one signal.
+        noise: scale of the Gumbel noise.
+        seed: of the random numbers.
     """
 
     kind: ClassVar[str] = "generated, weights known"
@@ -149,7 +170,7 @@ class PlantedSource(Source):
         return list(self._features)
 
     def weights_of(self, user_tokens: tuple[str, ...]) -> npt.NDArray[np.float64]:
-        """Planted weights (vision, text, id) in the order of a data set's users, `[n_users, 3]`."""
+        """Return the known weights (vision, text, id) in the order of the given user tokens, `[n_users, 3]`."""
         return self.weights[[int(token.removeprefix("u")) for token in user_tokens]]
 
     def facts(self) -> dict[str, str | int | float]:

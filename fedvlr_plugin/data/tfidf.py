@@ -1,7 +1,7 @@
-"""Text features without a neural network: TF-IDF of words, reduced by a truncated SVD, rows of unit length.
+"""Compute text features without a neural network: TF-IDF of words, reduced by a truncated SVD, scaled to length 1.
 
-Deterministic on one machine (exact SVD by ARPACK with a fixed start vector; signs fixed by the largest entry); another
-processor may round otherwise. Whoever changes the numbers changes the version in `tfidf_recipe`.
+The result is deterministic on one machine (exact SVD by ARPACK with a fixed start vector; signs fixed by the largest
+entry); other processors may round differently. A change of the numbers needs a new version in `tfidf_recipe`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,17 @@ from fedvlr_plugin.errors import DataError
 
 
 def tfidf_svd(texts: Sequence[str], width: int = 64) -> FloatMatrix:
-    """`[len(texts), k]`, k = width or fewer when the vocabulary is small; an empty text gives a zero row.
+    """Compute unit vectors of texts.
 
-    Raises `DataError` when no text has a word.
+    Args:
+        texts: n texts; one without a word gives a zero vector.
+        width: of the vectors at most, at least 1.
+
+    Returns:
+        `[n, k]`, float32; k is below `width` if the vocabulary or n is small.
+
+    Raises:
+        DataError: no text has a word.
     """
     from scipy.sparse.linalg import svds
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -44,6 +52,6 @@ def tfidf_svd(texts: Sequence[str], width: int = 64) -> FloatMatrix:
 
 
 def tfidf_recipe(texts: Sequence[str], width: int = 64) -> str:
-    """What `tfidf_svd(texts, width)` depends on, one line: its version, the width, and sha256 of the texts."""
+    """Describe what `tfidf_svd(texts, width)` depends on, in one line: its version, the width, and sha256 of the texts."""
     digest = hashlib.sha256("\0".join(map(undo_entities, texts)).encode()).hexdigest()
     return f"tfidf_svd/1 width {width} of {len(texts)} texts {digest}"

@@ -1,9 +1,9 @@
-"""CLIP features by open_clip: any of its models, weights by tag or from a file, CPU or GPU with autocast.
+"""Encode images and texts with CLIP models of open_clip, on CPU, or on GPU with autocast.
 
-The paper uses ViT-B-32 with OpenAI's weights. Those were trained with the QuickGELU activation, which open_clip's
-plain `ViT-B-32` does not have: the tag says so and it is set here, else every vector would be off. A weights file may
-be a state dict, safetensors, or OpenAI's own TorchScript archive; `pretrained` then says whose weights they are.
-Random weights are made only on request and are labelled.
+The paper uses ViT-B-32 with OpenAI's weights. These were trained with the QuickGELU activation, which open_clip's
+plain `ViT-B-32` does not use; it is set here from the pretrained tag, as every vector would be wrong without it. A
+weights file may be a state dict, safetensors, or OpenAI's TorchScript archive; `pretrained` then names its origin.
+Random weights are used only on request, and are labelled.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ class OpenClipEncoder(Encoder):
     """An open_clip model.
 
     Args:
-        model: one of open_clip's models, or a json file with a model configuration of its kind.
-        pretrained: whose weights: one of open_clip's tags for the model. weights: a local file that holds them.
-        allow_random_weights: make random weights (seed 0) instead; for trying things out only.
+        model: name of an open_clip model, or a JSON file with a model configuration of open_clip.
+        pretrained: origin of the weights: one of open_clip's tags for the model.
+        weights: a local file with the weights; None downloads them.
+        allow_random_weights: use random weights (seed 0) instead, for tests only.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
 
     Raises:
-        MissingExtraError: open_clip is not installed. UnknownNameError: no such model or tag.
-        DataError: the weights cannot be had or do not fit the model.
+        MissingExtraError: open_clip is not installed.
+        UnknownNameError: there is no such model or tag.
+        ConfigError: both a weights file and random weights are asked for.
+        DataError: the weights cannot be found or downloaded, or do not fit the model.
     """
 
     modalities: ClassVar[frozenset[str]] = frozenset({VISION, TEXT})
@@ -60,7 +63,7 @@ class OpenClipEncoder(Encoder):
         device: str = "auto",
     ) -> None:
         try:
-            with quiet():  # it brings timm along, and that one wandb with warnings of its own
+            with quiet():  # it imports timm, which imports wandb, which prints warnings
                 prepare_torchvision()
                 import open_clip
         except ImportError:
@@ -116,10 +119,10 @@ class OpenClipEncoder(Encoder):
         return self._run(self._model.encode_image, batch)
 
     def _encode_tokens(self, tokens: torch.Tensor) -> torch.Tensor:
-        """open_clip's `encode_text` without the padding behind the longest text of the batch.
+        """Encode tokens like open_clip's `encode_text`, but without the padding after the longest text of the batch.
 
-        Titles fill about a third of the 77 places. With a causal mask, and the vector read at the end-of-text token,
-        what comes after it cannot matter, so it is not computed. Only for CLIP's own text tower of that form.
+        Titles fill about a third of the 77 positions. With a causal mask, and the vector read at the end-of-text token,
+        later positions have no effect and are not computed. Models with another text tower are encoded in full.
         """
         import torch
         from open_clip.model import CLIP
@@ -146,16 +149,25 @@ class OpenClipEncoder(Encoder):
 
         kind = self.device.split(":")[0]
         with torch.inference_mode(), torch.autocast(kind, dtype=torch.float16, enabled=kind == "cuda"):
-            found = encode(batch.to(self.device, non_blocking=True))
-        unit = torch.nn.functional.normalize(found.float(), dim=-1)
+            vectors = encode(batch.to(self.device, non_blocking=True))
+        unit = torch.nn.functional.normalize(vectors.float(), dim=-1)
         matrix: FloatMatrix = unit.cpu().numpy()
         return matrix
 
 
 def whose(path: Path, sha256: str, tag: Mapping[str, object], pretrained: str, given: bool) -> str:
-    """The name of a set of weights: the tag's, if open_clip brought the file or the publisher's address holds its hash.
+    """Name a set of weights for the manifest.
 
-    Anything else that a user hands over is named by its file: what it is said to be is no proof.
+    Args:
+        path: the weights file.
+        sha256: of the file.
+        tag: open_clip's facts about the pretrained tag.
+        pretrained: name of the tag.
+        given: whether the user passed the file.
+
+    Returns:
+        The tag's name, if open_clip downloaded the file or the publisher's address contains its hash; otherwise the
+        name of the file, since its origin is not verified.
     """
     if not given or (tag and sha256 in str(tag.get("url", ""))):
         return pretrained
@@ -163,7 +175,7 @@ def whose(path: Path, sha256: str, tag: Mapping[str, object], pretrained: str, g
 
 
 def _fetch(tag: dict[str, object], model: str, pretrained: str) -> Path:
-    """The weights of a tag from the local cache or their publisher; raises `DataError` with the choices."""
+    """Return the weights file of a tag, from the local cache or downloaded; raise `DataError` if neither works."""
     from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     from open_clip.pretrained import download_pretrained
 
@@ -171,9 +183,9 @@ def _fetch(tag: dict[str, object], model: str, pretrained: str) -> Path:
         with quiet():
             if entry := str(tag.get("hf_hub", "")):
                 repository, _, name = entry.rpartition("/")
-                here = cached(repository, [name] if name else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME])
-                if here is not None:
-                    return here
+                local = cached(repository, [name] if name else [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME])
+                if local is not None:
+                    return local
                 if why := no_way_there():
                     raise ConnectionError(why)
             return Path(download_pretrained(tag))
@@ -183,12 +195,12 @@ def _fetch(tag: dict[str, object], model: str, pretrained: str) -> Path:
 
 
 def _build(model: str, tag: dict[str, object], path: Path | None) -> tuple[CLIP, Callable[[Image], torch.Tensor]]:
-    """The model with the tag's activation and preprocessing, and its weights."""
+    """Create the model with the tag's activation and preprocessing, and load its weights."""
     import open_clip
     import torch
 
     options = {f"image_{key}": tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if tag.get(key)}
-    with quiet():  # open_clip warns of random weights, which are meant or filled in below
+    with quiet():  # open_clip warns of random weights, which are intended or replaced below
         with torch.random.fork_rng():
             torch.manual_seed(0)
             built, _, preprocess = open_clip.create_model_and_transforms(
@@ -216,7 +228,7 @@ def _load(built: CLIP, path: Path) -> None:
             )
         else:
             load_checkpoint(built, str(path), strict=True)
-    except pickle.UnpicklingError:  # torch's text advises to load it unsafely, which would run what the file says
+    except pickle.UnpicklingError:  # torch's message advises unsafe loading, which would run code from the file
         raise DataError(
             f"the weights file '{path.name}' cannot be loaded into this model: it holds no plain weights; {CHOICES}"
         ) from None
@@ -226,7 +238,7 @@ def _load(built: CLIP, path: Path) -> None:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """OpenAI's files are TorchScript archives: zips with `constants.pkl`, which `torch.load` refuses."""
+    """Return whether the file is a TorchScript archive: a zip with `constants.pkl`, which `torch.load` refuses."""
     import zipfile
 
     if not zipfile.is_zipfile(path):
@@ -239,8 +251,8 @@ def _tokenizer(model: str) -> Callable[[list[str]], torch.Tensor]:
     import open_clip
 
     try:
-        found: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(model)
-        return found
+        tokenizer: Callable[[list[str]], torch.Tensor] = open_clip.get_tokenizer(model)
+        return tokenizer
     except Exception as error:  # noqa: BLE001 (a hub tokenizer without network)
         raise DataError(
             f"the tokenizer of {model} cannot be had ({' '.join(str(error).split())[:160]}); {CHOICES}"

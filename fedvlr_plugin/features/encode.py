@@ -1,4 +1,4 @@
-"""Encodes a data set by name: finds its items, titles and images, runs the encoder with one progress bar."""
+"""Make the features of a data set: find its items, titles and images, run the encoder, show a progress bar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fedvlr_plugin.features.extraction import (
 )
 from fedvlr_plugin.registry import Registry
 
-MOST_ROWS, GAPS = 200_000, 20  # more rows than both allow are taken for a mistake in the numbering
+MOST_ROWS, GAPS = 200_000, 20  # more vectors than both limits allow indicate a mistake in the numbering
 
 
 def encoders() -> Registry[EncoderFactory]:
@@ -41,7 +41,16 @@ def encoders() -> Registry[EncoderFactory]:
 
 
 def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
-    """The encoder of that name; raises `UnknownNameError`, or `ConfigError` for a setting that it does not have."""
+    """Create an encoder.
+
+    Args:
+        name: of the encoder, as registered.
+        settings: keyword arguments of the encoder.
+
+    Raises:
+        UnknownNameError: there is no encoder of that name.
+        ConfigError: the encoder has no setting of that name.
+    """
     factory = encoders().get(name)
     allowed = list(inspect.signature(factory).parameters)
     for key in settings:
@@ -52,7 +61,18 @@ def make_encoder(name: str, settings: Mapping[str, object]) -> Encoder:
 
 
 def items_of(name: str, data_root: Path | None) -> tuple[Path, tuple[str, ...], bool]:
-    """Folder, item tokens and whether features are by row (released layout), of every item that the files name."""
+    """Find the items of a data set.
+
+    Args:
+        name: of the data set.
+        data_root: folder of the data sets; None for the default.
+
+    Returns:
+        The data set's folder; the tokens of all items; whether features are stored by itemID (released layout).
+
+    Raises:
+        DataError: the data set has no folder on disk, or its itemIDs have too many gaps.
+    """
     source = find_source(name, data_root)
     if isinstance(source, ReleasedSource):
         rows = source.interactions()
@@ -82,12 +102,24 @@ def encode_dataset(
     *,
     overwrite: bool = False,
 ) -> Iterator[str]:
-    """Makes the features of each modality beside the data set; yields what to tell, line by line.
+    """Make the features of each modality and write them into the data set's folder.
 
-    Feature files that are there already are left alone unless `overwrite` is set: they may be precomputed.
+    Args:
+        name: of the data set.
+        modalities: `vision`, `text` or both.
+        encoder_name: of the encoder, as registered.
+        settings: keyword arguments of the encoder.
+        images: folder of the images; needed for `vision`.
+        batch_size: items in a call of the encoder; None for the encoder's default.
+        data_root: folder of the data sets; None for the default.
+        overwrite: replace existing feature files, which may be precomputed; otherwise they are an error.
+
+    Yields:
+        Lines of text about what was made.
 
     Raises:
-        ConfigError: a modality that the encoder cannot make, or images not named. DataError: see the room.
+        ConfigError: the encoder cannot make a modality, or `images` is missing.
+        DataError: there are no titles, feature files exist already, or no image can be read.
     """
     for modality in modalities:
         if modality not in (VISION, TEXT):
@@ -130,7 +162,7 @@ def encode_dataset(
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr)) as progress, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\..*")  # what is odd about an image is counted and told below
+        warnings.filterwarnings("ignore", module=r"PIL\..*")  # unusual images are counted and reported below
         task = progress.add_task(f"{name}: {', '.join(todo)}", total=len(tokens) * len(todo))
 
         def advance(rows: int) -> None:
@@ -140,7 +172,7 @@ def encode_dataset(
         for modality in todo:
             request = requests[modality]
             if modality == TEXT:
-                found = extract_texts(
+                extraction = extract_texts(
                     encoder,
                     tokens,
                     titles,
@@ -151,7 +183,7 @@ def encode_dataset(
                     request=request,
                 )
             else:
-                found = extract_images(
+                extraction = extract_images(
                     encoder,
                     tokens,
                     paths,
@@ -161,18 +193,18 @@ def encode_dataset(
                     on_rows=advance,
                     request=request,
                 )
-            results.append(found)
-    for found in results:
-        yield from tell(found)
+            results.append(extraction)
+    for extraction in results:
+        yield from tell(extraction)
 
 
 def _inputs(modality: str, tokens: Sequence[str], titles: Mapping[str, str], paths: Sequence[Path | None]) -> list[str]:
-    """What the features of a modality are made of, as text."""
+    """Return what the features of a modality depend on, as text."""
     return prompts(tokens, titles) if modality == TEXT else [images_hash(paths)]
 
 
 def tell(found: Extraction) -> Iterator[str]:
-    """What was made, how fast, and what was wrong, in a few lines."""
+    """Yield lines that report what was made, how fast, and which items had problems."""
     per_s = found.encoded / found.total_s if found.total_s else 0.0
     yield f"{found.modality}: {found.rows:,} of {found.items:,} items, {found.width} columns, by {found.label}"
     yield (

@@ -1,7 +1,7 @@
-"""What an encoder is: texts or images in, one unit vector each out, and a full account of where they come from.
+"""The interface of encoders: they turn texts or images into unit vectors and describe how these were made.
 
-Encoders are chosen by name from a registry (`clip`, `tfidf`, `sentence-transformers`, `timm`, and whatever the
-entry-point group `fedvlr_plugin.encoders` adds).
+Encoders are chosen by name from a registry: `clip`, `tfidf`, `sentence-transformers`, `timm`, and those of installed
+packages (entry-point group `fedvlr_plugin.encoders`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ VISION, TEXT = "vision", "text"
 
 
 class Encoder(ABC):
-    """One model.
+    """A model that encodes texts, images or both.
 
     Attributes:
-        modalities: what it can encode, of `vision` and `text`.
-        needs_all: it must see all texts in one call (a model fitted on them); not resumable.
-        default_batch: rows per call where nothing else is asked for.
+        modalities: what it can encode: `vision`, `text` or both.
+        needs_all: whether it needs all texts in one call, since it is fitted on them; such a run cannot be resumed.
+        default_batch: items in a call by default.
     """
 
     modalities: ClassVar[frozenset[str]]
@@ -39,23 +39,23 @@ class Encoder(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, str | int | float | bool]:
-        """Model, weights and their sha256, preprocessing, versions; `random_weights` is always there."""
+        """Return model, weights and their sha256, preprocessing and versions; the key `random_weights` is required."""
 
     def encode_texts(self, texts: Sequence[str]) -> FloatMatrix:
-        """`[n, m]` float32, rows of length 1 (0 for a text without content)."""
+        """Encode n texts as unit vectors `[n, m]`, float32; a text without content gives zeros."""
         raise ConfigError(f"this encoder makes no text features, only {', '.join(sorted(self.modalities))}")
 
     def preprocess(self, image: Image) -> torch.Tensor:
-        """One RGB image as the model's input tensor; called from several threads."""
+        """Convert an RGB image to the model's input tensor; called from several threads."""
         raise ConfigError(f"this encoder makes no vision features, only {', '.join(sorted(self.modalities))}")
 
     def encode_images(self, batch: torch.Tensor) -> FloatMatrix:
-        """`[n, m]` float32, rows of length 1, from stacked inputs of `preprocess`."""
+        """Encode n stacked outputs of `preprocess` as unit vectors `[n, m]`, float32."""
         raise ConfigError(f"this encoder makes no vision features, only {', '.join(sorted(self.modalities))}")
 
     @property
     def label(self) -> str:
-        """One line for manifests, tables and results; random weights are called so."""
+        """A one-line description for manifests, tables and results; it names random weights as such."""
         facts = self.facts()
         name = f"{facts['encoder']} {facts['model']}"
         if facts["random_weights"]:
@@ -68,7 +68,7 @@ ENCODERS: Registry[EncoderFactory] = Registry("encoder", "fedvlr_plugin.encoders
 
 
 def unit_rows(matrix: npt.NDArray[np.float32]) -> FloatMatrix:
-    """Rows divided by their length; a zero row stays zero."""
+    """Scale vectors `[n, m]` to length 1; zero vectors stay zero."""
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     unit: FloatMatrix = (matrix / np.where(lengths < 1e-12, 1.0, lengths)).astype(np.float32)
     return unit

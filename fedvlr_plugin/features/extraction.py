@@ -1,15 +1,14 @@
-"""Runs an encoder over a data set's titles or images: batched, resumable, in the order of the tokens, with a manifest.
+"""Run an encoder over the titles or images of a data set, in batches, and write the features with a manifest.
 
-    <folder>/<stem>_features.npy      fp16, one row per item that has one (released layout: one per itemID)
-    <folder>/<stem>_features.tokens   raw item tokens in row order (not in the released layout)
-    <folder>/<stem>_features.json     encoder, hashes, versions, what was missing or odd
+    <folder>/<stem>_features.npy      float16, one vector for each item that has one (released layout: each itemID)
+    <folder>/<stem>_features.tokens   raw item tokens in the same order (not in the released layout)
+    <folder>/<stem>_features.json     encoder, hashes, versions, missing and unusual inputs
 
-Rows that are done lie in `<stem>_features.<key>.part`, where the key is a hash of everything they depend on, with an
-account of them and their sha256 in `.part.json`. The same command goes on after an interruption at any moment and ends in
-the same bytes; another encoder or other inputs start anew. One process at a time writes the features of a modality.
-Missing titles are encoded as "The
-title is missing." and missing images get the mean (algorithm.md section 6 of the paper: mean at load, or here where
-row = itemID).
+Finished batches are kept in `<stem>_features.<key>.part`, where the key is a hash of everything they depend on, and
+described in `.part.json` with their sha256. After an interruption, the same command continues and produces the same
+bytes; another encoder or other inputs start from the beginning. Only one process at a time writes the features of a
+modality. A missing title is encoded as "The title is missing."; a missing image gets the mean vector (algorithm.md
+section 6), when the features are read, or here in the released layout.
 """
 
 from __future__ import annotations
@@ -45,9 +44,18 @@ class Extraction:
     """What was made, for the manifest and the command line.
 
     Attributes:
-        rows: items that have a vector, of `items`. problems, notes: token to what was wrong, or unusual.
-        resumed: items that an earlier run had done. encoded: rows that this run made. total_s, encoder_s, input_s: seconds in all, inside the encoder, and
-            waiting for decoded inputs (decoding runs in threads beside the encoder; only the wait costs time).
+        modality: `vision` or `text`.
+        items: number of items.
+        rows: number of items with a vector of their own.
+        width: of the vectors.
+        resumed: number of items that an earlier run had finished.
+        encoded: number of vectors that this run made.
+        problems: item token to the reason why its input cannot be used.
+        notes: item token to what was unusual about its input.
+        total_s: seconds in total.
+        encoder_s: seconds in the encoder.
+        input_s: seconds of waiting for decoded images; decoding runs in threads beside the encoder.
+        label: of the encoder.
     """
 
     modality: str
@@ -65,7 +73,16 @@ class Extraction:
 
 
 def prompts(tokens: Sequence[str], titles: Mapping[str, str], prompt: str = PROMPT) -> list[str]:
-    """The text of each item: its title in the paper's prompt, or the paper's sentence for a missing one."""
+    """Make the text of each item: its title in the prompt, or `MISSING_TITLE`.
+
+    Args:
+        tokens: of the items.
+        titles: title by item token.
+        prompt: text with `{}` for the title.
+
+    Raises:
+        ConfigError: the prompt has no `{}`.
+    """
     if "{}" not in prompt:
         raise ConfigError(f"the prompt '{prompt}' has no {{}} for the title")
     return [prompt.replace("{}", titles[token]) if titles.get(token, "").strip() else MISSING_TITLE for token in tokens]
@@ -83,9 +100,21 @@ def extract_texts(
     on_rows: Callable[[int], None] | None = None,
     request: str = "",
 ) -> Extraction:
-    """Make text features of every item; an item without a title is listed under `problems` and has a row all the same.
+    """Make text features of every item; items without a title are listed under `problems` and have a vector too.
 
-    `request` names the command (`request_of`) and is kept in the manifest, so that the same command knows its own work.
+    Args:
+        encoder: of the texts.
+        tokens: of the items.
+        titles: title by item token.
+        folder: of the data set.
+        prompt: text with `{}` for the title.
+        by_row: write a vector for each itemID (released layout) and no token file.
+        batch_size: items in a call of the encoder; None for the encoder's default.
+        on_rows: called with the number of items after each batch.
+        request: hash of the command (`request_of`), kept in the manifest to recognise features of the same command.
+
+    Raises:
+        DataError: there are no items, or another process makes these features.
     """
     texts = prompts(tokens, titles, prompt)
     inputs = {"texts": _hash(texts), "prompt": prompt}
@@ -97,7 +126,7 @@ def _extract_texts(
     job: _Job, encoder: Encoder, texts: Sequence[str], prompt: str, batch_size: int | None
 ) -> Extraction:
     tokens = job.tokens
-    job.found.problems = {t: "no title" for t, text in zip(tokens, texts, strict=True) if text == MISSING_TITLE}
+    job.result.problems = {t: "no title" for t, text in zip(tokens, texts, strict=True) if text == MISSING_TITLE}
     size = len(tokens) if encoder.needs_all else batch_size or encoder.default_batch
     while job.done < len(tokens):
         chunk = texts[job.done : job.done + size]
@@ -117,19 +146,28 @@ def extract_images(
     on_rows: Callable[[int], None] | None = None,
     request: str = "",
 ) -> Extraction:
-    """Make image features of the items that have a readable image; the others are listed under `problems`.
+    """Make image features of the items with a readable image; the other items are listed under `problems`.
 
-    `request`: as in `extract_texts`.
+    Args:
+        encoder: of the images.
+        tokens: of the items.
+        paths: image file of each item, None if there is none.
+        folder: of the data set.
+        by_row: write a vector for each itemID (released layout) and no token file.
+        batch_size: items in a call of the encoder; None for the encoder's default.
+        workers: threads that decode images; None for one for each core, at most 16.
+        on_rows: called with the number of items after each batch.
+        request: as in `extract_texts`.
 
     Raises:
-        DataError: not one image can be read, or another process makes these features.
+        DataError: no image can be read, or another process makes these features.
     """
     with _Job(encoder, VISION, tokens, folder, {"images": images_hash(paths)}, by_row, on_rows, request) as job:
         return _extract_images(job, encoder, paths, batch_size, workers)
 
 
 def images_hash(paths: Sequence[Path | None]) -> str:
-    """A hash of the names, sizes and times of image files, in order; missing ones count too."""
+    """Compute a hash of the names, sizes and modification times of image files, in order, missing ones included."""
     return _hash(
         f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" if p is not None and p.is_file() else "-" for p in paths
     )
@@ -138,12 +176,20 @@ def images_hash(paths: Sequence[Path | None]) -> str:
 def request_of(
     encoder: str, settings: Mapping[str, object], tokens: Sequence[str], inputs: Sequence[str], by_row: bool
 ) -> str:
-    """A hash of a command before its encoder is loaded: encoder and settings by name, items, inputs."""
+    """Compute a hash of a command before its encoder is loaded.
+
+    Args:
+        encoder: name.
+        settings: of the encoder.
+        tokens: of the items.
+        inputs: what the features are made of, as text.
+        by_row: as in `extract_texts`.
+    """
     return _hash([encoder, json.dumps(dict(settings), sort_keys=True, default=str), str(by_row), *inputs, "", *tokens])
 
 
 def made_by(folder: Path, modality: str, request: str) -> str:
-    """What this command has made in the folder so far: `nothing`, `part` (it was interrupted), or `all`."""
+    """Return what a command (`request_of`) has made in a folder: `nothing`, `part` (it was interrupted), or `all`."""
     base = folder / f"{STEMS[modality]}_features"
     if any(_json(state).get("request") == request for state in folder.glob(f"{base.name}.*.part.json")):
         return "part"
@@ -151,21 +197,21 @@ def made_by(folder: Path, modality: str, request: str) -> str:
 
 
 def remove_parts(folder: Path, modality: str) -> None:
-    """Remove what a command that was stopped after its last file has left of a modality's part files."""
+    """Remove the part files of a modality that a command left when it was stopped after its last file."""
     base = folder / f"{STEMS[modality]}_features"
     with only_writer(base, f"'{base.name}' of '{folder.name}'"):
         _remove_parts(base)
 
 
 def _remove_parts(base: Path) -> None:
-    """Remove the part files of a modality, other commands' unfinished ones too; accounts first."""
+    """Remove the part files of a modality, of other commands too; their descriptions first."""
     for pattern in (f"{base.name}.*.part.json", f"{base.name}.*.part"):
         for path in base.parent.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def _json(path: Path) -> dict[str, object]:
-    """A JSON object on disk; empty where there is none, or it is damaged."""
+    """Read a JSON object; a missing or damaged file gives an empty one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -189,10 +235,10 @@ def _extract_images(
             tensor, decoded = next(source)
             chunk.append((tensor, decoded))
             if decoded.problem:
-                job.found.problems[token] = decoded.problem
+                job.result.problems[token] = decoded.problem
             if decoded.note:
-                job.found.notes[token] = decoded.note
-        job.found.input_s += time.perf_counter() - start
+                job.result.notes[token] = decoded.note
+        job.result.input_s += time.perf_counter() - start
         ready = [tensor for tensor, _ in chunk if tensor is not None]
         rows = job.timed(lambda ready=ready: encoder.encode_images(torch.stack(ready))) if ready else None  # type: ignore[misc]
         job.add([tensor is not None for tensor, _ in chunk], rows)
@@ -200,9 +246,9 @@ def _extract_images(
 
 
 class _Job:
-    """The part file of one modality: opens or resumes it, appends batches, turns it into the final files.
+    """The part file of a modality: create or resume it, append batches, convert it to the final files.
 
-    A context: within it this process is the only one that writes these features.
+    It is a context manager: within it, no other process writes these features.
     """
 
     def __init__(
@@ -221,7 +267,7 @@ class _Job:
         self.encoder, self.tokens, self.by_row, self.on_rows = encoder, tuple(tokens), by_row, on_rows
         self.request = request
         self.base = folder / f"{STEMS[modality]}_features"
-        self.found = Extraction(modality, len(tokens), label=encoder.label)
+        self.result = Extraction(modality, len(tokens), label=encoder.label)
         self.key = _hash([json.dumps(encoder.facts(), sort_keys=True), *inputs.values(), str(by_row), *tokens])
         self.part = self.base.with_name(f"{self.base.name}.{self.key[:12]}.part")
         self.state = self.part.with_name(f"{self.part.name}.json")
@@ -249,7 +295,7 @@ class _Job:
         return len(self.present)
 
     def _resume(self) -> None:
-        """Take up what the same command has done, if its bytes are those that it wrote down; else begin anew."""
+        """Continue from the part file of the same command if its hash is right, or begin a new one."""
         remove_leftovers(self.base.parent)
         state = _json(self.state)
         try:
@@ -264,27 +310,35 @@ class _Job:
         except (OSError, ValueError, KeyError, TypeError):
             write_data_file(self.part, b"")
             return
-        self.present, self.found.width = list(present), int(width)  # type: ignore[call-overload]
-        self.found.problems, self.found.notes = dict(problems), dict(notes)  # type: ignore[call-overload]
+        self.present, self.result.width = list(present), int(width)  # type: ignore[call-overload]
+        self.result.problems, self.result.notes = dict(problems), dict(notes)  # type: ignore[call-overload]
         self._sha256.update(content)
         os.truncate(self.part, length)
-        self.found.resumed = self.done
+        self.result.resumed = self.done
         if self.on_rows is not None and self.done:
             self.on_rows(self.done)
 
     def timed(self, encode: Callable[[], npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         start = time.perf_counter()
         rows = encode()
-        self.found.encoder_s += time.perf_counter() - start
+        self.result.encoder_s += time.perf_counter() - start
         return rows
 
     def add(self, present: list[bool], rows: npt.NDArray[np.float32] | None) -> None:
-        """Appends a batch: `rows` has one row for each true in `present`. Rows first, then the account of them."""
+        """Append a batch to the part file, and then to its description.
+
+        Args:
+            present: for each item of the batch, whether it has a vector.
+            rows: vectors of the items that have one, `[sum(present), m]`; None if no item has one.
+
+        Raises:
+            DataError: a value is not finite.
+        """
         if rows is not None:
             if not np.isfinite(rows).all():
                 raise DataError(f"the encoder {self.encoder.label} gave NaN or infinite values; nothing was written")
-            self.found.width = int(rows.shape[1])
-            self.found.encoded += len(rows)
+            self.result.width = int(rows.shape[1])
+            self.result.encoded += len(rows)
             content = rows.astype("<f2").tobytes()
             self._sha256.update(content)
             with self.part.open("ab") as out:
@@ -297,59 +351,59 @@ class _Job:
             "request": self.request,
             "sha256": self._sha256.hexdigest(),
             "present": self.present,
-            "width": self.found.width,
-            "problems": self.found.problems,
-            "notes": self.found.notes,
+            "width": self.result.width,
+            "problems": self.result.problems,
+            "notes": self.result.notes,
         }
         write_data_file(self.state, json.dumps(state).encode())
         if self.on_rows is not None:
             self.on_rows(len(present))
 
     def finish(self, rules: Mapping[str, str]) -> Extraction:
-        found = self.found
-        found.rows = sum(self.present)
-        if not found.rows:
-            first = next(iter(found.problems.items()), ("?", "?"))
+        result = self.result
+        result.rows = sum(self.present)
+        if not result.rows:
+            first = next(iter(result.problems.items()), ("?", "?"))
             _remove_parts(self.base)
             raise DataError(
-                f"none of the {found.items:,} items has a readable image (item '{first[0]}': {first[1]}); images are looked "
+                f"none of the {result.items:,} items has a readable image (item '{first[0]}': {first[1]}); images are looked "
                 "for as <item token>.jpg (or .png, .webp, .gif, .bmp, .tif) in the folder of --images"
             )
-        matrix: HalfMatrix = np.frombuffer(self.part.read_bytes(), dtype="<f2").reshape(found.rows, found.width)
-        here = np.array(self.present)
+        matrix: HalfMatrix = np.frombuffer(self.part.read_bytes(), dtype="<f2").reshape(result.rows, result.width)
+        present = np.array(self.present)
         if self.by_row:
-            whole = np.empty((found.items, found.width), dtype=np.float16)
-            whole[here], whole[~here] = matrix, matrix.mean(axis=0, dtype=np.float64).astype(np.float16)
+            whole = np.empty((result.items, result.width), dtype=np.float16)
+            whole[present], whole[~present] = matrix, matrix.mean(axis=0, dtype=np.float64).astype(np.float16)
             matrix = whole
         else:
-            kept = tuple(token for token, is_there in zip(self.tokens, self.present, strict=True) if is_there)
+            kept = tuple(token for token, has_vector in zip(self.tokens, self.present, strict=True) if has_vector)
             write_lines(self.base.with_suffix(".tokens"), kept)
         write_matrix(self.base.with_suffix(".npy"), matrix)
-        found.total_s = time.perf_counter() - self._begin
+        result.total_s = time.perf_counter() - self._begin
         write_json(self.base.with_suffix(".json"), self._manifest(rules, matrix))
         _remove_parts(self.base)
-        return found
+        return result
 
     def _manifest(self, rules: Mapping[str, str], matrix: HalfMatrix) -> dict[str, object]:
-        found = self.found
+        result = self.result
         return {
             "schema": 1,
             "request": self.request,
             "made_by": f"fedvlr-plugin {fedvlr_plugin.__version__}",
-            "modality": found.modality,
-            "label": found.label,
+            "modality": result.modality,
+            "label": result.label,
             **self.encoder.facts(),
             "rules": dict(rules),
-            "items": found.items,
-            "rows_of_their_own": found.rows,
-            "imputed": found.items - found.rows,
-            "width": found.width,
+            "items": result.items,
+            "rows_of_their_own": result.rows,
+            "imputed": result.items - result.rows,
+            "width": result.width,
             "dtype": "float16",
             "normalised": "rows of length 1 before rounding to float16",
             "sha256_of_values": hashlib.sha256(np.ascontiguousarray(matrix, dtype="<f2").tobytes()).hexdigest(),
             "sha256_of_tokens": _hash(self.tokens),
-            "problems": found.problems,
-            "converted": found.notes,
+            "problems": result.problems,
+            "converted": result.notes,
         }
 
 

@@ -1,7 +1,7 @@
-"""Getting weights from the Hugging Face hub without its noise: what is cached is used, no way to the hub is said at once.
+"""Find weights in the Hugging Face cache, and test whether the hub can be reached.
 
-The hub's own client tries again for most of a minute, a long line each time, before it gives up. Here the cache is
-looked at first, then whether the hub answers at all.
+Without a network, the hub's own client retries for most of a minute and prints a long line each time. Callers here look
+into the cache first, and then test the connection once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMEOUT_S = 10.0
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Neither warnings nor log lines below errors: what a model's packages say while they are imported or made."""
+    """Suppress warnings, and log lines below the level of errors, while packages are imported or models created."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -31,18 +31,26 @@ def quiet() -> Iterator[None]:
 
 
 def cached(repository: str, names: Sequence[str]) -> Path | None:
-    """The first of `names` of a hub repository that lies in the local cache, None where there is none."""
+    """Find a file of a hub repository in the local cache.
+
+    Args:
+        repository: as `owner/name`.
+        names: of the files, in order of preference.
+
+    Returns:
+        The first file that is cached; None if there is none.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     for name in names:
-        found = try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
+        path = try_to_load_from_cache(repository, name)
+        if isinstance(path, str):
+            return Path(path)
     return None
 
 
 def no_way_there() -> str | None:
-    """Why the hub cannot be reached, one line; None when it answers, whatever it answers."""
+    """Test the connection to the hub; return the reason why it cannot be reached, or None if it answers."""
     from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
 
     if HF_HUB_OFFLINE:

@@ -1,4 +1,4 @@
-"""Further encoders behind the same interface: TF-IDF + SVD (built in), sentence-transformers, timm (when installed)."""
+"""Encoders besides CLIP: TF-IDF + SVD (built in), and sentence-transformers and timm (if installed)."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 
 @ENCODERS.register("tfidf")
 class TfidfEncoder(Encoder):
-    """TF-IDF + SVD of the titles themselves; deterministic, no weights, no network.
+    """TF-IDF + SVD fitted on the titles; deterministic, without weights or network.
 
     Args:
-        model: the width of the vectors, as text. device: not used.
+        model: width of the vectors, a whole number from 1, as text.
+        device: not used.
 
     Raises:
-        ConfigError: the width is no whole number from 1.
+        ConfigError: the width is not a whole number from 1.
 
     >>> encoder = TfidfEncoder(model="2")
     >>> vectors = encoder.encode_texts(["Toy Story", "A Toy Story", "Heat"])
     >>> vectors.shape, encoder.label
     ((3, 2), 'TF-IDF + SVD width 2')
-    >>> bool(vectors[0] @ vectors[1] > vectors[0] @ vectors[2])  # rows have length 1: a cosine
+    >>> bool(vectors[0] @ vectors[1] > vectors[0] @ vectors[2])  # vectors have length 1, so this compares cosines
     True
     """
 
@@ -60,7 +61,16 @@ class TfidfEncoder(Encoder):
 
 @ENCODERS.register("sentence-transformers")
 class SentenceEncoder(Encoder):
-    """Any sentence-transformers model, by name or from a folder."""
+    """A sentence-transformers model.
+
+    Args:
+        model: name of the model, or its folder.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+
+    Raises:
+        MissingExtraError: sentence-transformers is not installed.
+        DataError: the model cannot be found or downloaded.
+    """
 
     modalities: ClassVar[frozenset[str]] = frozenset({TEXT})
 
@@ -93,10 +103,18 @@ class SentenceEncoder(Encoder):
 
 @ENCODERS.register("timm")
 class TimmEncoder(Encoder):
-    """Any timm model's pooled features, its own preprocessing.
+    """The pooled features of a timm model, with the model's own preprocessing.
+
+    Args:
+        model: name of the model.
+        weights: a local file with the weights; None downloads them.
+        allow_random_weights: use random weights (seed 0) instead, for tests only.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
 
     Raises:
-        DataError: the weights cannot be had. ConfigError: timm has no such model.
+        MissingExtraError: timm is not installed.
+        ConfigError: timm has no model of that name.
+        DataError: the weights cannot be found or downloaded.
     """
 
     modalities: ClassVar[frozenset[str]] = frozenset({VISION})
@@ -125,15 +143,15 @@ class TimmEncoder(Encoder):
         if weights is not None and not weights.is_file():
             raise DataError(f"the weights file '{weights}' is not there")
         try:
-            wanted = weights is None and not allow_random_weights
+            pretrained = weights is None and not allow_random_weights
             with quiet(), torch.random.fork_rng():
                 torch.manual_seed(0)
                 entry = timm.get_pretrained_cfg(model)
-                repository = entry.hf_hub_id if entry is not None and wanted else None
+                repository = entry.hf_hub_id if entry is not None and pretrained else None
                 if repository and cached(repository, TIMM_FILES) is None and (missing := no_way_there()):
                     raise ConnectionError(missing)
                 file = "" if weights is None else str(weights)
-                self._model = timm.create_model(model, pretrained=wanted, num_classes=0, checkpoint_path=file)
+                self._model = timm.create_model(model, pretrained=pretrained, num_classes=0, checkpoint_path=file)
         except Exception as error:  # noqa: BLE001 (hub, http and unpickling errors have no common base)
             why = " ".join(str(error).split())[:160]
             raise DataError(

@@ -1,6 +1,6 @@
 """FedML as a host: `FedVLRClientTrainer`, `FedVLRServerAggregator`, `load_data`, `Driver`, `Selection`.
 
-Names are looked up lazily: importing FedML takes seconds, and it is an optional extra.
+Names are imported on first use: importing FedML takes seconds, and it is an optional extra.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The server's side of the pair: FedML's rules combine the uploads, the core takes the server step.
+"""The server side of the FedML pair: FedML's rules combine the uploads, this package takes the server step.
 
-FedML's defences clip and compare against "the global weights", so while they run `get_model_params` gives zeros: what
-they see are differences. What else they must be fed is in `robust`. Needs FedML at import.
+FedML's defences clip and compare relative to "the global weights". Uploads are differences, so `get_model_params`
+returns zeros while a defence runs. The module `defenses` describes what else they need. This module imports FedML.
 """
 
 from __future__ import annotations
@@ -35,11 +35,19 @@ from fedvlr_plugin.integrations.fedml.task import task_of
 
 
 class FedVLRServerAggregator(ServerAggregator):
-    """Holds the shared model; one FedML round is one server step.
+    """The shared model of a run; one FedML round is one server step.
+
+    Args:
+        model: not used; FedML needs one.
+        args: FedML's options.
 
     Attributes:
-        round: the round whose uploads are wanted, from 1. left_out: uploads that did not count, by reason, so far.
-        tell: gets one line per round, where it is set.
+        round: the open round, counted from 1.
+        left_out: number of uploads that were not used so far, by reason.
+        tell: called with one line of text after each round; None for no calls.
+
+    Raises:
+        ConfigError: an option that FedML ignores or that does not fit, or too few clients for Krum.
     """
 
     def __init__(self, model: torch.nn.Module, args: object) -> None:
@@ -69,7 +77,7 @@ class FedVLRServerAggregator(ServerAggregator):
             self.left_out = Counter(left_out)
 
     def get_model_params(self) -> Message:
-        """The broadcast of the present round."""
+        """Return the broadcast of the open round, or zeros while a defence of FedML runs."""
         self._begun = self._begun or time.perf_counter()
         out = pack_broadcast(self.server.broadcast(), self.round)
         if self._zeros:
@@ -77,13 +85,24 @@ class FedVLRServerAggregator(ServerAggregator):
         return out
 
     def set_model_params(self, model_parameters: Message) -> None:
-        """FedML hands back what `on_after_aggregation` gave; the step is already taken, so only the round is checked."""
+        """Check the round of a message: FedML returns that of `on_after_aggregation`, whose step is already taken.
+
+        Raises:
+            ConfigError: the message is of another round.
+        """
         if int(model_parameters.get(ROUND, torch.tensor(-1))) != self.round:
             raise ConfigError("the server's weights cannot be set from outside; resume with fedvlr_checkpoint")
 
     def on_before_aggregation(self, raw_client_model_or_grad_list: Raw) -> tuple[Raw, list[int]]:
-        """Leaves out what does not count, then FedML's attacks and defences."""
-        admitted, places = self._admitted(raw_client_model_or_grad_list)
+        """Leave out unusable uploads, and apply FedML's attacks and defences.
+
+        Args:
+            raw_client_model_or_grad_list: weights and uploads.
+
+        Returns:
+            Weights and uploads that remain, and their positions in the list.
+        """
+        admitted, positions = self._admitted(raw_client_model_or_grad_list)
         self._counted = len(admitted)
         if admitted and too_few_for_krum(self.args, len(admitted)):
             self.left_out[f"too few for {self.defence}"] += len(admitted)
@@ -96,10 +115,10 @@ class FedVLRServerAggregator(ServerAggregator):
             kept, which = super().on_before_aggregation(admitted)
         if self.defence == "trimmed_mean":
             kept = [(1.0, upload) for _, upload in kept]
-        return kept, [places[k] for k in which if k < len(places)]
+        return kept, [positions[k] for k in which if k < len(positions)]
 
     def aggregate(self, raw_client_model_or_grad_list: Raw) -> Message:
-        """The weighted mean, or what a defence of FedML's or of ours makes of it; empty when nobody's upload counts."""
+        """Combine uploads by the weighted mean, by a defence of FedML, or by a robust rule; empty without uploads."""
         if not raw_client_model_or_grad_list:
             return OrderedDict()
         if self.rule is not None:
@@ -112,7 +131,7 @@ class FedVLRServerAggregator(ServerAggregator):
         return out
 
     def on_after_aggregation(self, aggregated_model_or_grad: Message) -> Message:
-        """The server step; returns the next round's broadcast, which FedML sends."""
+        """Take the server step with the combined uploads, and return the next round's broadcast, which FedML sends."""
         if aggregated_model_or_grad:
             with self._against_zero():
                 total = super().on_after_aggregation(aggregated_model_or_grad)
@@ -131,11 +150,16 @@ class FedVLRServerAggregator(ServerAggregator):
         return self.get_model_params()
 
     def test(self, test_data: object, device: object, args: object) -> tuple[float, float, float, float]:
-        """Nothing to measure: scores need the clients' private state. The zeros are what FedML's log expects."""
+        """Return zeros for FedML's log; metrics need the clients' private state, which the server does not have."""
         return 0.0, 0.0, 0.0, 0.0
 
     def merge(self, raw: Raw, client: int) -> Raw:
-        """Many clients' uploads as one of their joint weight (`client` is its name), to hold fewer in memory."""
+        """Combine uploads of many clients into one with their total weight, to save memory.
+
+        Args:
+            raw: weights and uploads.
+            client: number of the combined upload.
+        """
         admitted, _ = self._admitted(raw)
         if not admitted:
             return []
@@ -147,17 +171,17 @@ class FedVLRServerAggregator(ServerAggregator):
         return [(total, pack_upload(mean, self.round, client, total, 0, False))]
 
     def _admitted(self, raw: Raw) -> tuple[Raw, list[int]]:
-        """Weights and dense uploads that count, with their places in the list."""
+        """Return weights and dense uploads that can be used, and their positions in the list."""
         admission = Admission(self.server.broadcast(), self.round)
         out: Raw = []
-        places = []
-        for place, (_, message) in enumerate(raw):
-            good = admission.admit(message, self.left_out)
-            if good is not None:
-                out.append(good)
-                places.append(place)
+        positions = []
+        for position, (_, message) in enumerate(raw):
+            weighted = admission.admit(message, self.left_out)
+            if weighted is not None:
+                out.append(weighted)
+                positions.append(position)
         self.left_out = +self.left_out
-        return out, places
+        return out, positions
 
     @contextmanager
     def _against_zero(self) -> Iterator[None]:
@@ -169,7 +193,7 @@ class FedVLRServerAggregator(ServerAggregator):
 
 
 def _check_lingering(args: object) -> None:
-    """Some of FedML's switches are per process and never go off: refuses a run that an earlier one would change."""
+    """Refuse a run that an earlier one in this process would change: some of FedML's switches cannot be unset."""
     for module, kind, asked, name in (
         ("fedml.core.security.fedml_attacker", "FedMLAttacker", "is_model_attack", "enable_attack"),
         ("fedml.core.dp.fedml_differential_privacy", "FedMLDifferentialPrivacy", "is_dp_enabled", "enable_dp"),
@@ -177,8 +201,8 @@ def _check_lingering(args: object) -> None:
         loaded = sys.modules.get(module)
         if loaded is None or option(args, name):
             continue
-        asked_for = getattr(getattr(loaded, kind).get_instance(), asked, None)
-        if callable(asked_for) and asked_for():
+        is_set = getattr(getattr(loaded, kind).get_instance(), asked, None)
+        if callable(is_set) and is_set():
             raise ConfigError(
                 f"an earlier run of this process set {name}, and FedML never unsets it; start a new process"
             )

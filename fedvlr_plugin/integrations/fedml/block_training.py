@@ -1,8 +1,8 @@
-"""One-user clients trained a block at a time, though FedML asks for one after another.
+"""Train one-user clients in blocks, although FedML requests them one by one.
 
-The batched engine trains the user that is asked for together with those that will be asked for next in the same
-round, and keeps each upload until it is asked for. `expect` says which users come next; any other user, and one that is
-asked for again, is trained alone.
+The batched engine trains the requested user together with the next ones of the same round, and keeps their uploads
+until they are requested. `expect` names the users of a round in order. A user that is not expected, or is requested
+again, is trained alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ BYTES_AT_ONCE = 64 * 1024**2
 
 
 class One(NamedTuple):
-    """What one user's training gave: the upload, the mean loss of its block, and whether it was not finite."""
+    """The result of training one user.
+
+    Attributes:
+        upload: by the names of the broadcast.
+        loss: mean loss of the user's block.
+        broken: whether the upload was not finite; it is zero then.
+    """
 
     upload: dict[str, torch.Tensor]
     loss: float
@@ -28,7 +34,7 @@ class One(NamedTuple):
 
 
 class Ahead:
-    """Uploads of the users of a block, until FedML asks for them."""
+    """Uploads of a block of users, kept until FedML requests them."""
 
     def __init__(self) -> None:
         self.round = 0
@@ -36,11 +42,18 @@ class Ahead:
         self.ready: dict[int, One] = {}
 
     def expect(self, round: int, users: Iterable[int]) -> None:
-        """Each of these users will be asked for in the round, in about this order."""
+        """Set the users that will be requested in a round, in about this order."""
         self.round, self.coming, self.ready = round, dict.fromkeys(users), {}
 
     def upload(self, engine: BatchedEngine, broadcast: Broadcast, user: int, round: int) -> One:
-        """The user's upload of weight 1 for this broadcast."""
+        """Return the upload of a user, unweighted.
+
+        Args:
+            engine: of all users.
+            broadcast: of the round.
+            user: id.
+            round: counted from 1.
+        """
         if round != self.round:
             self.expect(round, ())
         if user not in self.ready:
@@ -48,7 +61,7 @@ class Ahead:
         return self.ready.pop(user)
 
     def _train(self, engine: BatchedEngine, broadcast: Broadcast, user: int) -> None:
-        """The user and as many of those to come as fit the memory for uploads."""
+        """Train a user together with as many expected users as fit the memory for uploads."""
         self.coming.pop(user, None)
         block = [user, *list(self.coming)[: max(0, BYTES_AT_ONCE // broadcast.size_bytes - 1)]]
         for one in block[1:]:

@@ -1,7 +1,7 @@
-"""All users in one process behind FedML's public runner: `FedMLRunner(..., algorithm_flow=Driver(...))`.
+"""Run all users in one process through FedML's public runner: `FedMLRunner(..., algorithm_flow=Driver(...))`.
 
-FedML's own simulator drops a custom pair, so this one calls every hook in the order of FedML's cross-silo mode. Users
-are drawn with counters, never with the global random state.
+FedML's simulator ignores a custom trainer and aggregator, so `Driver` calls their hooks in the order of the cross-silo
+mode. Users are drawn with counters, never from the global random state.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ AT_ONCE = 64
 
 
 class Driver:
-    """See the module.
+    """Runs the rounds of a single-process run.
 
     Args:
         args: FedML's arguments.
         dataset: the first of what `load_data` returned.
-        trainer: FedML's client side of all clients.
-        aggregator: FedML's server side.
+        trainer: client side of all clients.
+        aggregator: server side.
         on_round: called with each round's record.
 
     Attributes:
-        records: of the rounds that were run. `clients` are FedML clients that were called, `left_out` the uploads of
-            the round that did not count.
+        records: of the rounds so far. In a record, `clients` is the number of FedML clients called, and `left_out`
+            counts the uploads of the round that were not used.
 
     Raises:
         ConfigError: `dataset` is not one that `load_data` returned.
@@ -55,12 +55,12 @@ class Driver:
         self.records: list[RoundRecord] = []
 
     def run(self) -> None:
-        """All rounds that are left."""
+        """Run all remaining rounds."""
         while self.aggregator.round <= self.aggregator.task.spec.training.rounds:
             self.one_round()
 
     def one_round(self) -> RoundRecord:
-        """Broadcast, every client of the cohort in turn, and the server's hooks."""
+        """Run one round: the broadcast, every client of the cohort in turn, and the server's hooks."""
         begin, aggregator, number = time.perf_counter(), self.aggregator, self.aggregator.round
         left_out_before = Counter(aggregator.left_out)
         broadcast = aggregator.get_model_params()
@@ -89,7 +89,7 @@ class Driver:
         return record
 
     def train_one(self, client: ClientData, broadcast: Message) -> tuple[float, Message]:
-        """One FedML client's turn."""
+        """Train one FedML client, and return the number of its samples and its upload."""
         trainer = self.trainer
         trainer.set_id(client.client)
         trainer.update_dataset(client, client, client.samples)

@@ -1,7 +1,7 @@
-"""`fedvlr fedml up`: a GRPC server and its clients on this machine, started, watched and ended as one.
+"""`fedvlr fedml up`: start, watch and stop a GRPC server and its clients on this machine.
 
-The server goes first and is waited for at its port. All files, FedML's own included (HOME and TMPDIR are set), stay in the run's
-folder. The messages are pickles over an open channel, so everything listens on 127.0.0.1 only.
+The clients are started when the server listens on its port. All files, FedML's too (HOME and TMPDIR are set), stay in
+the run's folder. The messages are unencrypted pickles, so all processes listen on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -35,14 +35,23 @@ from fedvlr_plugin.integrations.fedml.subprocesses import (
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: the server's last line, and clients that died on the way."""
+    """How a run ended.
+
+    Attributes:
+        summary: the server's last line.
+        died: ranks of the clients that failed during the run.
+    """
 
     summary: str
     died: tuple[int, ...]
 
 
 def read_sections(path: Path) -> dict[str, dict[str, object]]:
-    """A FedML YAML: sections of options."""
+    """Read a FedML configuration: sections of options.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a configuration.
+    """
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -53,9 +62,14 @@ def read_sections(path: Path) -> dict[str, dict[str, object]]:
 
 
 def set_options(sections: dict[str, dict[str, object]], values: Mapping[str, object]) -> None:
-    """Sets options where they stand, or in a section of ours (FedML flattens all sections).
+    """Set options in the section that has them, or in the section `fedvlr_args` (FedML flattens all sections).
 
-    FedML takes any name, so one that is new but looks like a known one is refused. Raises `ConfigError`.
+    Args:
+        sections: of the configuration; changed in place.
+        values: by option name.
+
+    Raises:
+        ConfigError: a name is unknown but similar to a known one (FedML itself accepts any name).
     """
     known = [*OURS, *(name for section in sections.values() for name in section)]
     for name, value in values.items():
@@ -73,9 +87,21 @@ def set_options(sections: dict[str, dict[str, object]], values: Mapping[str, obj
 def prepare_run(
     config: Path, folder: Path, clients: int | None, overrides: Mapping[str, object]
 ) -> tuple[Path, list[int]]:
-    """Writes the run's configuration and addresses into its folder; returns the file and the ports, server first.
+    """Write the configuration and the addresses of a run into its folder.
 
-    A server's checkpoint in the folder is gone on from: only the rounds that are left are asked for.
+    With a server's checkpoint in the folder, only the remaining rounds are configured.
+
+    Args:
+        config: the configuration file.
+        folder: of the run.
+        clients: number of client processes; None for `worker_num` of the configuration.
+        overrides: values by option name.
+
+    Returns:
+        The new configuration file, and the ports, the server's first.
+
+    Raises:
+        ConfigError: a number is missing or wrong, or all rounds are done.
     """
     sections = read_sections(config)
     flat = {name: value for section in sections.values() for name, value in section.items()} | dict(overrides)
@@ -120,12 +146,20 @@ def up(
     overrides: Mapping[str, object] | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Ended:
-    """Runs a server and its clients to the end; `tell` gets the server's line of each round.
+    """Run a server and its clients to the end.
+
+    Args:
+        config: the configuration file.
+        folder: of the run.
+        clients: number of client processes; None for `worker_num` of the configuration.
+        timeout: seconds for the whole run at most.
+        overrides: values by option name.
+        tell: called with the server's line of each round.
 
     Raises:
-        ConfigError: a configuration that cannot run, or a folder in which another run is going on.
-        RunFailedError: the server failed, a client failed before training began, no client was left, or `timeout`
-            seconds have passed. All are stopped then, as on Ctrl-C and SIGTERM.
+        ConfigError: the configuration cannot be run, or another run uses the folder.
+        RunFailedError: the server failed, a client failed before training began, all clients failed, or the time is
+            up. All processes are stopped then, as on Ctrl-C and SIGTERM.
     """
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
@@ -168,7 +202,7 @@ def _watch(running: list[Child], folder: Path, deadline: float, tell: Callable[[
 
 
 def _check_alive(workers: list[Child], started: bool, folder: Path) -> None:
-    """FedML waits for every client before the first round, and for nobody when there is none."""
+    """Raise `RunFailedError` if a client failed before the first round, for which FedML waits, or all clients failed."""
     failed = [rank for rank, worker in enumerate(workers, 1) if worker.poll() not in (None, 0)]
     if failed and not started:
         raise RunFailedError(f"client {failed[0]} failed before training began; {tail(folder, failed[0])}")

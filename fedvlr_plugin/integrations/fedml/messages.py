@@ -1,16 +1,17 @@
-"""FedML's messages: an OrderedDict of tensors, and which uploads count.
+"""Pack and unpack FedML's messages, ordered dictionaries of tensors, and check uploads.
 
-Down: the broadcast and the round. Up: the mean of the client's uploads by the broadcast's names, the round it is for,
-the client, its weight (samples, or users where alpha is equal), and how many of its users' updates were not finite.
-With `fedvlr_upload: touched` only item rows with a gradient go up, with their item numbers: smaller, but it tells the
-server which items the client met.
+To a client: the broadcast and the round. To the server: the mean of the client's uploads by the broadcast's names, its
+round, the client, its weight (samples, or users if clients have equal weights), and how many of its users' updates were
+not finite. With `fedvlr_upload: touched` only item vectors with a gradient are sent, with their item ids: smaller, but
+it reveals to the server which items the client trained on.
 
-An upload that names a tensor that was not broadcast, has a wrong shape or type, holds NaN or infinity, comes a second
-time, or belongs to another round gets weight 0 and is counted by reason; the round goes on with the rest. The engines'
-uploads do not come as messages and are tested for finite numbers only (`engines.per_client`).
+An upload is not used if it has other tensors than the broadcast, a wrong shape or type, or NaN or infinite values, if it
+is the second one of a client, or if it belongs to another round. It is counted by reason, and the round continues with
+the others. Uploads within the engines are not messages; they are tested for finite values only
+(`engines.per_client`).
 
-`tensor_bytes` counts a message's tensors; `on_the_wire` the pickle that FedML's GRPC sends, without what GRPC and TCP
-add (needs FedML).
+`tensor_bytes` is the size of a message's tensors; `on_the_wire` is the size of the pickle that FedML's GRPC sends,
+without the overhead of GRPC and TCP (needs FedML).
 """
 
 from __future__ import annotations
@@ -30,26 +31,39 @@ ITEMS, ROWS, LAYERS = "fedvlr.items", "fedvlr.rows", "fedvlr.layers"
 
 
 def pack_broadcast(broadcast: Broadcast, round: int) -> Message:
-    """The server's message; tensors are copies."""
+    """Create the server's message of a round; tensors are copied."""
     out = OrderedDict((name, value.detach().cpu().clone()) for name, value in broadcast.named().items())
     out[ROUND] = torch.tensor(round)
     return out
 
 
 def unpack_broadcast(message: Message, device: torch.device, dtype: torch.dtype) -> Broadcast:
-    """The inverse of `pack_broadcast`, without the round; raises `ConfigError` for tensors that no server of ours sends."""
+    """Invert `pack_broadcast`, without the round.
+
+    Raises:
+        ConfigError: the tensors are not those of a broadcast.
+    """
     return Broadcast.from_names({name: value.to(device, dtype) for name, value in payload(message).items()})
 
 
 def payload(message: Mapping[str, torch.Tensor]) -> OrderedDict[str, torch.Tensor]:
-    """The message's tensors without the notes on it."""
+    """Return a message's tensors without round, client, weight and the like."""
     return OrderedDict((name, value) for name, value in message.items() if not name.startswith("fedvlr."))
 
 
 def pack_upload(
     mean: Mapping[str, torch.Tensor], round: int, client: int, weight: float, broken: int, touched: bool
 ) -> Message:
-    """A client's message."""
+    """Create a client's message.
+
+    Args:
+        mean: mean upload by the names of the broadcast.
+        round: counted from 1.
+        client: number of the FedML client.
+        weight: of the upload, at least 0.
+        broken: number of users whose update was not finite.
+        touched: send only item vectors with a gradient.
+    """
     tensors = OrderedDict((name, value.detach().cpu()) for name, value in mean.items())
     if touched:
         rows, layers = UploadShape(tensors).flatten(tensors)
@@ -63,14 +77,18 @@ def pack_upload(
 
 
 def lost_upload(round: int, client: int) -> Message:
-    """Stands for the upload of a client that is gone."""
+    """Create the message that replaces the upload of a client that has failed."""
     return OrderedDict([(ROUND, torch.tensor(round)), (CLIENT, torch.tensor(client))])
 
 
 class Admission:
-    """Reads the uploads of one round; `Intake` says which of them count.
+    """Reads and checks the messages of one round.
 
-    Reasons beside those of `Intake`: "no message of ours", "lost" (the server gave the client up), "wrong weight".
+    Reasons besides those of `Intake`: "no message of ours", "lost" (the client has failed), "wrong weight".
+
+    Args:
+        broadcast: of the round.
+        round: counted from 1.
     """
 
     def __init__(self, broadcast: Broadcast, round: int) -> None:
@@ -80,7 +98,15 @@ class Admission:
         self.intake = Intake(named, round)
 
     def admit(self, message: object, reasons: Counter[str]) -> tuple[float, OrderedDict[str, torch.Tensor]] | None:
-        """Weight and dense upload, or None with the reason counted; one of weight 0 says nothing and is no fault."""
+        """Check a message.
+
+        Args:
+            message: from a client.
+            reasons: number of unusable uploads by reason; increased in place.
+
+        Returns:
+            Weight and dense upload; None if the upload is not used. Weight 0 is not counted as a fault.
+        """
         checked = self._checked(message, reasons)
         if isinstance(checked, str):
             reasons[checked] += 1
@@ -88,7 +114,7 @@ class Admission:
         return checked if checked[0] > 0 else None
 
     def _checked(self, message: object, reasons: Counter[str]) -> str | tuple[float, OrderedDict[str, torch.Tensor]]:
-        """What `admit` gives, or why not."""
+        """Return weight and dense upload, or the reason why the upload is not used."""
         if not isinstance(message, Mapping) or not all(isinstance(v, torch.Tensor) for v in message.values()):
             return "no message of ours"
         if any(name not in message or message[name].numel() != 1 for name in (ROUND, CLIENT)):
@@ -107,7 +133,7 @@ class Admission:
         return float(weight), OrderedDict((name, dense[name]) for name in self.names)
 
     def _dense(self, message: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor] | None:
-        """The upload's tensors, of touched rows in the broadcast's shapes; None where those rows do not fit."""
+        """Return the upload in the shapes of the broadcast; None if item ids and vectors do not fit."""
         plain = payload(message)
         if ITEMS not in message:
             return plain
@@ -128,14 +154,15 @@ REASONS = ("stale", "duplicate", "unknown client", "wrong names", "wrong shape",
 
 
 class Intake:
-    """Uploads of one round.
+    """Checks the uploads of one round.
 
     Args:
-        broadcast: names, shapes and kinds of number to expect. round: the open round.
-        clients: user ids that were called; None = anybody.
+        broadcast: gives the expected names, shapes and types.
+        round: the open round.
+        clients: ids of the clients that were called; None allows every client.
 
     Attributes:
-        left_out: refused uploads by reason, see `REASONS`.
+        left_out: number of refused uploads by reason, see `REASONS`.
     """
 
     def __init__(self, broadcast: Mapping[str, torch.Tensor], round: int, clients: torch.Tensor | None = None) -> None:
@@ -146,9 +173,15 @@ class Intake:
         self._admitted: set[int] = set()
 
     def admit(self, client: int, round: int, upload: Mapping[str, torch.Tensor]) -> str | None:
-        """None when the upload counts; otherwise the reason why it does not, which is counted.
+        """Check an upload; a client may send again only if its upload was refused.
 
-        A refused client may send again; an admitted one may not.
+        Args:
+            client: id.
+            round: that the upload is for.
+            upload: by tensor name.
+
+        Returns:
+            None if the upload is used; otherwise the reason, which is counted.
         """
         reason = self._reason(client, round, upload)
         if reason is None:
@@ -178,23 +211,28 @@ class Intake:
 
 
 def tensor_bytes(message: Message) -> int:
-    """Bytes of what is broadcast or uploaded, without round, client and weight; with item numbers where they are sent."""
+    """Compute the bytes of a message's tensors and item ids, without round, client and weight."""
     touched = [message[name] for name in (ITEMS, ROWS, LAYERS) if name in message]
     return sum(value.numel() * value.element_size() for value in [*payload(message).values(), *touched])
 
 
 def on_the_wire(message: Message, samples: int | None) -> int:
-    """Bytes of the pickle of FedML's message around it: a broadcast, or an upload of a client with `samples`."""
+    """Compute the bytes of the pickle of FedML's message.
+
+    Args:
+        message: the tensors.
+        samples: of the client, for an upload; None for a broadcast.
+    """
     from fedml.core.distributed.communication.message import Message as FedMLMessage
     from fedml.cross_silo.server.message_define import MyMessage
 
     down = samples is None
     kind = MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT if down else MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER
-    around = FedMLMessage(kind, 0 if down else 1, 1 if down else 0)
-    around.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, message)
+    wrapper = FedMLMessage(kind, 0 if down else 1, 1 if down else 0)
+    wrapper.add_params(MyMessage.MSG_ARG_KEY_MODEL_PARAMS, message)
     if down:
-        around.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, "0")
-        around.add_params(MyMessage.MSG_ARG_KEY_CLIENT_OS, "PythonClient")
+        wrapper.add_params(MyMessage.MSG_ARG_KEY_CLIENT_INDEX, "0")
+        wrapper.add_params(MyMessage.MSG_ARG_KEY_CLIENT_OS, "PythonClient")
     else:
-        around.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, samples)
-    return len(pickle.dumps(around))
+        wrapper.add_params(MyMessage.MSG_ARG_KEY_NUM_SAMPLES, samples)
+    return len(pickle.dumps(wrapper))

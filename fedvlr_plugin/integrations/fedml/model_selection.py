@@ -1,8 +1,8 @@
-"""HR@50 and NDCG@50 of a one-process run, by the rule of the table runner: selected by validation, test read once.
+"""Compute HR@50 and NDCG@50 of a single-process run: the best round is chosen by validation, test is read once.
 
-All users are in this process, so their scores can be: across silos no process could compute them. After a round that
-is due the validation items are ranked; the best round's broadcast and private state are kept in memory, and only means
-over users are ever told. Give it to `Driver` as `on_round`.
+This process holds all users, so it can compute their scores; across silos no process can. Every `eval_every` rounds the
+validation items are ranked. Broadcast and private state of the best round are kept in memory, and only means over users
+are reported. Pass a `Selection` to `Driver` as `on_round`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 class Selection:
-    """See the module.
+    """Validates rounds and keeps the best one.
 
     Args:
-        trainer: FedML's client side, which holds all users' private state.
-        aggregator: FedML's server side.
+        trainer: client side, which holds the private state of all users.
+        aggregator: server side.
         then: called with each round's record.
 
     Attributes:
         best: the selected round so far, with copies of its broadcast and private state.
-        valid: its validation metrics, percent.
+        valid: its validation metrics in percent.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class Selection:
         self._problem = ""
 
     def __call__(self, record: RoundRecord) -> None:
-        """After a round: validate it where that is due."""
+        """Validate the round of a record if it is due."""
         training = self.task.spec.training
         if self.then is not None:
             self.then(record)
-        if self.trainer.store is not None and self.first == record.round > 1:  # users this process has not met yet
-            everybody = [user for client in self.task.clients for user in client.users]
-            self.trainer.store.enter(self.engine, everybody, record.round + 1)
+        if self.trainer.store is not None and self.first == record.round > 1:  # users without state in this process
+            all_users = [user for client in self.task.clients for user in client.users]
+            self.trainer.store.enter(self.engine, all_users, record.round + 1)
         if self.best.stop:
             return  # the table runner would not have come here, so it cannot select this round
         self.last = record.round
@@ -79,25 +79,25 @@ class Selection:
             self.best.state = broadcast.map(torch.Tensor.clone), self.engine.state(moments=False)
 
     def line(self) -> str:
-        """One line: the selected round, and its validation and test metrics; or why there are none."""
+        """Return one line: the selected round with its validation and test metrics, or why there are none."""
         if self.best.state is None:
             return f"no metrics: {self._problem or 'no round was run'}"
         broadcast, private = self.best.state
         present = self.engine.state(moments=True)
         self.engine.load(private)
         try:
-            test = _spelled(self._metrics(broadcast, "test"))
+            test = _format_metrics(self._metrics(broadcast, "test"))
         except FedVLRError as error:
             test = f"none ({error})"
         finally:
             self.engine.load(present)
         return (
             f"selected round {self.best.number} of {self.first} to {self.last} by validation NDCG@50: "
-            f"validation {_spelled(self.valid)}; test {test} (percent, protocol {self.task.spec.protocol.name})"
+            f"validation {_format_metrics(self.valid)}; test {test} (percent, protocol {self.task.spec.protocol.name})"
         )
 
     def _metrics(self, broadcast: Broadcast, phase: Phase) -> dict[str, float]:
-        """Means over users, as the table runner takes them."""
+        """Compute the mean metrics over users in percent, as for the tables."""
         mask = phase == "valid" or self.task.spec.protocol.mask_validation_at_test
 
         def score(users: torch.Tensor) -> torch.Tensor:
@@ -107,5 +107,5 @@ class Selection:
         return summary(rank_positives(score, self.task.data.interactions, phase, mask_validation=mask, device=device))
 
 
-def _spelled(metrics: Mapping[str, float]) -> str:
+def _format_metrics(metrics: Mapping[str, float]) -> str:
     return f"HR@50 {metrics['hr@50']:.2f}, NDCG@50 {metrics['ndcg@50']:.2f}"

@@ -1,7 +1,6 @@
 """`mpirun -n 3 python -m fedvlr_plugin.integrations.fedml.mpi --cf FILE`: rank 0 is the server, the others clients.
 
-FedML takes ranks from the command line; under mpirun they are MPI's. What FedML writes goes into `fedml_run` of the
-working folder.
+FedML reads ranks from the command line; here they are those of MPI. FedML's files go into the folder `fedml_run`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from fedvlr_plugin.integrations.fedml.options import whole
 
 
 def main() -> int:
-    """One rank; a failure of one ends all, since FedML would wait for ever."""
+    """Run one rank and return its exit status; a failure aborts all ranks, since FedML would wait forever."""
     try:
         world = import_module("mpi4py.MPI").COMM_WORLD
     except (ImportError, RuntimeError):  # mpi4py, or the MPI library that it loads
@@ -43,16 +42,16 @@ def main() -> int:
 
 
 def _check_size(size: int) -> None:
-    """Before FedML's own assertion: as many ranks as the configuration of `--cf` asks for."""
+    """Raise `ConfigError` if the number of ranks is not that of the configuration in `--cf`."""
     words = [part for word in sys.argv for part in word.split("=", 1)]
     if "--cf" not in words[:-1]:
         return  # `init_offline` says so
     sections = read_sections(Path(words[words.index("--cf") + 1]))
     flat = {name: value for section in sections.values() for name, value in section.items()}
-    wanted = whole(SimpleNamespace(**flat), "worker_num", 0) + 1
-    if size != wanted:
+    needed = whole(SimpleNamespace(**flat), "worker_num", 0) + 1
+    if size != needed:
         raise ConfigError(
-            f"worker_num {wanted - 1} needs {wanted} MPI processes, and there are {size}; give mpirun -n {wanted}, and let "
+            f"worker_num {needed - 1} needs {needed} MPI processes, and there are {size}; give mpirun -n {needed}, and let "
             "mpirun be of the MPI that mpi4py loads (`python -m mpi4py --mpi-lib-version`)"
         )
 

@@ -1,6 +1,6 @@
-"""Options of FedML: which ones reach us, and which are refused because FedML would ignore them in silence.
+"""Read FedML's options, and refuse those that FedML would silently ignore.
 
-FedML flattens its YAML sections into attributes of one object.
+FedML flattens the sections of its YAML file into attributes of one object.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ACTING_DEFENSES = {
     "geo_median": ("byzantine_client_num", "batch_num", "client_num_per_round"),
     "wise_median": (),
 }
-"""FedML's defences that bound a client that lies, and the options that each needs; see `robust`."""
+"""FedML's defences that bound a client that lies, and the options that each needs; see the module `defenses`."""
 FALSE_DEFENSES = {
     "weak_dp": "does nothing",
     "robust_learning_rate": "does nothing",
@@ -41,13 +41,13 @@ OURS = (
 
 
 def option(args: object, name: str, default: object = None) -> object:
-    """An option's value; an empty one counts as absent."""
+    """Return the value of an option; `default` if it is absent or empty."""
     value = getattr(args, name, None)
     return default if value is None else value
 
 
 def whole(args: object, name: str, default: int) -> int:
-    """An option that is a whole number."""
+    """Return an option that is a whole number; raise `ConfigError` if it is not."""
     value = option(args, name, default)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{name}: a whole number is needed, got {value!r}")
@@ -55,20 +55,20 @@ def whole(args: object, name: str, default: int) -> int:
 
 
 def text(args: object, name: str, default: str = "") -> str:
-    """An option that is text."""
+    """Return an option as text."""
     return str(option(args, name, default))
 
 
 def is_cross_silo(args: object) -> bool:
-    """Whether clients are processes of their own, with several users each."""
+    """Return whether each client is a process of its own, with several users."""
     return text(args, "training_type") == "cross_silo"
 
 
 def check_options(args: object) -> None:
-    """Refuses, by name, what FedML 0.9.6 ignores, breaks on, or does not do to a trainer and aggregator of ours.
+    """Refuse options that FedML 0.9.6 ignores, fails on, or does not apply to a custom trainer and aggregator.
 
     Raises:
-        ConfigError: with the option's name and what to do instead.
+        ConfigError: names the option and what to do instead.
     """
     for name in vars(args):
         if name.startswith("fedvlr_") and name not in OURS:
@@ -78,7 +78,9 @@ def check_options(args: object) -> None:
     if option(args, "enable_dp"):
         kind = text(args, "dp_solution_type", "ldp")
         reason = "adds no noise at all" if kind in ("nbafl", "dp_clip") else "adds noise without clipping the update"
-        raise ConfigError(f"enable_dp, dp_solution_type {kind}: FedML {reason}, which promises no privacy; {ELSEWHERE}")
+        raise ConfigError(
+            f"enable_dp, dp_solution_type {kind}: FedML {reason}, which guarantees no privacy; {ELSEWHERE}"
+        )
     if option(args, "enable_defense"):
         _check_defence(args, text(args, "defense_type").strip())
     if option(args, "enable_attack") and text(args, "attack_type") in ("label_flipping", "edge_case_backdoor"):
@@ -99,7 +101,7 @@ def check_options(args: object) -> None:
 
 
 def _check_defence(args: object, kind: str) -> None:
-    """FedML's defence, and what it needs."""
+    """Check FedML's defence and the options that it needs."""
     if kind not in ACTING_DEFENSES:
         known = ", ".join(ACTING_DEFENSES)
         reason = FALSE_DEFENSES.get(kind, "is not known to bound a client that lies")
@@ -121,7 +123,7 @@ def _check_defence(args: object, kind: str) -> None:
 
 
 def _check_place(args: object) -> None:
-    """Training type and backend."""
+    """Check training type and backend."""
     kind, backend = text(args, "training_type", "simulation"), text(args, "backend", "sp")
     if kind == "simulation":
         if backend != "sp":

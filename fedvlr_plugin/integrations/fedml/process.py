@@ -1,4 +1,4 @@
-"""One process of a cross-silo run, as a FedML user's own main.py would be: `python -m ...process --cf F --rank K --role R`.
+"""Run one process of a cross-silo run, like the main.py of a FedML user: `python -m ...process --cf F --rank K --role R`.
 
 The rank is FedML's: 0 is the server. FedML runs the whole training inside `FedMLRunner(...)`.
 """
@@ -15,7 +15,7 @@ from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
 
 def main() -> int:
-    """Runs one server or client to its end."""
+    """Run one server or client to its end, and return the exit status."""
     follow_parent()
     fedml = need_fedml()
     args = init_offline()

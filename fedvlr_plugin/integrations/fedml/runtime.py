@@ -1,7 +1,7 @@
-"""FedML itself: imported late, and initialised without a network, without touching stdout, logging or random state.
+"""Import and initialise FedML without network access and without changes to stdout, logging or random state.
 
-`fedml.init()` sends an HTTPS request in all its settings; the one way out is to replace `fedml.core.mlops.fetch_config`
-while it runs.
+`fedml.init()` sends an HTTPS request with all its settings; `fedml.core.mlops.fetch_config` is replaced while it runs,
+which is the only way to prevent this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from fedvlr_plugin.errors import ConfigError, MissingExtraError, missing_extra
 
 
 def need_fedml() -> ModuleType:
-    """The module `fedml`; raises `MissingExtraError` that names the extra."""
+    """Import and return the module `fedml`.
+
+    Raises:
+        MissingExtraError: FedML, or a package that it needs, is not installed.
+    """
     import sys
 
     if "fedml" not in sys.modules:
@@ -47,9 +51,9 @@ def need_fedml() -> ModuleType:
 
 @contextmanager
 def files_in(folder: Path | str) -> Iterator[None]:
-    """What FedML and the packages that it imports write goes into `folder`: HOME and the temporary folder are there.
+    """Set HOME and the temporary folder to folders inside `folder`, so that FedML writes there; restore both at the end.
 
-    Enter it before FedML is imported: wandb makes a folder when it is. Both are put back afterwards.
+    Use it before FedML is imported, since wandb creates a folder at import.
     """
     inside = Path(folder).resolve()
     places = {"HOME": inside / "home", "TMPDIR": inside / "tmp"}
@@ -71,7 +75,7 @@ def files_in(folder: Path | str) -> Iterator[None]:
 
 @contextmanager
 def kept_process_state() -> Iterator[None]:
-    """Puts back what FedML sets: the random states, cuDNN's switch, the start method, the root logger's handlers."""
+    """Restore at the end what FedML sets: random states, cuDNN's determinism, start method, root logger."""
     handlers, level = list(logging.root.handlers), logging.root.level
     method = multiprocessing.get_start_method(allow_none=True)
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
@@ -89,7 +93,10 @@ def kept_process_state() -> Iterator[None]:
 
 
 def init_offline(args: object | None = None) -> object:
-    """`fedml.init()` that sends nothing; with None the arguments come from `--cf` of the command line.
+    """Run `fedml.init()` without its network request, and return FedML's arguments.
+
+    Args:
+        args: FedML's arguments; None for those of `--cf` on the command line.
 
     Raises:
         ConfigError: neither arguments nor `--cf` are given (FedML would take its own default, with tracking on).

@@ -1,4 +1,4 @@
-"""`fedvlr fedml run`: the one-process way from a configuration file."""
+"""`fedvlr fedml run`: run all users of a FedML configuration in one process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from fedvlr_plugin.integrations.fedml.task import load_data, load_model
 
 
 def run_single(config: Path, folder: Path, overrides: Mapping[str, object], tell: Callable[[str], None]) -> None:
-    """All users in this process: one line per round, and one with the metrics of the selected round at the end.
+    """Run all rounds of a configuration in this process.
+
+    Args:
+        config: the configuration file.
+        folder: for FedML's files.
+        overrides: values by option name.
+        tell: called with one line for each round, and one with the metrics of the selected round.
 
     Raises:
-        ConfigError: the configuration cannot be read, or asks for something that FedML ignores.
+        ConfigError: the configuration cannot be read, or has an option that FedML ignores.
     """
     from fedvlr_plugin.integrations.fedml.runtime import files_in, kept_process_state
 
@@ -26,12 +32,12 @@ def run_single(config: Path, folder: Path, overrides: Mapping[str, object], tell
         _run(SimpleNamespace(**({"rank": 0, "role": "server", "run_id": "fedvlr"} | flat)), tell)
 
 
-def _run(asked: object, tell: Callable[[str], None]) -> None:
-    """With FedML's flat arguments."""
+def _run(flat: object, tell: Callable[[str], None]) -> None:
+    """Run all rounds with FedML's flat arguments."""
     from fedvlr_plugin.integrations.fedml.runtime import init_offline, need_fedml
 
     fedml = need_fedml()
-    args = init_offline(asked)
+    args = init_offline(flat)
     from fedvlr_plugin.integrations.fedml.aggregator import FedVLRServerAggregator
     from fedvlr_plugin.integrations.fedml.driver import Driver
     from fedvlr_plugin.integrations.fedml.model_selection import Selection

@@ -1,9 +1,9 @@
-"""Private state of users on disk: one file per user, so that it outlives the process and follows the user.
+"""Store the private state of users, one file for each, and the server's checkpoint, on disk.
 
-A file holds a user's parameters, moments and counts of steps before and after the last round that it trained in. So
-a round that the server asks for again (it was restarted from its checkpoint) starts from the state before it, and
-gives the same upload. safetensors (no pickle), written in one step.
-The server's checkpoint: shared weights, optimiser, round, counts, as safetensors.
+A user's file holds parameters, moments and step counts before and after the last round in which the user trained. If
+the server restarts from its checkpoint and repeats that round, training starts from the state before it and gives the
+same upload. The server's checkpoint holds shared weights, optimiser, round and counts. All files are safetensors (no
+pickle) and are written atomically.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ State = dict[str, torch.Tensor]
 
 
 class PrivateStore:
-    """Files `user_<id>.safetensors` of one run; `run` is its specification's hash, and other runs' files are refused."""
+    """The files `user_<id>.safetensors` of one run.
+
+    Args:
+        folder: of the files.
+        run: hash of the specification; files of other runs are refused.
+    """
 
     def __init__(self, folder: Path, run: str) -> None:
         self.folder, self.run = folder, run
@@ -31,7 +36,7 @@ class PrivateStore:
         self._round_of: dict[int, int] = {}
 
     def enter(self, engine: Engine, users: list[int], round: int) -> None:
-        """Puts the users' states in force as they were when `round` began."""
+        """Load the states of `users` at the beginning of `round` into the engine."""
         states = _by_user(engine.state(moments=True))
         changed = False
         for user in users:
@@ -49,7 +54,7 @@ class PrivateStore:
             engine.load(_joined(states))
 
     def leave(self, engine: Engine, users: list[int], round: int) -> None:
-        """Writes the users' states as `round` left them."""
+        """Write the states of `users` at the end of `round`."""
         states = _by_user(engine.state(moments=True))
         for user in users:
             if user not in states:
@@ -59,7 +64,7 @@ class PrivateStore:
             self._round_of[user] = round
 
     def _read(self, user: int, round: int) -> State:
-        """The user's state at the beginning of `round`; empty for a user that never trained."""
+        """Read a user's state at the beginning of `round`; empty for a user that never trained."""
         path = self._path(user)
         if not path.exists():
             return {}
@@ -83,7 +88,7 @@ def _labelled(when: str, state: State) -> State:
 
 
 def _by_user(state: Mapping[str, torch.Tensor]) -> dict[int, State]:
-    """A sequential engine's training state, user by user."""
+    """Split the training state of a sequential engine by user."""
     out: dict[int, State] = {}
     for key, value in state.items():
         user, _, name = key.partition(".")
@@ -100,16 +105,33 @@ ELSEWHERE_SERVER = "Give fedvlr_checkpoint a folder that you may write"
 
 
 def save_server(folder: Path, server: Server, run: str, round: int, left_out: dict[str, int]) -> None:
-    """Writes the file in one step; `round` is the next one, `run` the specification's hash."""
+    """Write the server's checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        server: the shared model.
+        run: hash of the specification.
+        round: the next round.
+        left_out: number of unused uploads by reason.
+    """
     facts = {"run": run, "round": round, "left_out": left_out}
     write_tensors(folder / FILE, server.state(moments=True), facts, hint=ELSEWHERE_SERVER)
 
 
 def load_server(folder: Path, server: Server, run: str) -> tuple[int, dict[str, int]]:
-    """Puts a checkpoint in force; its round and counts, round 1 where there is none.
+    """Load the server's checkpoint if there is one.
+
+    Args:
+        folder: of the checkpoint.
+        server: the shared model; changed in place.
+        run: hash of the specification.
+
+    Returns:
+        The next round, and the number of unused uploads by reason; round 1 without a checkpoint.
 
     Raises:
-        ResultsError: the file is damaged. ConfigError: it belongs to another run.
+        ResultsError: the file is damaged.
+        ConfigError: it belongs to another run.
     """
     path = folder / FILE
     if not path.exists():
@@ -126,7 +148,7 @@ def load_server(folder: Path, server: Server, run: str) -> tuple[int, dict[str, 
 
 
 def finished_rounds(folder: Path) -> int:
-    """Rounds that a server's checkpoint has behind it; 0 without one."""
+    """Return the number of finished rounds of a server's checkpoint; 0 without one."""
     path = folder / FILE
     return _round(path, read_tensors(path)[1]) - 1 if path.exists() else 0
 

@@ -1,7 +1,7 @@
-"""The processes of `fedvlr fedml up`: started with their logs, waited for, stopped; none of them outlives it.
+"""Start, wait for and stop the processes of `fedvlr fedml up`; none of them outlives it.
 
-A child looks at its parent's id and ends when that changes (`follow_parent`), so even a killed `up` leaves nobody
-behind; a terminating signal to `up` itself becomes an exception, so that it stops them in order.
+A child exits when its parent's process id changes (`follow_parent`), so that even a killed `up` leaves no processes
+behind. A terminating signal to `up` raises an exception there, so that it stops its children in order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROCESS = "fedvlr_plugin.integrations.fedml.process"
 LOOPBACK = "127.0.0.1"
 PARENT = "FEDVLR_PARENT"
 STARTED = "all clients are there"
-"""The server's line, from which on it goes on without a client that dies."""
+"""The server's line after which the run continues without a client that fails."""
 Child = subprocess.Popen[bytes]
 
 
@@ -33,7 +33,11 @@ class RunFailedError(FedVLRError, RuntimeError):
 
 
 def follow_parent(every: float = 0.5) -> None:
-    """In a child of `up`: ends this process at once when its parent is gone. Elsewhere nothing."""
+    """End this process when its parent has ended; do nothing in a process that `start` did not start.
+
+    Args:
+        every: seconds between checks.
+    """
     named = os.environ.pop(PARENT, "")
     if not named.isdigit():
         return
@@ -48,10 +52,7 @@ def follow_parent(every: float = 0.5) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a closed terminal, raise SystemExit, as Ctrl-C raises KeyboardInterrupt.
-
-    One that is ignored (`nohup`) stays so.
-    """
+    """Raise SystemExit on SIGTERM, and on SIGHUP from a closed terminal; an ignored signal (`nohup`) stays ignored."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -60,10 +61,10 @@ def ended_by_signals() -> Iterator[None]:
         yield
         return
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    heard = [
+    handled = [
         number for number in (getattr(signal, name) for name in names) if signal.getsignal(number) != signal.SIG_IGN
     ]
-    before = {number: signal.signal(number, leave) for number in heard}
+    before = {number: signal.signal(number, leave) for number in handled}
     try:
         yield
     finally:
@@ -73,7 +74,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock: two runs in one folder would overwrite each other's states.
+    """Hold the lock of a folder: two runs in one folder would overwrite each other's states.
 
     Raises:
         ConfigError: another process holds it.
@@ -92,7 +93,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def start(config: Path, folder: Path, rank: int, processes: int) -> Child:
-    """One rank, with its log, HOME and temporary folder in `folder`, and its share of the cores."""
+    """Start one rank, with its log, HOME and temporary folder in `folder`, and its share of the cores.
+
+    Args:
+        config: the configuration file.
+        folder: of the run.
+        rank: 0 is the server.
+        processes: number of ranks.
+    """
     places = {"HOME": folder.resolve() / "home", "TMPDIR": folder.resolve() / "tmp"}
     for place in places.values():
         place.mkdir(exist_ok=True)
@@ -106,10 +114,16 @@ def start(config: Path, folder: Path, rank: int, processes: int) -> Child:
 
 
 def wait_for_port(server: Child, port: int, folder: Path, deadline: float) -> None:
-    """Returns when the server listens.
+    """Wait until the server listens on its port.
+
+    Args:
+        server: its process.
+        port: of the server.
+        folder: of the run.
+        deadline: of `time.monotonic()`, in seconds.
 
     Raises:
-        RunFailedError: it ended first, or the time is up.
+        RunFailedError: the server ended, or the time is up.
     """
     while True:
         if server.poll() is not None:
@@ -124,7 +138,7 @@ def wait_for_port(server: Child, port: int, folder: Path, deadline: float) -> No
 
 
 def stop(running: list[Child]) -> None:
-    """Asks, waits, and then does not ask."""
+    """Terminate processes, wait up to 10 s for each, and kill those that still run."""
     for process in running:
         if process.poll() is None:
             process.terminate()
@@ -137,19 +151,19 @@ def stop(running: list[Child]) -> None:
 
 
 def log_of(folder: Path, rank: int) -> Path:
-    """A rank's log file."""
+    """Return the log file of a rank."""
     return folder / ("server.log" if rank == 0 else f"client_{rank}.log")
 
 
 def tail(folder: Path, rank: int) -> str:
-    """The log's last line, named."""
+    """Return the last line of a rank's log, with the name of the file."""
     log = log_of(folder, rank)
     lines = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
     return f"last line of '{log}': {lines[0] if lines else '(empty)'}"
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free right now."""
+    """Find ports that are free at the moment."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -1,6 +1,6 @@
-"""What a FedML configuration asks for: a specification, the data, and which users each FedML client holds.
+"""Make the specification, the data and the clients of a run from a FedML configuration.
 
-In one process each FedML client is one user. Across silos a client process holds several users and sends their
+In one process, each FedML client is one user. Across silos, a client process holds several users and sends their
 weighted mean.
 """
 
@@ -35,9 +35,14 @@ SAME = {
 
 @dataclass(frozen=True)
 class ClientData:
-    """What FedML hands to `train`: the FedML client's number and the users that it holds.
+    """The data of one FedML client, which FedML passes to `train`.
 
-    FedML's plain single-process simulator drops trainer and aggregator and iterates over this instead: that is refused.
+    FedML's plain single-process simulator ignores trainer and aggregator and iterates over this object: it raises then.
+
+    Attributes:
+        client: number of the FedML client, from 0.
+        users: ids of its users.
+        samples: number of their training items.
     """
 
     client: int
@@ -56,7 +61,15 @@ class ClientData:
 
 @dataclass(repr=False)
 class Task:
-    """One run: specification, data and clients."""
+    """A run: specification, data and clients.
+
+    Attributes:
+        spec: the specification.
+        backbone: name.
+        fusion: kind of fusion.
+        data: the prepared data set.
+        clients: data of the FedML clients.
+    """
 
     spec: RunSpec
     backbone: str
@@ -66,35 +79,35 @@ class Task:
 
     @property
     def run(self) -> str:
-        """What tells this run's files from another's: the specification but for the number of rounds."""
+        """Hash of the specification without the number of rounds; it identifies the files of the run."""
         one = self.spec.training.model_copy(update={"rounds": 1})
         return self.spec.model_copy(update={"training": one}).spec_hash
 
     def server(self, device: torch.device) -> Server:
-        """The server's shared model with its optimiser."""
+        """Create the server with the shared model and its optimiser."""
         settings = make_fusion(self.fusion, self.spec.model)
         backbone = make_backbone(self.backbone, settings, self.spec.model)
-        wanted = self.spec.model.modalities
-        features = self.data.features if wanted is None else self.data.features.select(wanted)
+        modalities = self.spec.model.modalities
+        features = self.data.features if modalities is None else self.data.features.select(modalities)
         training, problem = self.spec.training, self.problem(device, self.clients[0].users)
         n_items = self.data.interactions.n_items
         return Server(n_items, features, settings, backbone, training, self.spec.seed, problem.dtype, device)
 
     def problem(self, device: torch.device, users: tuple[int, ...] | None) -> LocalProblem:
-        """The clients' side, for some users or all."""
+        """Create the local problem of some users; None for all."""
         settings = make_fusion(self.fusion, self.spec.model)
         backbone = make_backbone(self.backbone, settings, self.spec.model)
         chosen = None if users is None else torch.tensor(users, dtype=torch.int64)
         return local_problem(self.spec, backbone, settings, self.data.interactions, device, chosen)
 
     def cohort(self, round: int) -> set[int]:
-        """User ids of a round; every process draws the same ones."""
+        """Draw the user ids of a round; every process draws the same ones."""
         n_users = self.data.interactions.n_users
         return set(draw_cohort(self.spec.seed, round, n_users, self.spec.training.participation).tolist())
 
 
 def task_of(args: object) -> Task:
-    """The task of a FedML configuration, built once per arguments object."""
+    """Return the task of a FedML configuration; it is built once for each arguments object."""
     task = getattr(args, TASK, None)
     if not isinstance(task, Task):
         task = _make(args)
@@ -103,17 +116,17 @@ def task_of(args: object) -> Task:
 
 
 def use_data(args: object, data: PreparedData) -> Task:
-    """The same with data of one's own, in place of the data set that `dataset` names."""
+    """Build the task of a FedML configuration with given data, in place of the data set that `dataset` names."""
     task = _make(args, data)
     setattr(args, TASK, task)
     return task
 
 
 def load_data(args: object) -> tuple[list[object], int]:
-    """FedML's dataset list of eight, and the number of classes (the items).
+    """Return FedML's dataset list of eight, and the number of classes (items).
 
     Raises:
-        ConfigError: an option that FedML ignores, an unknown setting, or numbers of clients that do not fit.
+        ConfigError: an option that FedML ignores, an unknown setting, or a number of clients that does not fit.
     """
     task = task_of(args)
     silos = {silo.client: silo for silo in task.clients}
@@ -124,7 +137,7 @@ def load_data(args: object) -> tuple[list[object], int]:
 
 
 def load_model(args: object) -> torch.nn.Module:
-    """Stands where FedML wants a torch module; the weights live in the aggregator and at the clients."""
+    """Return an empty torch module, which FedML requires; the weights are in the aggregator and the clients."""
     task_of(args)
     return torch.nn.Module()
 
@@ -149,11 +162,11 @@ def _spec(args: object, row: str, data: PreparedData) -> RunSpec:
     if not isinstance(given, Mapping):
         raise ConfigError(f"fedvlr_settings: names with values are needed, got {given!r}")
     settings: dict[str, object] = dict(given)
-    theirs = {ours: option(args, name) for name, ours in SAME.items()}
-    theirs["rounds"] = option(args, "fedvlr_rounds", option(args, "comm_round"))
+    fedml_values = {ours: option(args, name) for name, ours in SAME.items()}
+    fedml_values["rounds"] = option(args, "fedvlr_rounds", option(args, "comm_round"))
     if not is_cross_silo(args) and option(args, "client_num_per_round") is not None:
-        theirs["participation"] = whole(args, "client_num_per_round", 1) / data.interactions.n_users
-    for name, value in theirs.items():
+        fedml_values["participation"] = whole(args, "client_num_per_round", 1) / data.interactions.n_users
+    for name, value in fedml_values.items():
         if value is not None and settings.setdefault(name, value) != value:
             raise ConfigError(f"'{name}' is {settings[name]!r} in fedvlr_settings and {value!r} in FedML's own options")
     training, model = split_settings(settings)
@@ -166,7 +179,7 @@ def _spec(args: object, row: str, data: PreparedData) -> RunSpec:
 
 
 def _open(args: object) -> PreparedData:
-    """`dataset`: a name of the catalogue, or `generated:USERSxITEMSxINTERACTIONS`."""
+    """Open the option `dataset`: a name of the catalogue, or `generated:USERSxITEMSxINTERACTIONS`."""
     name = text(args, "dataset", "ml-100k")
     if name.startswith("generated:"):
         numbers = name.removeprefix("generated:").split("x")
@@ -180,7 +193,7 @@ def _open(args: object) -> PreparedData:
 
 
 def _clients(args: object, data: PreparedData) -> list[ClientData]:
-    """One client per user in one process; across silos `worker_num` ranges of users of nearly equal length."""
+    """Make one client for each user, or, across silos, `worker_num` ranges of users of nearly equal length."""
     n_users, sizes = data.interactions.n_users, data.interactions.train_sizes
     parts = n_users
     if is_cross_silo(args):

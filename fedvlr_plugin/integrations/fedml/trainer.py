@@ -1,7 +1,7 @@
-"""The client's side of the pair: FedML calls it, an engine of the core does the work.
+"""The client side of the FedML pair: FedML calls the trainer, and an engine of this package trains.
 
-One process is not one user: which users are trained is read from the data object, and their private state follows
-them (`private_store`). Only uploads ever leave `get_model_params`. Needs FedML at import.
+A process may hold several users: the data object names the users to train, and their private state can be stored
+(`state_files`). `get_model_params` returns uploads only. This module imports FedML.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from fedvlr_plugin.integrations.fedml.task import ClientData, task_of
 
 
 class FedVLRClientTrainer(ClientTrainer):
-    """Trains the users of a FedML client on the broadcast and keeps their mean upload for FedML to send."""
+    """Trains the users of a FedML client on the broadcast, and holds their mean upload for FedML to send.
+
+    Args:
+        model: not used; FedML needs one.
+        args: FedML's options.
+
+    Attributes:
+        loss: mean loss of the last training.
+
+    Raises:
+        ConfigError: an option that FedML ignores or that does not fit.
+    """
 
     def __init__(self, model: torch.nn.Module, args: object) -> None:
         check_options(args)
@@ -52,7 +63,7 @@ class FedVLRClientTrainer(ClientTrainer):
         self._upload: Message = OrderedDict()
 
     def engine_for(self, data: ClientData) -> SequentialEngine | BatchedEngine:
-        """The engine that holds these users: one for all in one process, one per FedML client across silos."""
+        """Return the engine of a client's users: one for all users in one process, one for each client across silos."""
         key, users = (-1, None) if self.alone else (data.client, data.users)
         if key not in self._engines:
             problem = self.task.problem(self.device, users)
@@ -61,7 +72,11 @@ class FedVLRClientTrainer(ClientTrainer):
         return self._engines[key]
 
     def set_model_params(self, model_parameters: Message) -> None:
-        """Takes the server's broadcast."""
+        """Receive the server's broadcast.
+
+        Raises:
+            ConfigError: the message is not from a FedVLR server, or the run continues without private state.
+        """
         if ROUND not in model_parameters:
             raise ConfigError("this message is not a FedVLR server's; use FedVLRServerAggregator on the server")
         if self.store is None and not self._received and int(model_parameters[ROUND]) > 1:
@@ -72,11 +87,17 @@ class FedVLRClientTrainer(ClientTrainer):
         self._received = model_parameters
 
     def get_model_params(self) -> Message:
-        """The upload of the last training; empty before any. Never anything private."""
+        """Return the upload of the last training, which holds no private state; empty before any training."""
         return self._upload
 
     def train(self, train_data: ClientData, device: object, args: object) -> None:
-        """Local epochs of the client's users that are in the round's cohort."""
+        """Run the local epochs of the client's users that are in the round's cohort.
+
+        Args:
+            train_data: of the client.
+            device: not used, see `fedvlr_device`.
+            args: not used.
+        """
         round = int(self._received[ROUND])
         cohort = self.task.cohort(round)
         users = [user for user in train_data.users if user in cohort]
@@ -109,4 +130,4 @@ class FedVLRClientTrainer(ClientTrainer):
         self._upload = pack_upload(uplink.sums, round, train_data.client, weight, broken, self.touched)
 
     def test(self, test_data: ClientData, device: object, args: object) -> None:
-        """Nothing: one user's rank is private. A one-process run tells the means over users (`selection`)."""
+        """Do nothing: a user's rank is private. A single-process run reports means over users (`model_selection`)."""

@@ -1,9 +1,9 @@
-"""Keeps a GRPC server going when clients die: FedML itself waits for ever, or fails when it sends to them.
+"""Keep a GRPC server running when clients fail; FedML alone would wait forever, or fail when it sends to them.
 
-In the server's process only, FedML's sender is wrapped. A client that cannot be reached, whose port has closed, or
-that takes longer than `fedvlr_round_timeout` seconds is answered for by the server itself with an empty upload, which
-the aggregator leaves out and counts as `lost`; after the last round with "finished". Its own upload, when it comes at last, is counted as `stale` and goes no
-further; the client is still waited for in the round that is open by then. Needs FedML at import.
+FedML's sender is wrapped in the server's process. If a client cannot be reached, has closed its port, or takes longer
+than `fedvlr_round_timeout` seconds, the server puts an empty upload in its place, which the aggregator counts as `lost`;
+after the last round it puts "finished". An upload that arrives too late is counted as `stale` and discarded; the server
+still waits for that client in the open round. This module imports FedML.
 """
 
 from __future__ import annotations
@@ -33,7 +33,13 @@ OWN = "fedvlr_own"
 
 
 class Lifeline:
-    """Who still owes an upload, and since when."""
+    """The clients whose upload the server waits for, and since when.
+
+    Args:
+        addresses: host and port by client.
+        aggregator: server side.
+        most: seconds to wait for an upload at most.
+    """
 
     def __init__(self, addresses: dict[int, tuple[str, int]], aggregator: FedVLRServerAggregator, most: float) -> None:
         self.addresses, self.aggregator, self.most = addresses, aggregator, most
@@ -44,15 +50,15 @@ class Lifeline:
         self.token = secrets.token_hex(16)
 
     def sent(self, manager: GRPCCommManager, client: int, last: bool = False) -> None:
-        """A broadcast is on its way to a client; the last one is answered by "finished", not by an upload."""
+        """Note that a broadcast was sent to a client; the answer to the last one is "finished", not an upload."""
         with self.lock:
             self.manager = manager
             (self.leaving if last else self.waiting)[client] = time.monotonic()
 
     def wanted(self, client: int, upload: object) -> bool:
-        """Whether a client's upload goes on to FedML; one of an earlier round, or after the time, is counted as stale.
+        """Return whether FedML may receive a client's upload; one of an earlier round, or a late one, is counted as stale.
 
-        FedML takes whatever a client sends for its answer to the open round, and the answer itself then for nothing.
+        FedML itself would treat an old upload as the answer to the open round, and ignore the actual answer.
         """
         number = upload.get(ROUND) if isinstance(upload, Mapping) else None
         stale = isinstance(number, torch.Tensor) and number.numel() == 1 and int(number) != self.aggregator.round
@@ -62,12 +68,12 @@ class Lifeline:
         return False
 
     def answered(self, client: int) -> bool:
-        """Whether the client owed an upload, which has now arrived."""
+        """Stop waiting for a client's upload; return whether the server was waiting for it."""
         with self.lock:
             return self.waiting.pop(client, None) is not None
 
     def give_up(self, client: int) -> None:
-        """Puts an empty upload in the server's own queue in the client's name, once."""
+        """Put an empty upload of a client into the server's queue, if the server waits for it."""
         if not self.answered(client) or self.manager is None:
             return
         message = FedMLMessage(MyMessage.MSG_TYPE_C2S_SEND_MODEL_TO_SERVER, client, 0)
@@ -77,12 +83,12 @@ class Lifeline:
         self.manager.grpc_servicer.message_q.put(pickle.dumps(message))
 
     def left(self, client: int) -> bool:
-        """Whether the client was waited for at the end, and is not any more."""
+        """Stop waiting for a client to finish; return whether the server was waiting for it."""
         with self.lock:
             return self.leaving.pop(client, None) is not None
 
     def let_go(self, client: int) -> None:
-        """Tells the server's queue that a client that is gone has finished, so that the server can end; once."""
+        """Put "finished" of a client into the server's queue, if the server waits for it, so that the server can end."""
         if not self.left(client) or self.manager is None:
             return
         message = FedMLMessage(MyMessage.MSG_TYPE_C2S_CLIENT_STATUS, client, 0)
@@ -92,7 +98,7 @@ class Lifeline:
         self.manager.grpc_servicer.message_q.put(pickle.dumps(message))
 
     def watch(self) -> None:
-        """Looks at every silent client's port, again and again."""
+        """Test the port of every awaited client each `EVERY` seconds, forever."""
         while True:
             time.sleep(EVERY)
             with self.lock:
@@ -107,12 +113,17 @@ class Lifeline:
 
 
 def watch_clients(args: object, aggregator: FedVLRServerAggregator) -> None:
-    """Wraps FedML's GRPC sender of this process and starts the watch."""
+    """Wrap FedML's GRPC sender of this process, and start the thread that tests the clients' ports.
+
+    Args:
+        args: FedML's options.
+        aggregator: server side.
+    """
     with Path(text(args, "grpc_ipconfig_path")).open() as file:
         rows = list(csv.DictReader(file))
     addresses = {int(row["eid"]): (row["grpc_server_ip"], int(row["grpc_server_port"])) for row in rows}
     timeout = option(args, "fedvlr_round_timeout")
-    lifeline = Lifeline(addresses, aggregator, float(str(timeout)) if timeout is not None else float("inf"))
+    watchdog = Lifeline(addresses, aggregator, float(str(timeout)) if timeout is not None else float("inf"))
     plain_send = GRPCCommManager.send_message
     training = (MyMessage.MSG_TYPE_S2C_INIT_CONFIG, MyMessage.MSG_TYPE_S2C_SYNC_MODEL_TO_CLIENT)
 
@@ -120,16 +131,16 @@ def watch_clients(args: object, aggregator: FedVLRServerAggregator) -> None:
         client = int(message.get_receiver_id())
         last = aggregator.round > aggregator.task.spec.training.rounds
         if message.get_type() in training:
-            if lifeline.manager is None:
+            if watchdog.manager is None:
                 print(STARTED, flush=True)
-            lifeline.sent(manager, client, last)
+            watchdog.sent(manager, client, last)
         try:
             plain_send(manager, message)
         except grpc.RpcError:
             if last:
-                lifeline.let_go(client)
+                watchdog.let_go(client)
             else:
-                lifeline.give_up(client)
+                watchdog.give_up(client)
 
     GRPCCommManager.send_message = send
     from fedml.cross_silo.server.fedml_server_manager import FedMLServerManager
@@ -138,23 +149,25 @@ def watch_clients(args: object, aggregator: FedVLRServerAggregator) -> None:
 
     def receive(manager: FedMLServerManager, message: FedMLMessage) -> None:
         client, upload = int(message.get_sender_id()), message.get(MyMessage.MSG_ARG_KEY_MODEL_PARAMS)
-        if message.get(OWN) == lifeline.token or lifeline.wanted(client, upload):  # `give_up` has ticked its own off
+        if message.get(OWN) == watchdog.token or watchdog.wanted(
+            client, upload
+        ):  # `give_up` has already stopped waiting for its own
             plain_receive(manager, message)
 
     plain_status = FedMLServerManager.handle_message_client_status_update
 
     def status(manager: FedMLServerManager, message: FedMLMessage) -> None:
         ended = message.get(MyMessage.MSG_ARG_KEY_CLIENT_STATUS) == FedMLServerManager.RUN_FINISHED_STATUS_FLAG
-        if not ended or message.get(OWN) == lifeline.token or lifeline.left(int(message.get_sender_id())):
+        if not ended or message.get(OWN) == watchdog.token or watchdog.left(int(message.get_sender_id())):
             plain_status(manager, message)
 
     FedMLServerManager.handle_message_receive_model_from_client = receive
     FedMLServerManager.handle_message_client_status_update = status
-    threading.Thread(target=lifeline.watch, daemon=True, name="fedvlr-lifeline").start()
+    threading.Thread(target=watchdog.watch, daemon=True, name="fedvlr-watchdog").start()
 
 
 def _open(address: tuple[str, int]) -> bool:
-    """Whether anybody listens there."""
+    """Return whether a process listens at an address."""
     try:
         with socket.create_connection(address, timeout=2.0):
             return True
