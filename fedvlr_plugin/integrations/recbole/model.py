@@ -1,8 +1,8 @@
 """FedVLR as a RecBole general recommender: any federated row, trained by `FedVLRTrainer`, scored like any model.
 
-`row` names the backbone and the fusion (`FedAvg+ours`, `FedRAP+MLP`, ...); the keys of `TrainingConfig`,
-`ModelConfig`, `Protocol` and `ExecutionConfig` may be set under their own names; `seed` is RecBole's. RecBole's
-ids count from 1 (0 is padding), ours from 0: translated here.
+The key `row` names backbone and fusion (`FedAvg+ours`, `FedRAP+MLP`, ...). The fields of `TrainingConfig`,
+`ModelConfig`, `Protocol` and `ExecutionConfig` are keys too; `seed` is RecBole's. RecBole's ids start at 1 (0 is
+padding), those of this package at 0; they are translated here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _Part = TypeVar("_Part", bound=BaseModel)
 
 
 class _Handle:
-    """Keeps a federation out of deep copies: RecBole copies a model to count its operations, clients and all."""
+    """Excludes a federation from deep copies: RecBole copies a model, with all its clients, to count its operations."""
 
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
@@ -49,7 +49,11 @@ class _Handle:
 
 
 class FedVLR(GeneralRecommender):
-    """See the module.
+    """A federated row as a RecBole model.
+
+    Args:
+        config: RecBole's Config.
+        dataset: the data set.
 
     Raises:
         ConfigError: the data set is not a `FedVLRDataset`, or a setting is wrong.
@@ -71,38 +75,46 @@ class FedVLR(GeneralRecommender):
 
     @property
     def federation(self) -> Federation:
-        """The simulation behind the model."""
+        """The federation that is simulated."""
         return self._handle.federation
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
-        """Not a federated notion: clients train in rounds on their own samples."""
+        """Raise `NotImplementedError`: clients train in rounds on their own samples, not on RecBole's batches."""
         raise NotImplementedError("FedVLR is trained in rounds by FedVLRTrainer, not batch by batch; use that trainer")
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of (user, item) pairs, `[B]`."""
+        """Score the pairs of a RecBole batch, `[B]`."""
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        distinct, place = torch.unique(users, return_inverse=True)
-        return self.federation.score(distinct - 1)[place, (items - 1).to(self.federation.device)]
+        distinct, position = torch.unique(users, return_inverse=True)
+        return self.federation.score(distinct - 1)[position, (items - 1).to(self.federation.device)]
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of all items, flat `[B * n_items]`, the padding item first and lowest."""
+        """Score all items for each user of a RecBole batch, flat `[B * n_items]`; the padding item, the first, scores -inf."""
         scores = self.federation.score(interaction[self.USER_ID] - 1)
         return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf).view(-1)
 
     def get_extra_state(self) -> dict[str, torch.Tensor]:
-        """Private parameters of all clients, for checkpoints (no optimiser moments)."""
+        """Return the private parameters of all clients, for checkpoints, without optimiser moments."""
         return self.federation.engine.state(moments=False)
 
     def set_extra_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Put private parameters back; those that were not named, and all optimisers, start anew."""
+        """Load private parameters; those that are missing in `state`, and all optimisers, are reset."""
         self.federation.engine.load(state)
         self.federation.server.refresh()
 
 
 def spec_from_config(config: Config, dataset: str) -> tuple[RunSpec, ExecutionConfig]:
-    """The run that a RecBole configuration describes; raises `ConfigError` for wrong values."""
+    """Make the specification and execution settings from a RecBole configuration.
+
+    Args:
+        config: RecBole's Config.
+        dataset: name of the data set.
+
+    Raises:
+        ConfigError: a value is wrong, or the row is not federated.
+    """
     named = config["protocol"] if "protocol" in config else "corrected"
     if named not in PROTOCOLS:
         raise ConfigError(f"protocol '{named}' is not known; allowed: {', '.join(PROTOCOLS)}")
@@ -121,7 +133,7 @@ def spec_from_config(config: Config, dataset: str) -> tuple[RunSpec, ExecutionCo
 
 
 def _given(config: Config, part: type[_Part], skip: tuple[str, ...] = ()) -> dict[str, object]:
-    """The fields of a part that the user set. RecBole has fields of its own of no other meaning."""
+    """Return the fields of a part that the user has set."""
     external: Mapping[str, object] = config.external_config_dict
     return {key: external[key] for key in part.model_fields if key in external and key not in skip}
 
