@@ -1,7 +1,7 @@
-"""Every shim for the hosts' decay, each with its reason and the version that makes it unnecessary.
+"""Workarounds for outdated code in the hosts, each with its reason and the version that makes it unnecessary.
 
-A shim is applied where it is needed, once, by the module that imports the host; nothing here runs at import.
-`applied()` lists what was done in this process, for `fedvlr doctor`.
+The module that imports a host applies its workaround, once; nothing here runs at import. `applied()` lists what was
+applied in this process, for `fedvlr doctor`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ _KEPT: list[object] = []
 
 
 def applied() -> tuple[str, ...]:
-    """What was applied in this process, in order."""
+    """List the workarounds applied in this process, in order."""
     return tuple(_APPLIED)
 
 
 def prepare_recbole() -> None:
-    """Makes `recbole.config` and `recbole.data` usable on present numpy, pandas and torch.
+    """Make `recbole.config` and `recbole.data` usable with present numpy, scipy, pandas and torch.
 
     * numpy >= 2 removed `float_`, `complex_` and `unicode_`, which RecBole 1.2.1's Config reads: aliases are set.
       Unnecessary with a RecBole release that supports numpy 2 (none as of 1.2.1).
     * RecBole 1.2.1 imports `torch.cuda.amp.GradScaler`, deprecated since torch 2.4: the FutureWarning is silenced.
       Unnecessary when RecBole uses `torch.amp`.
-    * RecBole 1.2.1 calls `DataFrame[...].fillna(inplace=True)`, which pandas >= 2.2 announces to stop working: the
-      FutureWarning is silenced; our own loading leaves no gaps to fill. Unnecessary when RecBole assigns instead.
+    * RecBole 1.2.1 calls `DataFrame[...].fillna(inplace=True)`, which pandas >= 2.2 deprecates: the FutureWarning
+      is silenced; this package's loader leaves no gaps to fill. Unnecessary when RecBole assigns instead.
     * scipy >= 1.13 removed `dok_matrix._update`, with which RecBole 1.2.1's graph models (LightGCN, NGCF, SpectralCF,
       GCMC, NCL) fill their adjacency: it is set to update the entries. Unnecessary when RecBole builds COO matrices.
     """
@@ -48,18 +48,18 @@ def prepare_recbole() -> None:
 
 
 def _update_entries(matrix: Any, entries: Mapping[tuple[int, int], float]) -> None:
-    """What `dok_matrix._update` did: takes entries over without checking them."""
+    """Add entries without checks, as `dok_matrix._update` did."""
     matrix._dict.update(entries)
 
 
 def prepare_torchvision() -> None:
-    """Makes `import torchvision` work beside a torch build that its compiled library does not fit.
+    """Make `import torchvision` work with a torch build that its compiled library does not fit.
 
     With a CPU build of torch and a CUDA build of torchvision the library does not load, and importing it fails with
     `operator torchvision::nms does not exist`: the two schemas are declared beforehand. The operators themselves stay
     unavailable; open_clip does not call them. Unnecessary where torch and torchvision come from the same index.
 
-    Does nothing when torchvision is not installed or imports as it is.
+    Does nothing if torchvision is not installed, or can be imported without this.
     """
     try:
         version("torchvision")

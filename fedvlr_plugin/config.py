@@ -1,11 +1,11 @@
-"""The specification of one run: everything that defines a number, typed and validated.
+"""The specification of a run: all settings that determine its results, typed and validated.
 
-A `RunSpec` is frozen and hashable by content (`spec_hash`); unknown keys are refused with the nearest
-name. Execution settings (`ExecutionConfig`) say how a run is carried out and do not change what it
-computes beyond floating-point rounding, so they are not part of the hash.
+A `RunSpec` is frozen and has a hash of its content (`spec_hash`); for unknown keys the nearest name is suggested.
+Execution settings (`ExecutionConfig`) do not change results beyond floating-point rounding, so they are not part of the
+hash.
 
-Conditions beside the plain protocol (privacy, secure and robust aggregation, attacks, faults) are off unless given. Each
-that is given is part of a run's identity.
+Conditions (privacy, secure and robust aggregation, attacks, faults) are off by default. Those that are set are part of
+the hash.
 """
 
 from __future__ import annotations
@@ -58,7 +58,15 @@ FrozenT = TypeVar("FrozenT", bound=BaseModel)
 
 
 def build_config(model: type[FrozenT], values: dict[str, object]) -> FrozenT:
-    """Validates `values` into `model`; raises `ConfigError` with one line per complaint."""
+    """Create settings from values.
+
+    Args:
+        model: class of the settings.
+        values: by field name.
+
+    Raises:
+        ConfigError: values are wrong; the message lists all of them.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -128,7 +136,7 @@ class Robust(Frozen):
     @field_validator("rule")
     @classmethod
     def _one_spelling(cls, value: str) -> str:
-        """Names ignore capitalisation, so that one rule has one hash."""
+        """Ignore capitalisation, so that a rule has one hash."""
         return value.strip().casefold()
 
 
@@ -162,7 +170,7 @@ class Conditions(Frozen):
 
     @property
     def per_client(self) -> bool:
-        """Whether the server's step needs the uploads client by client."""
+        """Whether the server's step needs each client's upload separately."""
         return any(part is not None for part in (self.privacy, self.secure, self.robust, self.attack))
 
     @model_validator(mode="after")
@@ -215,7 +223,7 @@ class TrainingConfig(Frozen):
 
     @property
     def effective_router_lr(self) -> float:
-        """The router's rate with the default filled in."""
+        """Learning rate of the router: `router_lr`, or by default a tenth of `client_lr`."""
         return self.router_lr if self.router_lr is not None else 0.1 * self.client_lr
 
 
@@ -232,7 +240,7 @@ class ModelConfig(Frozen):
     @field_validator("views", "modalities", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
-        """`sum,mlp` on a command line is the list of the two."""
+        """Split a comma-separated text, e.g. `sum,mlp` from the command line."""
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
@@ -253,8 +261,7 @@ class RunSpec(Frozen):
     def spec_hash(self) -> str:
         """sha256 (first 16 hex digits) of the whole specification as canonical JSON.
 
-        Conditions that are not set are left out, and so is `control: none`: runs without any keep the hash they always
-        had.
+        Conditions that are not set and `control: none` are left out, so that runs without them keep their earlier hash.
         """
         content = self.model_dump(mode="json", exclude={"conditions", "control"})
         if self.control != "none":

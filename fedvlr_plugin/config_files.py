@@ -1,6 +1,6 @@
-"""Finds the shipped configuration files by name, in a checkout and in an installed package alike.
+"""Find the shipped configuration files by name, in a checkout and in an installed package.
 
-`recbole_configs/` lies at the top of the repository and inside the package of a wheel.
+`recbole_configs/` is at the top of the repository, and inside the package in a wheel.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ FOLDERS = ("model", "dataset")
 
 
 def config_folder(name: str = "recbole_configs") -> Path:
-    """The folder of shipped configuration files, `recbole_configs` or `fedml_configs`.
+    """Return the folder of shipped configuration files.
+
+    Args:
+        name: `recbole_configs` or `fedml_configs`.
 
     Raises:
-        ConfigError: it is neither in the package nor beside it (a broken installation).
+        ConfigError: the folder is missing (a broken installation).
     """
     package = Path(fedvlr_plugin.__file__).resolve().parent
     for folder in (package / name, package.parent / name):
@@ -27,23 +30,23 @@ def config_folder(name: str = "recbole_configs") -> Path:
 
 
 def config_names() -> list[str]:
-    """Every name that `config_path` knows, e.g. `model/BM3`, `dataset/ku`."""
+    """List the names that `config_path` knows, e.g. `model/BM3`, `dataset/ku`."""
     root = config_folder()
     return [f"{folder}/{path.stem}" for folder in FOLDERS for path in sorted((root / folder).glob("*.yaml"))]
 
 
 def config_path(name: str) -> str:
-    """The path of a shipped yaml, as RecBole's `config_file_list` takes it.
+    """Return the path of a shipped YAML file, for RecBole's `config_file_list`.
 
     Args:
-        name: `"BM3"`, `"model/BM3"`, `"dataset/ku"`, in any capitalisation; the suffix `.yaml` may be there.
+        name: e.g. `"BM3"`, `"model/BM3"`, `"dataset/ku"`, in any capitalisation, with or without `.yaml`.
 
     Raises:
-        UnknownNameError: there is no such file, with the nearest name.
+        UnknownNameError: there is no such file; the message suggests the nearest.
     """
-    wanted = name.removesuffix(".yaml").casefold()
+    key = name.removesuffix(".yaml").casefold()
     known = config_names()
     for candidate in known:
-        if wanted in (candidate.casefold(), candidate.rpartition("/")[2].casefold()):
+        if key in (candidate.casefold(), candidate.rpartition("/")[2].casefold()):
             return str(config_folder() / f"{candidate}.yaml")
     raise unknown_name("configuration file", name, [n.rpartition("/")[2] for n in known])

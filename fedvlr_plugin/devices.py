@@ -1,7 +1,7 @@
-"""Devices: which one is used, whether it is there, and sums in one order on a GPU.
+"""Choose and check devices, and make sums on a GPU deterministic.
 
-A GPU adds to an item's row in whatever order its threads arrive, unless torch is told to sort first. A CPU has no such
-freedom, and nothing is changed for it.
+A GPU adds the values of one sum in varying order unless torch uses deterministic kernels. A CPU has a fixed order, and
+nothing is changed for it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from fedvlr_plugin.errors import DeviceError
 
 @contextmanager
 def fixed_order(device: torch.device) -> Iterator[None]:
-    """Within it torch chooses deterministic kernels on a CUDA device, backward passes too; before is restored after.
+    """Use deterministic kernels on a CUDA device, backward passes included, and restore the setting at the end.
 
-    An operation that has no such kernel is run all the same, and torch warns of it. `CUBLAS_WORKSPACE_CONFIG`, which
-    torch asks for, is set for the process unless it is set.
+    An operation without such a kernel runs anyway, with a warning of torch. `CUBLAS_WORKSPACE_CONFIG`, which torch
+    requires, is set for the process if it is not set.
+
+    Args:
+        device: of the computation; nothing changes unless it is a CUDA device.
     """
     if device.type != "cuda":
         yield
@@ -35,19 +38,26 @@ def fixed_order(device: torch.device) -> Iterator[None]:
 
 
 def pick_device(device: str) -> str:
-    """`auto` is a CUDA device where there is one; raises `DeviceError` for one that is not there."""
+    """Return the device to use.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`, or `auto` for a CUDA device if there is one.
+
+    Raises:
+        DeviceError: the device is not available.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda") or (device.startswith("cuda") and not torch.cuda.is_available()):
-        there = "cpu" + (", cuda" if torch.cuda.is_available() else "")
+        available = "cpu" + (", cuda" if torch.cuda.is_available() else "")
         raise DeviceError(
-            f"the device '{device}' is not there; available: {there}. Use --device auto to take what there is"
+            f"the device '{device}' is not there; available: {available}. Use --device auto to take what there is"
         )
     return device
 
 
 def check_device(name: str) -> None:
-    """Raises `DeviceError` when torch cannot use the device called `name`."""
+    """Raise `DeviceError` if torch cannot use the device `name`."""
     try:
         device = torch.device(name)
     except RuntimeError:

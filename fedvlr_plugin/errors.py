@@ -1,8 +1,7 @@
 """Errors that a user can act on.
 
 Every error of this package says what was wrong, what was got, what is allowed and what to do next.
-`FedVLRError` is the one type that scripts catch to print a single line instead of a traceback;
-anything else that escapes is a defect of ours.
+Scripts catch `FedVLRError` to print one line instead of a traceback; any other exception is a defect of this package.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Iterable
 
 
 class FedVLRError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of all errors that a user can cause and correct."""
 
 
 class ConfigError(FedVLRError, ValueError):
@@ -38,7 +37,7 @@ class ResultsError(FedVLRError, OSError):
 
 
 class DeviceError(FedVLRError, RuntimeError):
-    """The asked-for device is not there."""
+    """The requested device is not available."""
 
 
 class MissingExtraError(FedVLRError, ImportError):
@@ -46,14 +45,21 @@ class MissingExtraError(FedVLRError, ImportError):
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Returns `" Did you mean 'x'?"` for the nearest allowed name, or an empty string."""
+    """Return `" Did you mean 'x'?"` with the allowed name nearest to `name`; empty if none is near."""
     by_fold = {a.casefold(): a for a in allowed}
     close = difflib.get_close_matches(name.casefold(), list(by_fold), n=1, cutoff=0.5)
     return f" Did you mean '{by_fold[close[0]]}'?" if close else ""
 
 
 def unknown_name(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> UnknownNameError:
-    """Builds the error for a name that is in no registry (raise what this returns)."""
+    """Create the error for an unknown name; the caller raises it.
+
+    Args:
+        kind: what the name stands for, e.g. `"backbone"`.
+        name: the unknown name.
+        allowed: the known names.
+        hint: a sentence for the end of the message.
+    """
     names = list(allowed)
     known = ", ".join(names) if names else "none"
     tail = f" {hint}" if hint else ""
@@ -61,7 +67,13 @@ def unknown_name(kind: str, name: str, allowed: Iterable[str], hint: str = "") -
 
 
 def missing_extra(package: str, extra: str, why: str) -> MissingExtraError:
-    """Builds the error for an optional package that is not installed (raise what this returns)."""
+    """Create the error for an optional package that is not installed; the caller raises it.
+
+    Args:
+        package: that is missing.
+        extra: of this package, which installs it.
+        why: what needs it, the subject of the message.
+    """
     return MissingExtraError(
         f"{why} needs the package '{package}', which is not installed. "
         f'Install it with: pip install "fedvlr-plugin[{extra}]"'

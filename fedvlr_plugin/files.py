@@ -1,4 +1,4 @@
-"""Files that are either whole or not there (temporary file, fsync, rename), and their hashes."""
+"""Write files atomically (temporary file, fsync, rename), read them, and compute their hashes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TEMPORARY = ".tmp-"
 UNFINISHED = ".unfinished"  # in a folder whose files are being replaced
 ANOTHER = "The results folder must be a folder that you may write; choose another with --results DIR"
-OLD_S = 86_400.0  # temporary files of another machine, or of an earlier version, count as left behind after a day
+OLD_S = 86_400.0  # temporary files of another machine or an earlier version are removed after a day
 
 
 def write_atomic(
@@ -36,14 +36,14 @@ def write_atomic(
     error_type: type[FedVLRError] = ResultsError,
     hint: str = ANOTHER,
 ) -> str:
-    """Write a file in one step: a reader sees the old content or the new one, never half of it.
+    """Write a file atomically: a reader sees the old content or the new one, never a part.
 
     Args:
-        path: the file; missing folders are made.
-        content: what to write.
-        private: mode 0600, and 0700 for folders that are made; otherwise the process's umask decides.
-        error_type: raised when the folder cannot be written, with `hint` as what to do next.
-        hint: see `error_type`.
+        path: the file; missing folders are created.
+        content: of the file.
+        private: give the file mode 0600 and new folders mode 0700; otherwise the umask applies.
+        error_type: raised if the folder cannot be written.
+        hint: what to do next, for the message.
 
     Returns:
         sha256 of the content.
@@ -69,23 +69,23 @@ def write_atomic(
 
 
 def make_folder(folder: Path, *, private: bool = False) -> None:
-    """Make a folder and its parents; those that are made have mode 0700 where they are private."""
+    """Create a folder and its missing parents; with `private` they get mode 0700."""
     missing = [f for f in (folder, *folder.parents) if not f.exists()]
     for each in reversed(missing):
         each.mkdir(mode=0o700 if private else 0o777, exist_ok=True)
 
 
 def temporary_name(folder: Path) -> Path:
-    """A name in the folder that nobody has, known as this process's by `remove_leftovers`."""
+    """Return a new name in a folder; `remove_leftovers` recognises the process it belongs to."""
     return folder / f"{_own_prefix()}{secrets.token_hex(6)}"
 
 
 def remove_leftovers(folder: Path, *, deep: bool = True) -> int:
-    """Remove temporary files and folders whose process has ended without removing them.
+    """Remove temporary files and folders of processes that have ended.
 
     Args:
-        folder: where to look.
-        deep: look into its folders, too.
+        folder: to search.
+        deep: whether to search its subfolders too.
 
     Returns:
         How many were removed.
@@ -98,13 +98,13 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> int:
         try:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         except OSError:
-            continue  # another process was faster, or we may not; it harms nothing
+            continue  # another process removed it, or permission is missing; neither does harm
         removed += 1
     return removed
 
 
 def _own_prefix() -> str:
-    """`.tmp-<machine>-<process id>-`: says whose a temporary file is."""
+    """Return `.tmp-<machine>-<process id>-`, which identifies the process of a temporary file."""
     return f"{TEMPORARY}{_machine()}-{os.getpid()}-"
 
 
@@ -133,7 +133,7 @@ def _is_running(process: int) -> bool:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The file's content; raises `ResultsError` when it cannot be read."""
+    """Read a file; raise `ResultsError` if this fails."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -144,7 +144,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def check_writable(folder: Path) -> None:
-    """Create the folder and a file in it, and remove both the file and what killed processes left there.
+    """Check that a folder can be written: create it, write and remove a file, remove the files of killed processes.
 
     Raises:
         ResultsError: the folder cannot be written.
@@ -160,17 +160,17 @@ def check_writable(folder: Path) -> None:
 
 
 def write_data_file(path: Path, content: bytes) -> None:
-    """Writes in one step; a reader never sees half of it. Raises `DataError` when the folder cannot be written."""
+    """Write a file atomically; raise `DataError` if the folder cannot be written."""
     write_atomic(path, content, error_type=DataError, hint="Name a folder that you may write with --out DIR")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """A manifest: indented, keys in the given order."""
+    """Write a manifest as indented JSON, with the keys in the given order."""
     write_data_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """A manifest that `write_json` wrote; raises `DataError` when it is damaged."""
+    """Read a manifest of `write_json`; raise `DataError` if it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -181,7 +181,7 @@ def read_json(path: Path) -> dict[str, object]:
 
 
 def write_matrix(path: Path, matrix: npt.NDArray[np.generic]) -> None:
-    """A `.npy`, written whole."""
+    """Write a matrix as `.npy`, atomically."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -190,7 +190,7 @@ def write_matrix(path: Path, matrix: npt.NDArray[np.generic]) -> None:
 
 
 def write_lines(path: Path, lines: tuple[str, ...]) -> None:
-    """One line each; raises `DataError` when one of them holds a line break."""
+    """Write texts as lines; raise `DataError` if one of them has a line break."""
     for line in lines:
         if "\n" in line or "\r" in line:
             raise DataError(f"the token {line!r} holds a line break; tokens must be single lines")
@@ -198,7 +198,7 @@ def write_lines(path: Path, lines: tuple[str, ...]) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
+    """Compute the sha256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(1 << 20):

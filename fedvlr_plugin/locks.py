@@ -1,7 +1,7 @@
-"""One writer for a file that grows: a lock that the system takes back when its holder dies.
+"""Lock a file or folder for one writer.
 
-The lock is the kernel's (`flock`) on a file beside the one that grows, so that a process that is killed never leaves one
-behind; the kernel's knowledge of who is alive takes the place of a heartbeat. The lock file names its holder for messages.
+The lock is a kernel lock (`flock`) on a file next to the target. The kernel releases it when its holder ends, even if it
+is killed. The lock file names its holder for messages.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def only_writer(
     on_wait: Callable[[str], None] | None = None,
     error_type: type[FedVLRError] = DataError,
 ) -> Iterator[None]:
-    """Hold the lock `<target>.lock` while the block lasts.
+    """Hold the lock `<target>.lock` within the block.
 
     Args:
-        target: the file or folder that is written; the lock lies beside it.
-        what: what is being made, for messages.
-        wait_s: how long to wait for another holder; 0 refuses at once.
-        on_wait: told once, in one line, when there is somebody to wait for.
-        error_type: raised when somebody else holds the lock, or the folder cannot be written.
+        target: the file or folder that is written.
+        what: name of the target, for messages.
+        wait_s: seconds to wait for another holder; 0 does not wait.
+        on_wait: called once with one line if another process holds the lock.
+        error_type: raised if another process holds the lock, or the folder cannot be written.
     """
     path = target.with_name(f"{target.name}.lock")
     handle = _open(path, error_type)
@@ -60,7 +60,7 @@ def only_writer(
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)  # while it is held: a process that waits opens it anew
+            path.unlink(missing_ok=True)  # while the lock is held: a waiting process opens a new file
     finally:
         os.close(handle)
 
@@ -76,7 +76,7 @@ def _open(path: Path, error_type: type[FedVLRError]) -> int:
 
 
 def _take(handle: int) -> bool:
-    """Whether the lock was free, and the file is still the one that has this name."""
+    """Take the lock if it is free; return whether it was, and the file has not been removed since it was opened."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

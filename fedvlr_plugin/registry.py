@@ -1,8 +1,8 @@
-"""One registry type for everything that is chosen by name: backbones, views, rules, encoders, data sources.
+"""The registry of things chosen by name: backbones, views, rules, encoders, data sources.
 
-A registry refuses a name that is taken, answers an unknown name with the nearest known one, and reads an entry-point
-group, so that an installed package adds members without a change here. A broken entry point does not stop a program that
-does not use it: it is named in a warning, with its package, and raised when its name is asked for.
+A registry refuses a name that is taken and suggests the nearest name for an unknown one. It reads an entry-point group,
+so that installed packages can add members. A broken entry point does not stop a program that does not use it: a warning
+names it with its package, and looking up its name raises an error.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BUILT_IN = "fedvlr-plugin"
 
 
 class Registry(Generic[Member]):
-    """Members by name, case-insensitive on look-up, in the order of registration.
+    """Members by name, in the order of registration; look-ups ignore capitalisation.
 
     Args:
-        kind: what a member is called in messages, e.g. `"backbone"`.
-        entry_point_group: group of entry points that is read on the first look-up; None for none. An entry point names a
-            member, registered under the entry point's name, or a module that registers when it is imported.
+        kind: name of a member in messages, e.g. `"backbone"`.
+        entry_point_group: group of entry points, read on the first look-up; None for none. An entry point names a member, which
+            is registered under the entry point's name, or a module that registers members when it is imported.
 
     Example:
         >>> colours: Registry[str] = Registry("colour")
@@ -83,19 +83,19 @@ class Registry(Generic[Member]):
         """Return the member called `name`.
 
         Raises:
-            UnknownNameError: no member has the name; the message has the nearest one.
-            ConfigError: an installed package promises the name and cannot be loaded.
+            UnknownNameError: no member has the name; the message suggests the nearest.
+            ConfigError: an installed package declares the name but cannot be loaded.
         """
         return self._members[self.canonical(name)]
 
     def canonical(self, name: str) -> str:
-        """Return `name` in the capitalisation it was registered in; raises what `get` raises."""
+        """Return `name` in its registered capitalisation; raise the errors of `get`."""
         self._load()
         registered = self._find(name)
         if registered is not None:
             return registered
-        for promised, problem in self._broken.items():
-            if promised.casefold() == name.casefold():
+        for declared, problem in self._broken.items():
+            if declared.casefold() == name.casefold():
                 raise ConfigError(problem)
         raise unknown_name(self.kind, name, self._members)
 
@@ -105,11 +105,11 @@ class Registry(Generic[Member]):
         return list(self._members)
 
     def origin(self, name: str) -> str:
-        """Return the package that a member is from, with its version where it came by an entry point."""
+        """Return the package of a member, with its version if it is from an entry point."""
         return self._origins[self.canonical(name)]
 
     def problems(self) -> list[str]:
-        """List what is wrong with entry points of the group, one line each, the package named."""
+        """List the problems of the group's entry points, one line each, with the package."""
         self._load()
         return list(self._broken.values())
 
@@ -123,11 +123,11 @@ class Registry(Generic[Member]):
     def _find(self, name: str) -> str | None:
         if name in self._members:
             return name
-        folded = name.casefold()
-        return next((known for known in self._members if known.casefold() == folded), None)
+        lower = name.casefold()
+        return next((known for known in self._members if known.casefold() == lower), None)
 
     def _load(self) -> None:
-        """Read the entry points once. Members of two packages under one name are both left out."""
+        """Read the entry points once; a name that two packages declare is left out."""
         if self._loaded or self.entry_point_group is None:
             return
         self._loaded = True
@@ -166,5 +166,5 @@ class Registry(Generic[Member]):
 
 
 def _package(point: EntryPoint) -> str:
-    """Name and version of the package that declares an entry point."""
+    """Return name and version of the package that declares an entry point."""
     return "an unknown package" if point.dist is None else f"{point.dist.name} {point.dist.version}"

@@ -1,9 +1,9 @@
 """Counter-based random numbers: every draw is a function of (seed, stream, round, epoch, client, index).
 
-Nothing is consumed in sequence, so the draws do not depend on the order in which clients are processed, on the
-block size, the number of threads or processes, the device, or on where a run was resumed. The mixing function is
-the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), computed on int64 tensors, whose products wrap as
-unsigned ones do. A uniform integer below m is `(x * m) >> 32` for 32 random bits x; its bias is below m / 2**32.
+There is no sequential state, so the draws do not depend on the order in which clients are processed, on the block
+size, the number of threads or processes, the device, or on where a run was resumed. The mixing function is
+the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), computed on int64 tensors, whose products wrap
+like unsigned ones. A uniform integer below m is `(x * m) >> 32` for 32 random bits x; its bias is below m / 2**32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PIECE = 16_384
 
 
 class Stream(IntEnum):
-    """What a draw is for; two streams never share a number."""
+    """The purpose of a draw; the numbers of two streams are independent."""
 
     NEGATIVES = 1
     SHUFFLE = 2
@@ -55,7 +55,7 @@ def _mix_int(z: int) -> int:
 
 
 def _mix(z: torch.Tensor) -> torch.Tensor:
-    """The same finaliser on an int64 tensor, in place."""
+    """Apply the finaliser to an int64 tensor in place."""
     for shift, factor in ((30, MUL_1), (27, MUL_2)):
         z ^= (z >> shift).bitwise_and_((1 << (64 - shift)) - 1)
         z *= _signed(factor)
@@ -64,7 +64,16 @@ def _mix(z: torch.Tensor) -> torch.Tensor:
 
 
 def derive(seed: int, stream: Stream, *counters: int) -> int:
-    """A 64-bit key for the given counters (round, epoch, ...), as an unsigned Python integer."""
+    """Compute a key from counters.
+
+    Args:
+        seed: of the run.
+        stream: purpose of the draw.
+        counters: e.g. round and epoch, at least 0.
+
+    Returns:
+        An integer in [0, 2**64).
+    """
     key = _mix_int(seed * GOLDEN + int(stream))
     for counter in counters:
         key = _mix_int(key + (counter + 1) * GOLDEN)
@@ -72,40 +81,58 @@ def derive(seed: int, stream: Stream, *counters: int) -> int:
 
 
 def client_keys(seed: int, stream: Stream, round: int, epoch: int, clients: torch.Tensor) -> torch.Tensor:
-    """One key per client, int64 `[len(clients)]`; `clients` are user ids (not positions)."""
+    """Compute a key for each client.
+
+    Args:
+        seed: of the run.
+        stream: purpose of the draw.
+        round: counted from 1.
+        epoch: local epoch.
+        clients: user ids `[n]` (not positions), int64.
+
+    Returns:
+        Keys `[n]`, int64.
+    """
     return keys_of(derive(seed, stream, round, epoch), clients)
 
 
 def keys_of(base: int, clients: torch.Tensor) -> torch.Tensor:
-    """`client_keys` for `base`, the key of everything but the client."""
+    """Compute `client_keys` from `base`, the key of all counters but the client, for user ids `[n]`."""
     return _mix((clients + 1) * _signed(GOLDEN) + _signed(base))
 
 
 def bits32(keys: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """32 random bits as int64 in [0, 2**32) for each (key, index), shapes broadcast."""
+    """Draw 32 random bits, as int64 in [0, 2**32), for each key and index; shapes broadcast."""
     return (_mix((index + 1) * _signed(GOLDEN) + keys) >> 32) & 0xFFFFFFFF
 
 
 def below(keys: torch.Tensor, index: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
-    """Uniform integers in [0, bound), `bound` in 1..2**31 - 1, shapes broadcast."""
+    """Draw uniform integers in [0, bound), with `bound` in 1..2**31 - 1; shapes broadcast."""
     return bits32(keys, index).mul_(bound) >> 32
 
 
 def premix(index: torch.Tensor) -> torch.Tensor:
-    """The part of a draw that depends on the index only, for `below_premixed`."""
+    """Compute the part of a draw that depends on the index only, for the functions `*_premixed`."""
     return (index + 1) * _signed(GOLDEN)
 
 
 def below_premixed(
     keys: torch.Tensor, mixed: torch.Tensor, bound: torch.Tensor, base: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """`below(keys, index, bound) + base` for `mixed = premix(index)`, in place in `keys`, all of one length."""
+    """Compute `below(keys, index, bound) + base` in place in `keys`.
+
+    Args:
+        keys: int64 `[n]`, overwritten.
+        mixed: `premix(index)` `[n]`.
+        bound: in 1..2**31 - 1, `[n]`.
+        base: added to the result, `[n]`; None adds nothing.
+    """
     if keys.device.type != "cpu":
         _mix(keys.add_(mixed)).bitwise_right_shift_(32).bitwise_and_(0xFFFFFFFF).mul_(bound).bitwise_right_shift_(32)
         return keys if base is None else keys.add_(base)
     most, add = unsigned(bound), None if base is None else unsigned(base)
     for part, x, high in _nearly_mixed(keys, mixed):
-        np.right_shift(x, np.uint64(63), out=high)  # of x ^ (x >> 31) only the upper half is wanted
+        np.right_shift(x, np.uint64(63), out=high)  # only the upper half of x ^ (x >> 31) is needed
         x >>= np.uint64(32)
         x ^= high
         x *= most[part]
@@ -116,9 +143,14 @@ def below_premixed(
 
 
 def sort_keys_premixed(keys: torch.Tensor, mixed: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
-    """`bits32(keys, index) << 32 | low` for `mixed = premix(index)` and `low` below 2**32, in place in `keys`.
+    """Compute `bits32(keys, index) << 32 | low` in place in `keys`.
 
-    As unsigned numbers they sort by the random bits first and by `low` second.
+    As unsigned numbers, the results sort by the random bits first and by `low` second.
+
+    Args:
+        keys: int64 `[n]`, overwritten.
+        mixed: `premix(index)` `[n]`.
+        low: in [0, 2**32), `[n]`.
     """
     if keys.device.type != "cpu":
         return _mix(keys.add_(mixed)).bitwise_and_(_signed(_UPPER)).bitwise_or_(low)
@@ -132,9 +164,9 @@ def sort_keys_premixed(keys: torch.Tensor, mixed: torch.Tensor, low: torch.Tenso
 
 
 def _nearly_mixed(keys: torch.Tensor, mixed: torch.Tensor) -> Iterator[tuple[slice, Unsigned, Unsigned]]:
-    """Pieces of `keys + mixed`, in place, all of the finaliser done but its last shift; with room of the same length.
+    """Yield pieces of `keys + mixed` after all of the finaliser but its last shift, with a buffer of the same length.
 
-    On a CPU by numpy's unsigned shifts, in pieces that stay in the cache: a third of the passes over memory.
+    The pieces are computed in place, with numpy's unsigned shifts, and fit the cache: a third of the memory traffic.
     """
     z, add = unsigned(keys), unsigned(mixed)
     room = np.empty(min(len(z), PIECE), dtype=np.uint64)
@@ -151,20 +183,20 @@ def _nearly_mixed(keys: torch.Tensor, mixed: torch.Tensor) -> Iterator[tuple[sli
 
 
 def unsigned(values: torch.Tensor) -> Unsigned:
-    """The same 64-bit numbers, in the same memory, without a sign."""
+    """Return an unsigned view of the same 64-bit numbers, without a copy."""
     return values.numpy().view(np.uint64)
 
 
 def generator(seed: int, stream: Stream, *counters: int) -> torch.Generator:
-    """A CPU generator seeded from the counters, for initial values."""
+    """Create a CPU generator seeded from counters (see `derive`), for initial values."""
     return torch.Generator().manual_seed(_signed(derive(seed, stream, *counters)))
 
 
 def chance(keys: torch.Tensor, probability: float, index: int = 0) -> torch.Tensor:
-    """True with the given probability (to 2**-32) for each key, bool of the keys' shape."""
+    """Draw true with a given probability (to 2**-32) for each key; the result is bool and has the keys' shape."""
     return bits32(keys, torch.full((1,), index, dtype=torch.int64, device=keys.device)) < int(probability * 2**32)
 
 
 def round_half_up(value: float) -> int:
-    """Nearest integer; halves go up (Python's own rounding sends them to the even neighbour)."""
+    """Round to the nearest integer, halves up, for values of at least 0 (Python's `round` rounds halves to even)."""
     return int(value + 0.5)

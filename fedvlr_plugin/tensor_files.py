@@ -1,6 +1,6 @@
-"""Tensors and a few facts in one file that is either whole or refused: safetensors, no pickle.
+"""Write and read files of tensors and facts as safetensors, without pickle; damaged files are refused.
 
-The facts are JSON text in the file's header, with a sha256 over them and over every tensor.
+The facts are JSON text in the file's header, with a sha256 of them and of all tensors.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ from fedvlr_plugin.files import ANOTHER, read_bytes, write_atomic
 def write_tensors(
     path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, object], *, hint: str = ANOTHER
 ) -> None:
-    """Write a file in one step, with mode 0600: what it holds may be private state of clients.
+    """Write a file atomically, with mode 0600, as it may hold private state of clients.
+
+    Args:
+        path: of the file.
+        tensors: by name.
+        facts: values that can be written as JSON, by name.
+        hint: what to do next, for the message.
 
     Raises:
-        ResultsError: the disk refuses; `hint` says what to do.
+        ResultsError: the file cannot be written.
     """
     from safetensors.torch import save
 
@@ -32,7 +38,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, object]]:
-    """The tensors and the facts; raises `ResultsError` for a file that is cut off, changed, or of another kind."""
+    """Read the tensors and the facts of a file; raise `ResultsError` if it is truncated, changed, or of another kind."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 

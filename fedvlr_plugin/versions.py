@@ -1,4 +1,4 @@
-"""Versions of this package and of what it runs in, read from the installed packages' own records: nothing is imported."""
+"""Find the versions of this package and its hosts from the metadata of installed packages, without importing them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HOSTS = ("torch", "recbole", "fedml")
 
 
 def installed(name: str) -> str | None:
-    """The version of an installed package, or None."""
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -18,5 +18,5 @@ def installed(name: str) -> str | None:
 
 
 def version_lines() -> list[str]:
-    """`fedvlr-plugin 0.1.0` first, then a line for each of the packages it builds on."""
+    """List this package and its version, e.g. `fedvlr-plugin 0.1.0`, and then each host."""
     return [f"fedvlr-plugin {__version__}", *(f"{name} {installed(name) or 'not installed'}" for name in HOSTS)]

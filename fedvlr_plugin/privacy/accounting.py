@@ -54,7 +54,9 @@ class Accountant:
         self.noise_multiplier, self.sampling, self.delta = noise_multiplier, sampling, delta
         self._one_round: tuple[float, PrivacyLossDistribution] | None = None
         self._step = max(RESOLUTION * self.epsilon_rdp(rounds), FINEST_STEP)
-        if RDP_IS_CLOSE < self.epsilon_rdp(rounds) < BEYOND_PLD:  # a first look by PLD sets the step for the second
+        if (
+            RDP_IS_CLOSE < self.epsilon_rdp(rounds) < BEYOND_PLD
+        ):  # a first estimate by PLD sets the step of the final one
             self._step = max(RESOLUTION * self._epsilon_pld(rounds), FINEST_STEP)
 
     def epsilon(self, rounds: int) -> float:
@@ -65,7 +67,7 @@ class Accountant:
         return proven if proven >= BEYOND_PLD else self._epsilon_pld(rounds)
 
     def epsilon_rdp(self, rounds: int) -> float:
-        """Compute an upper bound of it by Renyi divergences: faster and looser."""
+        """Compute an upper bound of epsilon after `rounds` rounds by Renyi divergences, which is faster and looser."""
         return 0.0 if rounds == 0 else _epsilon_rdp(self.noise_multiplier, self.sampling, self.delta, rounds)
 
     def _epsilon_pld(self, rounds: int) -> float:
@@ -204,7 +206,14 @@ def rounds_for(epsilon: float, noise_multiplier: float, delta: float, sampling: 
 
 
 def check(holds: bool, name: str, got: float, allowed: str) -> None:
-    """Raise `ConfigError` with what was got and what is allowed, unless `holds`."""
+    """Raise `ConfigError` unless a condition holds.
+
+    Args:
+        holds: the condition.
+        name: of the argument.
+        got: its value.
+        allowed: the allowed values, for the message.
+    """
     if not holds:
         raise ConfigError(f"{name} must be {allowed}, got {got:g}")
 

@@ -47,11 +47,11 @@ class PrivacyGuarantee(Frozen):
 
     Attributes:
         mechanism: `gaussian` or `paper_noise`.
-        epsilon: None where it is infinite, that is without a guarantee.
-        delta: None where epsilon is.
-        noise_multiplier: z in all; with adaptive clipping a part of it goes into the noisy counts.
-        clip: C, where it is fixed.
-        adaptive_quantile: quantile of the norms that C follows; None where C is fixed.
+        epsilon: None if it is infinite, so that there is no guarantee.
+        delta: None if epsilon is None.
+        noise_multiplier: z in total; with adaptive clipping a part of it is used for the noisy counts.
+        clip: C; None if it is adaptive.
+        adaptive_quantile: quantile of the norms that C follows; None if C is fixed.
         noise_scale: standard deviation of `paper_noise`.
         sampling: q, probability of a user to be drawn.
         rounds: planned rounds; stopping early spends less.
@@ -84,23 +84,23 @@ def guarantee_of(spec: RunSpec, n_users: int) -> PrivacyGuarantee | None:
         ConfigError: its epsilon cannot be reached.
         MissingExtraError: dp-accounting is not installed.
     """
-    wanted, training = spec.conditions.privacy, spec.training
-    if wanted is None:
+    settings, training = spec.conditions.privacy, spec.training
+    if settings is None:
         return None
-    delta = default_delta(n_users) if wanted.delta is None else wanted.delta
-    z = wanted.noise_multiplier
-    if wanted.epsilon is not None:
-        z = noise_for(wanted.epsilon, training.rounds, delta, training.participation)
+    delta = default_delta(n_users) if settings.delta is None else settings.delta
+    z = settings.noise_multiplier
+    if settings.epsilon is not None:
+        z = noise_for(settings.epsilon, training.rounds, delta, training.participation)
     epsilon = math.inf if z is None else epsilon_of(z, training.rounds, delta, training.participation)
     finite = math.isfinite(epsilon)
     return PrivacyGuarantee(
-        mechanism=wanted.mechanism,
+        mechanism=settings.mechanism,
         epsilon=epsilon if finite else None,
         delta=delta if finite else None,
         noise_multiplier=z,
-        clip=wanted.clip if wanted.mechanism == "gaussian" and wanted.adaptive_quantile is None else None,
-        adaptive_quantile=wanted.adaptive_quantile,
-        noise_scale=wanted.noise_scale,
+        clip=settings.clip if settings.mechanism == "gaussian" and settings.adaptive_quantile is None else None,
+        adaptive_quantile=settings.adaptive_quantile,
+        noise_scale=settings.noise_scale,
         sampling=training.participation,
         rounds=training.rounds,
     )

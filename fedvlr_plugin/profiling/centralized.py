@@ -1,4 +1,4 @@
-"""Seconds per epoch of the centralized models, beside MMRec's on KU (`baselines.md` section 6)."""
+"""Measure the seconds of an epoch of the centralized models, and compare them with MMRec on KU (`baselines.md` section 6)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians over epochs, in seconds."""
+    """Median seconds of an epoch.
+
+    Attributes:
+        dataset: name.
+        model: name.
+        training: seconds of training.
+        evaluation: seconds of validation.
+    """
 
     dataset: str
     model: str
@@ -41,7 +48,16 @@ class Timing:
 
 
 def measure(model: str, data: PreparedData, epochs: int) -> Timing:
-    """Trains `epochs` + 1 epochs and leaves the first, which warms up, out of the medians."""
+    """Train `epochs` + 1 epochs, the first of which is not counted.
+
+    Args:
+        model: name.
+        data: the prepared data set.
+        epochs: to measure, at least 1.
+
+    Raises:
+        ConfigError: `epochs` is below 1.
+    """
     if epochs < 1:
         raise ConfigError(f"epochs must be at least 1, got {epochs}")
     epoch_records: list[RoundRecord] = []
@@ -54,6 +70,6 @@ def measure(model: str, data: PreparedData, epochs: int) -> Timing:
 
 
 def line(timing: Timing) -> str:
-    """One line of the table."""
-    theirs = ", ".join(MMREC_ON_KU[timing.model]) if timing.dataset == "ku" else "not measured"
-    return f"{timing.dataset:<8}{timing.model:<7}{timing.training:>14.3f}{timing.evaluation:>9.3f}   {theirs}"
+    """Format one line of the table."""
+    published = ", ".join(MMREC_ON_KU[timing.model]) if timing.dataset == "ku" else "not measured"
+    return f"{timing.dataset:<8}{timing.model:<7}{timing.training:>14.3f}{timing.evaluation:>9.3f}   {published}"

@@ -1,7 +1,7 @@
-"""Measures an encoder: images and titles a second, and what part is decoding and what part the model.
+"""Measure the speed of an encoder: images and titles in a second, and the time of decoding and of the model.
 
-Decoding runs in threads beside the model, so it costs time only where the model waits for it: `waiting` is the figure
-that must stay small.
+Decoding runs in threads next to the model, so it takes extra time only when the model waits for it: `waiting_s` should
+stay small.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ class Speed:
     """One measurement; seconds are wall clock.
 
     Attributes:
-        what: `images` or `titles`. rows: how many. total_s: end to end, files and manifest included.
-        encoder_s: inside the model. waiting_s: the model idle because no input was ready.
-        decoding_s: decoding and preprocessing alone, without the model, with the same threads; 0 for titles.
+        what: `images` or `titles`.
+        rows: number of items.
+        total_s: in total, files and manifest included.
+        encoder_s: in the model.
+        waiting_s: in which the model waits for input.
+        decoding_s: of decoding and preprocessing without the model, with the same threads; 0 for titles.
     """
 
     what: str
@@ -42,12 +45,19 @@ class Speed:
 
     @property
     def per_second(self) -> float:
-        """Rows a second, end to end."""
+        """Items in a second, in total."""
         return self.rows / self.total_s
 
 
 def made_up_images(folder: Path, count: int, size: tuple[int, int] = (500, 750), seed: int = 0) -> list[Path]:
-    """JPEGs with the size and the smoothness of posters, for machines without real ones."""
+    """Write JPEGs of the size and smoothness of posters, for measurements without real images.
+
+    Args:
+        folder: for the images.
+        count: number of images.
+        size: width and height in pixels.
+        seed: of the random numbers.
+    """
     from PIL import Image
 
     source = np.random.default_rng(seed)
@@ -64,15 +74,22 @@ def made_up_images(folder: Path, count: int, size: tuple[int, int] = (500, 750),
 
 
 def images_in(folder: Path, most: int) -> list[Path]:
-    """The first images of a folder by name; raises `DataError` when there is none."""
-    found = visible(path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES) if folder.is_dir() else []
-    if not found:
+    """Return the first `most` images of a folder by name; raise `DataError` if there is none."""
+    files = visible(path for path in folder.iterdir() if path.suffix.casefold() in SUFFIXES) if folder.is_dir() else []
+    if not files:
         raise DataError(f"no images in '{folder}'")
-    return found[:most]
+    return files[:most]
 
 
 def measure_images(encoder: Encoder, paths: Sequence[Path], batch_size: int, workers: int | None = None) -> Speed:
-    """Encodes all images once (after a warm-up batch), then decodes them once more without the model."""
+    """Encode all images once after a warm-up batch, and then decode them again without the model.
+
+    Args:
+        encoder: of images.
+        paths: of the images.
+        batch_size: images in a call of the encoder.
+        workers: threads that decode; None for one for each core, at most 16.
+    """
     threads = workers if workers is not None else min(16, os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as scratch:
         warm = [
@@ -85,19 +102,25 @@ def measure_images(encoder: Encoder, paths: Sequence[Path], batch_size: int, wor
 
             encoder.encode_images(torch.stack(warm))
         tokens = [str(k) for k in range(len(paths))]
-        found = extract_images(encoder, tokens, list(paths), Path(scratch), batch_size=batch_size, workers=threads)
+        extraction = extract_images(encoder, tokens, list(paths), Path(scratch), batch_size=batch_size, workers=threads)
         start = time.perf_counter()
         for _ in tensors(list(paths), encoder.preprocess, threads, max(2 * batch_size, 2 * threads)):
             pass
         decoding = time.perf_counter() - start
-    return Speed("images", found.items, found.total_s, found.encoder_s, found.input_s, decoding)
+    return Speed("images", extraction.items, extraction.total_s, extraction.encoder_s, extraction.input_s, decoding)
 
 
 def measure_texts(encoder: Encoder, titles: Sequence[str], batch_size: int) -> Speed:
-    """Encodes all titles once, after a warm-up batch."""
+    """Encode all titles once after a warm-up batch.
+
+    Args:
+        encoder: of texts.
+        titles: to encode.
+        batch_size: titles in a call of the encoder.
+    """
     encoder.encode_texts(list(titles[:batch_size]))
     tokens = [str(k) for k in range(len(titles))]
     with tempfile.TemporaryDirectory() as scratch:
         named = dict(zip(tokens, titles, strict=True))
-        found = extract_texts(encoder, tokens, named, Path(scratch), batch_size=batch_size)
-    return Speed("titles", found.items, found.total_s, found.encoder_s, 0.0, 0.0)
+        extraction = extract_texts(encoder, tokens, named, Path(scratch), batch_size=batch_size)
+    return Speed("titles", extraction.items, extraction.total_s, extraction.encoder_s, 0.0, 0.0)

@@ -1,13 +1,13 @@
-"""How fast a round is, by phase, beside a floor worked out from this machine's own measured rates.
+"""Measure the time of a round by phase, and compute a lower bound (floor) from the machine's measured rates.
 
-The floor of a round (algorithm.md section 11) is what its arithmetic and its memory traffic must take:
+The floor of a round (algorithm.md section 11) is the time of its arithmetic and its memory traffic:
 
     products   three matrix products a step, Q F, R F and R^T Q, at the rate measured on these very shapes; or, where
                the residual is sparse, three reads of the sampled rows at the measured bandwidth, whichever is less
     state      private parameters and moments: read p twice, m, v and g once, write p, m, v and g: 36 bytes each a step
     samples    some twenty passes over 8-byte numbers per drawn sample
 
-The floor takes all threads of all processes (torchrun) together, and all clients.
+The floor is for all threads of all processes (torchrun) and all clients.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PHASES = ("sampling", "local", "uplink", "server", "evaluation")
 
 @dataclass(frozen=True)
 class Speed:
-    """One measurement; seconds are medians over rounds after the first.
+    """One measurement; seconds are medians over the rounds after the first.
 
-    With several processes `phases` are those of the first one, `threads` and `peak_mb` are sums over all.
+    With several processes, `phases` are those of the first one, and `threads` and `peak_mb` are sums over all.
     """
 
     row: str
@@ -55,12 +55,20 @@ class Speed:
     floor_s: float | None
 
     def as_dict(self) -> dict[str, object]:
-        """Plain numbers, for JSON."""
+        """Return all values, for JSON."""
         return asdict(self)
 
 
 def measure(spec: RunSpec, data: PreparedData, execution: ExecutionConfig, rounds: int, floor: bool = True) -> Speed:
-    """Runs a first round for warmth and `rounds` more, with one evaluation each."""
+    """Run a warm-up round and `rounds` more, with one evaluation each.
+
+    Args:
+        spec: the run.
+        data: the prepared data set.
+        execution: engine, device and speed settings.
+        rounds: to measure; 0 measures the first round.
+        floor: whether to compute the floor; it exists for linear backbones without private items only.
+    """
     device = torch.device(execution.device)
     meter = Meter(device)
     federation = build_federation(parse_row(spec.row), spec, execution, data)
@@ -112,11 +120,11 @@ def _has_floor(federation: Federation) -> bool:
 
 
 def _floor(federation: Federation, threads: int) -> float:
-    """`floor_seconds` of the whole federation; the first process measures while the others wait."""
+    """Compute `floor_seconds` of the whole federation; the first process measures while the others wait."""
     spec, processes = federation.spec, federation.processes
-    found = [0.0]
+    seconds = [0.0]
     if processes.is_main:
-        here = torch.get_num_threads()
+        threads_before = torch.get_num_threads()
         torch.set_num_threads(threads)
         known = federation.problem
         whole = (
@@ -124,13 +132,13 @@ def _floor(federation: Federation, threads: int) -> float:
             if processes.size == 1
             else local_problem(spec, known.backbone, known.fusion, federation.data.interactions, known.device)
         )
-        found = [floor_seconds(whole)]
-        torch.set_num_threads(here)
-    return processes.gather(found)[0][0]
+        seconds = [floor_seconds(whole)]
+        torch.set_num_threads(threads_before)
+    return processes.gather(seconds)[0][0]
 
 
 def floor_seconds(problem: LocalProblem) -> float:
-    """The floor of one round with every client, in seconds, from rates measured now; linear backbones only."""
+    """Measure the machine's rates and compute the floor of one round with every client, in seconds; linear backbones only."""
     training = problem.spec.training
     width = problem.fusion.n_views * problem.fusion.width
     n_items, dtype = problem.histories.n_items, problem.dtype
@@ -150,7 +158,7 @@ def floor_seconds(problem: LocalProblem) -> float:
 
 
 def _product_rate(clients: int, n_items: int, width: int, dtype: torch.dtype, device: torch.device) -> float:
-    """Operations per second of the three products of a step on their own shapes."""
+    """Measure the operations in a second of the three matrix products of a step, on their own shapes."""
     source = torch.Generator().manual_seed(0)
     q = torch.randn(clients, width, generator=source).to(device, dtype)
     table = torch.randn(n_items, width, generator=source).to(device, dtype)
@@ -165,7 +173,7 @@ def _product_rate(clients: int, n_items: int, width: int, dtype: torch.dtype, de
 
 
 def _bandwidth(device: torch.device) -> float:
-    """Bytes per second of a large copy, read and write counted."""
+    """Measure the bytes in a second of a large copy, read and write counted."""
     values = torch.zeros(32 * 2**20, device=device)
     copy = torch.empty_like(values)
     return 2.0 * values.numel() * 4 / _best(lambda: copy.copy_(values), device)

@@ -1,4 +1,4 @@
-"""Feature files as numpy arrays: what is no `.npy` file is named as what it is; nothing is ever unpickled."""
+"""Read feature files as numpy arrays without unpickling; the error for another kind of file names that kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIX = "_features.npy"
 
 
 def feature_files(folder: Path, modality_of: Callable[[str], str]) -> list[Path]:
-    """The `<stem>_features.npy` of a folder in order of name, without hidden files.
+    """List the files `<stem>_features.npy` of a folder by name, without hidden files.
 
     Args:
         folder: of a data set.
@@ -38,7 +38,7 @@ def feature_files(folder: Path, modality_of: Callable[[str], str]) -> list[Path]
 
 
 def load_array(file: Path, where: str) -> npt.NDArray[np.generic]:
-    """A `.npy` file. Raises `DataError` for a pointer, a page, an archive, a damaged file or pickled objects."""
+    """Read a `.npy` file; raise `DataError` for a pointer, a page, an archive, a damaged file or pickled objects."""
     try:
         with file.open("rb") as stream:
             start = stream.read(512)
@@ -56,7 +56,7 @@ def load_array(file: Path, where: str) -> npt.NDArray[np.generic]:
 
 
 def read_tokens(file: Path, where: str) -> tuple[str, ...]:
-    """A `.tokens` file: one raw item token a line, in row order.
+    """Read a `.tokens` file: one raw item token in a line, in the order of the matrix.
 
     Raises:
         DataError: not UTF-8, or a line without a token (names it).

@@ -78,7 +78,7 @@ def whole_ids(table: Table, name: str) -> list[str]:
 
 
 def numbers(table: Table, name: str, what: str | None = None) -> FloatArray:
-    """A column of finite numbers as float64.
+    """Return a column of finite numbers as float64.
 
     Raises:
         DataError: names the first row that has none. `what` names the column in messages.
@@ -108,7 +108,7 @@ def numbers_or_missing(table: Table, name: str) -> FloatArray:
 
 
 def times(table: Table, name: str) -> Times:
-    """A column of times: int64 where all are whole numbers, else float64 with every digit kept.
+    """Return a column of times: int64 if all are whole numbers, else float64 with all digits kept.
 
     Raises:
         DataError: a missing, infinite or other value, one beyond 64 bits, or fractions that float64 cannot hold.
@@ -183,7 +183,7 @@ def _got(value: str) -> str:
 
 
 def _exact_time(table: Table, name: str, row: int, value: str) -> int | Fraction:
-    """The exact value of a number with a decimal point or an exponent."""
+    """Return the exact value of a number with a decimal point or an exponent."""
     if not _finite(value):
         seconds = ", e.g. seconds since 1970" if _DATE.match(value) else ""
         raise DataError(f"{table.at(row)}: the timestamp is {_got(value)}; a finite number is needed{seconds}")

@@ -1,4 +1,4 @@
-"""The one reader of JSON lines: numbers stay text, so that ids keep their digits; the first bad line is named."""
+"""Read JSON lines; numbers stay text, so that ids keep their digits, and errors name the first bad line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fedvlr_plugin.errors import DataError
 
 
 def read_json_lines(stream: Iterable[bytes], where: str) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Each line's number and object; empty lines are passed over.
+    """Yield the number and the object of each line; empty lines are skipped.
 
     Args:
         stream: lines of bytes, one JSON object each.

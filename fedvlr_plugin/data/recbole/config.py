@@ -79,7 +79,7 @@ def given_root(given: Mapping[str, object]) -> Path | None:
 
 
 class FedVLRConfig(Config):
-    """Config of a RecBole model of ours, or of RecBole's own under our protocol.
+    """Config of a RecBole model of this package, or of RecBole's own under this package's protocol.
 
     Args:
         model: name or class. dataset: name, see the catalogue.
@@ -104,7 +104,7 @@ class FedVLRConfig(Config):
         super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
 
     def _load_cmd_line(self) -> dict[str, object]:
-        """Nothing: the command line belongs to the program that runs, not to a library."""
+        """Ignore the command line: it belongs to the program, not to a library."""
         return {}
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
@@ -119,7 +119,7 @@ class FedVLRConfig(Config):
         self.internal_config_dict.update(DEFAULTS)
 
     def _init_device(self) -> None:
-        """The device of `use_gpu`, `gpu_id` or `device`, without touching the environment."""
+        """Set the device from `use_gpu`, `gpu_id` or `device`, without changes to the environment."""
         named = self.final_config_dict.get("device")
         if named is None:
             wanted = bool(self.final_config_dict.get("use_gpu")) and torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""RecBole's Dataset as host of our data: own sources, stable leave-one-out, dense item features by raw token.
+"""RecBole's Dataset with this package's sources, a stable leave-one-out split, and item features by raw token.
 
 RecBole filters, remaps tokens to ids (from 1, 0 is padding) and hands parts to its samplers, loaders and models.
 What is ours: rows come from a `Source`, atomic files through the package's one reader; duplicates are counted once, the
@@ -164,7 +164,7 @@ class FedVLRDataset(Dataset):
         return None if frame.columns.empty else frame
 
     def _values(self, table: Table, field: str, kind: FeatureType) -> npt.NDArray[np.generic]:
-        """A column of a file by its type; empty fields are NaN, or an empty sequence."""
+        """Convert a column of a file by its type; empty fields become NaN, or an empty sequence."""
         if kind == FeatureType.FLOAT:
             return columns.numbers_or_missing(table, field)
         out: npt.NDArray[np.generic] = np.empty(len(table), dtype=object)
@@ -184,7 +184,7 @@ class FedVLRDataset(Dataset):
         return out
 
     def _data_filtering(self) -> None:
-        """RecBole's filters with ours in place of its de-duplication; then the labels of the split."""
+        """Apply RecBole's filters, with this package's removal of duplicates, and then label the split."""
         self._filter_nan_user_or_item()
         first = ~self.inter_feat.duplicated([self.uid_field, self.iid_field], keep="first")
         self._dropped = int((~first).sum())
@@ -210,7 +210,7 @@ class FedVLRDataset(Dataset):
         self.inter_feat[self.time_field] = self.inter_feat[self.time_field].astype(np.float64)  # as RecBole keeps it
 
     def _split(self, labelled: bool) -> IntArray:
-        """Labels 0, 1, 2 parallel to the rows, taken from the source or made by time."""
+        """Return labels 0, 1, 2 of the interactions, from the source or by time."""
         frame: pd.DataFrame = self.inter_feat
         if labelled:
             labels: IntArray = frame.pop(LABEL).to_numpy(dtype=np.int64)
@@ -219,7 +219,7 @@ class FedVLRDataset(Dataset):
         return leave_one_out(users, frame[self.time_field].to_numpy())
 
     def build(self) -> list[FedVLRDataset]:
-        """Training, validation and test parts; may be called any number of times."""
+        """Return the training, validation and test parts; may be called repeatedly."""
         if isinstance(self.inter_feat, pd.DataFrame):
             self._change_feat_format()
         labels = torch.from_numpy(self._labels)
@@ -228,12 +228,12 @@ class FedVLRDataset(Dataset):
 
     @property
     def item_tokens(self) -> tuple[str, ...]:
-        """Raw tokens of the items in the order of our ids (RecBole's id minus one)."""
+        """Raw tokens of the items in the order of `Interactions` (RecBole's id minus one)."""
         return tuple(str(token) for token in self.field2id_token[self.iid_field][1:])
 
     @property
     def item_features(self) -> ItemFeatures:
-        """Dense features by modality, row i belongs to RecBole's item i + 1; missing rows carry the mean."""
+        """Dense features by modality; vector i belongs to RecBole's item i + 1, and missing ones are the mean."""
         if self._features is None:
             tokens = self.item_tokens
             self._features = ItemFeatures([features.align(tokens) for features in self.source.features()])
@@ -241,7 +241,7 @@ class FedVLRDataset(Dataset):
 
     @property
     def prepared(self) -> PreparedData:
-        """The same users, items and split for our engines and evaluation, ids from 0."""
+        """The same users, items and split for this package's engines and evaluation, ids from 0."""
         if self._prepared is None:
             rows_user, rows_item = (
                 np.asarray(self.inter_feat[f]).astype(np.int64) - 1 for f in (self.uid_field, self.iid_field)

@@ -1,4 +1,4 @@
-"""Opens a data set through RecBole."""
+"""Open and prepare a data set through RecBole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CACHE: dict[tuple[str, str | None], tuple[Stamp, PreparedData]] = {}
 
 
 class AnyModel(GeneralRecommender):
-    """Stands for a model where only the data is wanted (RecBole's Config asks for a model class)."""
+    """A model class for RecBole's Config, which requires one, when only the data is needed."""
 
     input_type = InputType.POINTWISE
 
@@ -39,7 +39,7 @@ def open_dataset(
 
 
 def prepare(name: str, data_root: Path | None = None) -> PreparedData:
-    """The prepared data set, read once per process and data root, and again when a file of its folder has changed."""
+    """Return a prepared data set; it is read once for each process and data root, and again if a file has changed."""
     root = resolve_data_root(data_root)
     key = (canonical_name(name, root), None if root is None else str(root.resolve()))
     folder = folders(root).get(key[0])
@@ -53,15 +53,15 @@ def prepare(name: str, data_root: Path | None = None) -> PreparedData:
 
 
 def default(data_root: Path | None) -> list[str]:
-    """All data sets under the data root, and ml-100k."""
+    """Return all data sets under the data root, and ml-100k."""
     return default_datasets(data_root)
 
 
 def check(name: str, data_root: Path | None) -> str:
-    """The canonical name; raises `UnknownNameError` with the nearest one."""
+    """Return the registered spelling of a name; raise `UnknownNameError` with the nearest name."""
     return canonical_name(name, data_root)
 
 
 def load(name: str, data_root: Path | None) -> PreparedData:
-    """Reads and prepares a data set; raises `DataError` for what is wrong in its files."""
+    """Read and prepare a data set; raise `DataError` if its files cannot be used."""
     return prepare(name, resolve_data_root(data_root))

@@ -1,6 +1,6 @@
 """RecBole as a host: `FedVLRConfig`, `FedVLRDataset`, `open_dataset`, `prepare`, `config_path`.
 
-Names are looked up lazily: importing RecBole takes seconds. `register` and `model` are modules of this package.
+Names are imported on first use: importing RecBole takes seconds. `register` and `model` are modules of this package.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The former place of `FedVLRConfig`, for one release: RecBole's checkpoints pickle their configuration by this path."""
+"""An alias of `FedVLRConfig` for one release: checkpoints of RecBole pickle their configuration by this path."""
 
 from fedvlr_plugin.data.recbole.config import FedVLRConfig
 

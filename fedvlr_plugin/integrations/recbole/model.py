@@ -26,7 +26,7 @@ from recbole.utils import InputType  # isort: skip
 
 
 class _Handle:
-    """Keeps a federation out of deep copies: RecBole copies a model to count its operations, clients and all."""
+    """Excludes a federation from deep copies: RecBole copies a model, with all its clients, to count its operations."""
 
     def __init__(self, federation: Federation) -> None:
         self.federation = federation
@@ -36,7 +36,11 @@ class _Handle:
 
 
 class FedVLR(GeneralRecommender):
-    """See the module.
+    """A federated row as a RecBole model.
+
+    Args:
+        config: RecBole's Config.
+        dataset: the data set.
 
     Raises:
         ConfigError: the data set is not a `FedVLRDataset`, or a setting is wrong.
@@ -59,32 +63,32 @@ class FedVLR(GeneralRecommender):
 
     @property
     def federation(self) -> Federation:
-        """The simulation behind the model."""
+        """The federation that is simulated."""
         return self._handle.federation
 
     def calculate_loss(self, interaction: Interaction) -> torch.Tensor:
-        """Not a federated notion: clients train in rounds on their own samples."""
+        """Raise `NotImplementedError`: clients train in rounds on their own samples, not on RecBole's batches."""
         raise NotImplementedError("FedVLR is trained in rounds by FedVLRTrainer, not batch by batch; use that trainer")
 
     @torch.no_grad()
     def predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of (user, item) pairs, `[B]`."""
+        """Score the pairs of a RecBole batch, `[B]`."""
         users, items = interaction[self.USER_ID], interaction[self.ITEM_ID]
-        distinct, place = torch.unique(users, return_inverse=True)
-        return self.federation.score(distinct - 1)[place, (items - 1).to(self.federation.device)]
+        distinct, position = torch.unique(users, return_inverse=True)
+        return self.federation.score(distinct - 1)[position, (items - 1).to(self.federation.device)]
 
     @torch.no_grad()
     def full_sort_predict(self, interaction: Interaction) -> torch.Tensor:
-        """Scores of all items, flat `[B * n_items]`, the padding item first and lowest."""
+        """Score all items for each user of a RecBole batch, flat `[B * n_items]`; the padding item, the first, scores -inf."""
         scores = self.federation.score(interaction[self.USER_ID] - 1)
         return torch.nn.functional.pad(scores, (1, 0), value=-torch.inf).view(-1)
 
     def get_extra_state(self) -> dict[str, torch.Tensor]:
-        """Private parameters of all clients, for checkpoints (no optimiser moments)."""
+        """Return the private parameters of all clients, for checkpoints, without optimiser moments."""
         return self.federation.engine.state(moments=False)
 
     def set_extra_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Put private parameters back; those that were not named, and all optimisers, start anew."""
+        """Load private parameters; those that are missing in `state`, and all optimisers, are reset."""
         self.federation.engine.load(state)
         self.federation.server.refresh()
 

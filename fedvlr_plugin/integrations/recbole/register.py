@@ -1,6 +1,6 @@
-"""`register()`: makes our models known to RecBole by name, so that `run_recbole(model="FedVLR")` works unpatched.
+"""Register this package's models with RecBole by name, so that `run_recbole(model="FedVLR")` works.
 
-RecBole has no registry: it looks a model up as a module under `recbole.model.general_recommender`, its Dataset and
+RecBole has no registry: it finds a model as a module under `recbole.model.general_recommender`, its Dataset and
 Trainer as attributes `<Model>Dataset` and `<Model>Trainer` (`recbole.md` section 2). Nothing happens at import.
 """
 
@@ -20,16 +20,16 @@ PACKAGE = "recbole.model.general_recommender"
 
 
 def register() -> tuple[str, ...]:
-    """Registers FedVLR, VBPR, BM3, MGCN and PGL with RecBole; calling it again changes nothing.
+    """Register FedVLR, VBPR, BM3, MGCN and PGL with RecBole; another call changes nothing.
 
-    RecBole's own checkpoints pickle its Config, which torch >= 2.6 refuses to load: the classes they hold are declared
-    safe to torch, so `load_data_and_model` works. Load only checkpoints that you trust.
+    RecBole's checkpoints pickle its Config, which torch >= 2.6 refuses to load. The classes in them are declared safe to
+    torch, so that `load_data_and_model` works. Load only checkpoints that you trust.
 
     Returns:
-        the registered names.
+        The registered names.
 
     Raises:
-        ConfigError: a name is taken by something that is not ours; then nothing is registered.
+        ConfigError: a name is taken by something else; then nothing is registered.
 
     >>> register()
     ('FedVLR', 'VBPR', 'BM3', 'MGCN', 'PGL')
@@ -76,7 +76,7 @@ def _check_attribute(module: ModuleType, name: str, ours: type) -> None:
 
 
 def _declare_safe(models: list[type]) -> None:
-    """What RecBole's checkpoints hold besides tensors: its Config with the model's class, enumerations, the yaml loader's class."""
+    """Declare the classes in RecBole's checkpoints safe to torch: Config, model, enumerations, the YAML loader."""
     import numpy as np
     import torch
     import yaml

@@ -67,7 +67,7 @@ class _Collector(Collector):
 
 
 class QuietTrainer(Trainer):
-    """Base of `FedVLRTrainer` and `CentralizedTrainer`: evaluation and checkpoints; `fit` is theirs."""
+    """Base of `FedVLRTrainer` and `CentralizedTrainer`, which define `fit`: evaluation and checkpoints."""
 
     def __init__(self, config: Config, model: Any) -> None:
         self.config, self.model = config, model
@@ -91,7 +91,7 @@ class QuietTrainer(Trainer):
         self.saved_model_file: str | None = None
 
     def save(self, tag: str) -> Path:
-        """Writes a RecBole checkpoint (configuration, parameters) under a name of its own, in one step."""
+        """Write a RecBole checkpoint (configuration, parameters) atomically under a new name with `tag`; return its path."""
         folder = Path(self.config["checkpoint_dir"])
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / f"{self.config['model']}-{tag}-{os.getpid()}-{next(_COUNTER)}.pth"
@@ -113,10 +113,14 @@ class QuietTrainer(Trainer):
         model_file: str | None = None,
         show_progress: bool = False,
     ) -> dict[str, float]:
-        """RecBole's evaluator on the parameters in force (after `fit`, the best ones).
+        """Evaluate the present parameters (after `fit`, the best ones) with RecBole's evaluator.
 
-        With `model_file` that checkpoint's parameters are put in force first. It holds RecBole's Config as a pickle,
-        so name only files that you trust.
+        Args:
+            eval_data: RecBole's loader.
+            load_best_model: not used.
+            model_file: a checkpoint to load first; it holds RecBole's Config as a pickle, so name only files that you
+                trust.
+            show_progress: show a progress bar.
         """
         if model_file is not None:
             checkpoint = torch.load(model_file, map_location=self.device, weights_only=False)
@@ -142,7 +146,7 @@ class QuietTrainer(Trainer):
 
 
 class FedVLRTrainer(QuietTrainer):
-    """Trains a `FedVLR`; `fitted` holds the accounts of the last `fit`."""
+    """Trains a `FedVLR`; `fitted` holds the records of the last `fit`."""
 
     def __init__(self, config: Config, model: FedVLR) -> None:
         super().__init__(config, model)
@@ -157,12 +161,15 @@ class FedVLRTrainer(QuietTrainer):
         show_progress: bool = False,
         callback_fn: Callable[[int, float], None] | None = None,
     ) -> tuple[float, dict[str, float]]:
-        """Trains to the end and puts the best round's parameters in force.
+        """Train to the end and load the best round's parameters.
 
         Args:
-            train_data: collected from for the evaluator; clients draw their own batches.
-            valid_data: what RecBole's evaluator reports on after training.
-            saved: write a checkpoint under `checkpoint_dir`. callback_fn: (round, score) after each validation.
+            train_data: RecBole's loader, for its evaluator; clients draw their own batches.
+            valid_data: RecBole's loader for the report after training; None for no report.
+            verbose: log each validation.
+            saved: write a checkpoint under `checkpoint_dir`.
+            show_progress: show a progress bar in the report.
+            callback_fn: called with round and score after each validation.
 
         Returns:
             The best validation score by `valid_metric` as a fraction, and RecBole's metrics of that round.
@@ -222,12 +229,12 @@ class FedVLRTrainer(QuietTrainer):
         return only
 
     def save(self, tag: str = "") -> Path:
-        """Writes a RecBole checkpoint (configuration, shared and private parameters) under a name of its own."""
+        """Write a RecBole checkpoint (configuration, shared and private parameters) under a new name; return its path."""
         return super().save(tag or self.model.spec.spec_hash)
 
 
 class _Loader:
-    """RecBole's training loader as a source of batches; it shuffles and samples by itself."""
+    """RecBole's training loader as a source of batches; the loader shuffles and samples itself."""
 
     def __init__(self, loader: Any, device: Any) -> None:
         self._loader, self._device = loader, device
@@ -267,14 +274,21 @@ class CentralizedTrainer(QuietTrainer):
         show_progress: bool = False,
         callback_fn: Callable[[int, float], None] | None = None,
     ) -> tuple[float, dict[str, float]]:
-        """Trains to the best epoch by `valid_metric`, compared unrounded and strictly.
+        """Train and load the best epoch by `valid_metric`, unrounded; ties keep the first.
 
         Args:
-            train_data, valid_data: RecBole's loaders. saved: write a checkpoint under `checkpoint_dir`.
-            callback_fn: (epoch from 0, score) after each validation.
+            train_data: RecBole's loader.
+            valid_data: RecBole's loader; required.
+            verbose: log each validation.
+            saved: write a checkpoint under `checkpoint_dir`.
+            show_progress: show a progress bar.
+            callback_fn: called with epoch (from 0) and score after each validation.
 
         Returns:
             The best validation score and RecBole's metrics of that epoch.
+
+        Raises:
+            ConfigError: there is no validation data, or `valid_metric` is better when smaller.
         """
         if valid_data is None:
             raise ConfigError("training needs validation data to choose the epoch by; pass valid_data")
