@@ -12,7 +12,7 @@ PUBLIC = {
     "fedvlr_plugin.api": ("run",),
     "fedvlr_plugin.integrations.recbole.register": ("register",),
     "fedvlr_plugin.experiment.store": ("ResultsStore",),
-    "fedvlr_plugin.evaluation.significance": ("compare",),
+    "fedvlr_plugin.evaluation.randomization": ("sign_flip_tests",),
     "fedvlr_plugin.features.optional_encoders": ("TfidfEncoder",),
     "fedvlr_plugin.privacy.accounting": ("epsilon_of", "noise_for", "rounds_for"),
     "fedvlr_plugin.privacy.guarantee": ("default_delta",),

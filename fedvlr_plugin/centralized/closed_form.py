@@ -26,6 +26,7 @@ from fedvlr_plugin.evaluation.content import UserScores, history_matrix
 
 FloatArray = npt.NDArray[np.float64]
 AnyFloat = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+DECIMALS = 10  # of scores in float64; 5 in float32
 MOST_ITEMS_FLOAT64 = 20_000
 BLOCK_ITEMS = 512
 LAMBDAS: tuple[float, ...] = tuple(float(f"{10 ** (k / 4):.4g}") for k in range(17))
@@ -188,6 +189,9 @@ def count_pairs(interactions: Interactions) -> GramMatrix:
 def ease_scores(gram: GramMatrix, histories: sp.csr_matrix) -> UserScores:
     """Return a function that computes the scores x_u B of EASE; it reads the inverse in `gram` at each call.
 
+    Scores are rounded to `DECIMALS`: items that are tied in exact arithmetic (the same users have them) stay tied, whatever
+    the order in which the linear algebra adds. Without it the number of threads decided such ties, and once the lambda.
+
     Args:
         gram: after `invert`.
         histories: `[n_users, n_items]`, 0/1.
@@ -202,7 +206,7 @@ def ease_scores(gram: GramMatrix, histories: sp.csr_matrix) -> UserScores:
                 total += part @ gram.rows(chosen)
         diagonal = gram.diagonal
         own: FloatArray = chosen_histories.toarray()  # B_ii = 0: subtract an item's own term
-        return -(total - own * diagonal) / diagonal
+        return np.round(-(total - own * diagonal) / diagonal, DECIMALS if gram.n_items <= MOST_ITEMS_FLOAT64 else 5)
 
     return scores
 

@@ -85,6 +85,10 @@ def sign_flip_tests(
 
     Raises:
         DataError: a difference is not finite, or a comparison has no users.
+
+    >>> better_on_six_of_eight = np.array([100.0] * 6 + [0.0] * 2)
+    >>> sign_flip_tests([better_on_six_of_eight], np.random.default_rng(0))[0].p  # exact: 2 of 2 ** 6 patterns
+    0.03125
     """
     for difference in differences:
         if not len(difference) or not np.all(np.isfinite(difference)):
