@@ -9,6 +9,8 @@ import pytest
 from helpers.paths import BENCHMARKS, HELPERS, ROOT
 from helpers.two_ranks import result
 
+from fedvlr_plugin.experiment.rows import REFERENCES
+
 ROWS = [("FedAvg+ours", "FedAvg", "blfm"), ("FedRAP+MLP", "FedRAP", "mlp"), ("FedNCF", "FedNCF", "none")]
 
 
@@ -58,5 +60,7 @@ def test_the_table_runner_under_torchrun_stores_once_what_one_process_stores(tmp
         assert done.stdout.count("Table 2, profile smoke") == 1
         tables[name] = (tmp_path / name / "tables" / "table2-smoke-corrected.csv").read_text()
     files = {name: sorted(p.name for p in (tmp_path / name / "runs").iterdir()) for name in starts}
-    assert files["one"] == files["two"] and len(files["one"]) == 6
+    assert files["one"] == files["two"] and len(files["one"]) == 2 * (
+        len(REFERENCES) + 2
+    )  # a record and the ranks of each
     assert tables["one"] == tables["two"]
