@@ -36,7 +36,7 @@ class Accountant:
     """The privacy spent by rounds of one mechanism.
 
     Args:
-        noise_multiplier: z, above 0.
+        noise_multiplier: z, above 0 and at most `LARGEST_NOISE`.
         sampling: q, probability of a user to be drawn, in (0, 1].
         delta: in (0, 1).
         rounds: about how many rounds are planned; it sets the resolution of the arithmetic, not the result.
@@ -48,6 +48,7 @@ class Accountant:
 
     def __init__(self, noise_multiplier: float, sampling: float, delta: float, rounds: int) -> None:
         check(noise_multiplier > 0, "noise_multiplier", noise_multiplier, "above 0")
+        check(noise_multiplier <= LARGEST_NOISE, "noise_multiplier", noise_multiplier, f"at most {LARGEST_NOISE:g}")
         check(0 < sampling <= 1, "sampling", sampling, "in (0, 1]")
         check(0 < delta < 1, "delta", delta, "in (0, 1)")
         check(rounds >= 1, "rounds", rounds, "at least 1")

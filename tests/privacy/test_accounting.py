@@ -69,6 +69,7 @@ def test_any_two_give_the_third(q: float) -> None:
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
+        (lambda: epsilon_of(1e300, 10, 1e-3), "noise_multiplier must be at most 1e\\+06, got 1e\\+300"),
         (lambda: noise_for(-1.0, 10, 1e-3), "epsilon must be above 0"),
         (lambda: noise_for(1.0, 0, 1e-3), "rounds must be at least 1"),
         (lambda: epsilon_of(1.0, 10, 1.0), "delta must be in"),
