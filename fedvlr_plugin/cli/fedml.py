@@ -84,12 +84,12 @@ def _shipped(name: str) -> Path:
 
 
 def _options(given: list[str] | None) -> dict[str, object]:
-    import yaml
+    from fedvlr_plugin.integrations.fedml.launcher import parse_yaml
 
     out: dict[str, object] = {}
     for text in given or []:
         name, sign, value = text.partition("=")
         if not sign or not name:
             raise ConfigError(f"--set {text}: name=value is needed, e.g. --set comm_round=5")
-        out[name] = yaml.safe_load(value)
+        out[name] = parse_yaml(value, f"--set {text}: the value")
     return out

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from fedvlr_plugin.errors import ConfigError
+from fedvlr_plugin.data.reading.encodings import read_text
+from fedvlr_plugin.errors import ConfigError, DataError
 from fedvlr_plugin.integrations.fedml.options import OURS
 from fedvlr_plugin.integrations.fedml.state_files import finished_rounds
 from fedvlr_plugin.integrations.fedml.subprocesses import (
@@ -50,14 +51,31 @@ def read_sections(path: Path) -> dict[str, dict[str, object]]:
     """Read a FedML configuration: sections of options.
 
     Raises:
-        ConfigError: the file cannot be read, or is not a configuration.
+        ConfigError: the file cannot be read or is not UTF-8, is not a configuration, or has an option in two sections.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the configuration '{path}': {error}") from None
+        content = parse_yaml(read_text(path, f"the configuration '{path}'"), f"the configuration '{path}'")
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise ConfigError(f"'{path}' is no FedML configuration: sections with options are needed, none of them empty")
+    homes: dict[str, str] = {}
+    for section, options in content.items():
+        for name in options:
+            if homes.setdefault(name, section) != section:
+                raise ConfigError(
+                    f"'{path}': the option '{name}' stands in the sections '{homes[name]}' and '{section}'; FedML would take "
+                    "the last one only, so keep one of them"
+                )
+    return content
+
+
+def parse_yaml(text: str, what: str) -> object:
+    """Parse YAML; raise `ConfigError`, one line that names `what`, where it is not."""
+    try:
+        content: object = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{what} is not YAML: {' '.join(str(error).split())}") from None
     return content
 
 

@@ -154,6 +154,14 @@ def _make(args: object, data: PreparedData | None = None) -> Task:
     return Task(spec, row.backbone, row.fusion, data, _clients(args, data))
 
 
+def _same(one: object, other: object) -> bool:
+    """Whether two options say the same; YAML reads `1e-3` as text, which is the number all the same."""
+    try:
+        return float(str(one)) == float(str(other))
+    except ValueError:
+        return one == other
+
+
 def _spec(args: object, row: str, data: PreparedData) -> RunSpec:
     from fedvlr_plugin.config import build_config
     from fedvlr_plugin.experiment.profiles import split_settings
@@ -167,7 +175,7 @@ def _spec(args: object, row: str, data: PreparedData) -> RunSpec:
     if not is_cross_silo(args) and option(args, "client_num_per_round") is not None:
         fedml_values["participation"] = whole(args, "client_num_per_round", 1) / data.interactions.n_users
     for name, value in fedml_values.items():
-        if value is not None and settings.setdefault(name, value) != value:
+        if value is not None and not _same(settings.setdefault(name, value), value):
             raise ConfigError(f"'{name}' is {settings[name]!r} in fedvlr_settings and {value!r} in FedML's own options")
     training, model = split_settings(settings)
     protocol = text(args, "fedvlr_protocol", "corrected")

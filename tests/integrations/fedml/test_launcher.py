@@ -79,3 +79,25 @@ def test_a_misspelt_option_is_refused_by_the_nearest_name() -> None:
         launcher.set_options(sections, {"fedvlr_engin": "batched"})
     launcher.set_options(sections, {"comm_round": 2, "enable_defense": True, "fedvlr_dtype": "float64"})
     assert sections["train_args"] == {"comm_round": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a:\n  note: gr\u00fcn\n".encode("cp1252"), "line 2: .*Windows-1252"),
+        (b"a:\n\tx: 1\n", "is not YAML: .*tab|is not YAML: .*cannot start any token"),
+        (b"- 1\n", "is no FedML configuration"),
+        (b"a:\n  learning_rate: 0.1\nb:\n  learning_rate: 0.5\n", "'learning_rate' stands in the sections 'a' and 'b'"),
+    ],
+)
+def test_configurations_that_are_none_are_one_line(tmp_path, content, message):
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as refused:
+        launcher.read_sections(file)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_value_that_is_not_yaml_is_one_line():
+    with pytest.raises(ConfigError, match="--set fedvlr_settings.*is not YAML"):
+        launcher.parse_yaml("{client_lr: 0.001", "--set fedvlr_settings={client_lr: 0.001: the value")

@@ -60,3 +60,10 @@ def test_settings_that_do_not_fit_are_one_line(make_args, changes, part):
     with pytest.raises(FedVLRError, match=part) as caught:
         load_data(make_args(**changes))
     assert "\n" not in str(caught.value)
+
+
+def test_values_under_both_names_are_compared_as_numbers(make_args):
+    """YAML reads `1e-3` as text; it is the number 0.001 all the same."""
+    load_data(make_args(dataset="generated:6x40x90", learning_rate="1e-3", settings={"client_lr": 0.001}))
+    with pytest.raises(ConfigError, match="client_lr"):
+        load_data(make_args(dataset="generated:6x40x90", learning_rate="1e-2", settings={"client_lr": 0.001}))
