@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "fedvlr_plugin"
 ORDER = """
 errors rng compat paper
-registry files locks threads config devices versions config_files declarations
+registry files locks threads streams config devices versions config_files declarations
 tensor_files data privacy
 features fusion evaluation aggregation
 backbones centralized

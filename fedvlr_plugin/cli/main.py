@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 from fedvlr_plugin.cli import data, fedml, privacy
 from fedvlr_plugin.errors import FedVLRError, did_you_mean
 from fedvlr_plugin.reporting import outputs
+from fedvlr_plugin.streams import replace_unwritable_characters
 from fedvlr_plugin.threads import let_threads_sleep
 from fedvlr_plugin.versions import version_lines
 
@@ -200,6 +201,7 @@ for _name, _group in (("data", data.app), ("fedml", fedml.app), ("privacy", priv
 def main() -> None:
     """Entry point of the command `fedvlr`."""
     let_threads_sleep()
+    replace_unwritable_characters()
     app()
 
 

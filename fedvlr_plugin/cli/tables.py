@@ -18,6 +18,7 @@ from fedvlr_plugin.cli.arguments import parse_options
 from fedvlr_plugin.errors import ConfigError, FedVLRError, ResultsError
 from fedvlr_plugin.reporting.output import ComputedOutput, RunsOutput
 from fedvlr_plugin.reporting.outputs import BUILT_IN, get_output
+from fedvlr_plugin.streams import replace_unwritable_characters
 from fedvlr_plugin.threads import let_threads_sleep
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def main(
         0; 1 if some runs failed; 2 for a request that cannot be carried out; 130 after Ctrl-C.
     """
     let_threads_sleep()
+    replace_unwritable_characters()
     with silent_beside_rank_0():
         try:
             built_in = BUILT_IN.get(output)
