@@ -40,7 +40,7 @@ def open_storage(url: str, heartbeat_s: int = HEARTBEAT_S, grace_s: int = GRACE_
 
     Raises:
         ConfigError: no database URL, its driver is not installed, or the server does not answer.
-        ResultsError: the database cannot be opened.
+        ResultsError: the database cannot be opened, or is of another version of Optuna.
     """
     parsed = check_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
@@ -57,6 +57,12 @@ def open_storage(url: str, heartbeat_s: int = HEARTBEAT_S, grace_s: int = GRACE_
                 continue
             raise ResultsError(
                 f"the study storage '{_public(url)}' cannot be opened: {_first_line(error)}; check --storage URL"
+            ) from None
+        except RuntimeError as error:  # Optuna's word for a schema of another version
+            raise ResultsError(
+                f"the study storage '{_public(url)}' was made by another version of Optuna than the {optuna.__version__} that "
+                f"is installed ({_first_line(error)}). If it is older, `optuna storage upgrade --storage {_public(url)}` "
+                "upgrades it; else install its version, or name another storage with --storage URL or --results DIR"
             ) from None
         if sqlite:
             _serialise(storage.engine)

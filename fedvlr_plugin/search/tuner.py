@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
@@ -113,7 +114,20 @@ class Tuner:
         return found
 
     def run(self, progress: Progress) -> list[Failure]:
-        """Do all open work; return the cells and runs that failed."""
+        """Do all open work; return the cells and runs that failed.
+
+        Raises:
+            ResultsError: the study storage fails on the way (disk full, locked, damaged, deleted).
+        """
+        try:
+            return self._run(progress)
+        except optuna.exceptions.StorageInternalError as error:
+            raise ResultsError(
+                f"the study storage failed ({' '.join(str(error.__cause__ or error).split())}); make room or mend it. What is "
+                "finished is stored, and the same command goes on from there"
+            ) from None
+
+    def _run(self, progress: Progress) -> list[Failure]:
         failures: list[Failure] = []
         progress.start(self.weights())
         try:

@@ -55,3 +55,15 @@ def test_a_server_that_does_not_answer_is_one_line(monkeypatch) -> None:
     with pytest.raises(ConfigError, match="no connection to 'mysql.*': connection refused; start the server") as raised:
         open_storage("mysql+pymysql://u:secret@h/x")
     assert "secret" not in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("schema", [11, 99])
+def test_a_storage_of_another_optuna_is_one_line_with_the_way_out(tmp_path, schema):
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    open_storage(url).engine.dispose()
+    with sqlite3.connect(tmp_path / "studies.db") as database:
+        database.execute("update alembic_version set version_num = 'v9.9.0.a'")
+        database.execute("update version_info set schema_version = ?", (schema,))
+    with pytest.raises(ResultsError, match="another version of Optuna .*optuna storage upgrade --storage") as refused:
+        open_storage(url)
+    assert "\n" not in str(refused.value) and "$STORAGE_URL" not in str(refused.value)

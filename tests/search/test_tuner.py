@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from fedvlr_plugin.cli.request import Sources
@@ -169,3 +170,25 @@ def test_the_paper_profile_searches_the_deciding_cells_first_and_fully() -> None
     assert [cell.study.method for cell in cells] == ["grid"] * 3 + ["tpe"] * 2
     assert [cell.seeds for cell in cells] == [5, 5, 5, 3, 3]
     assert not PROFILES["quick"].search and not PROFILES["smoke"].search
+
+
+def test_a_storage_that_fails_on_the_way_is_one_line_and_loses_nothing(call, monkeypatch, capsys) -> None:
+    """A full disk, say: Optuna's error in the middle of a search."""
+    only = ("--rows", "FedAvg", "--search", "tpe", "--trials", "3", "--seeds", "1")
+    calls = []
+
+    def full(self, *arguments, **more):
+        calls.append(1)
+        if len(calls) > 4:
+            raise optuna.exceptions.StorageInternalError("An exception is raised during the commit.")
+        return settled(self, *arguments, **more)
+
+    settled = RDBStorage.set_trial_state_values
+    with monkeypatch.context() as patch:
+        patch.setattr(RDBStorage, "set_trial_state_values", full)
+        assert call(*only) == USAGE
+    shown = capsys.readouterr().err
+    assert (
+        "error: the study storage failed" in shown and "the same command goes on" in shown and "Traceback" not in shown
+    )
+    assert call(*only) == OK
