@@ -64,8 +64,8 @@ def prepare_raw(name: str, raw_folder: Path, out: Path, *, overwrite: bool = Fal
     manifest = _manifest(recipe, raw, steps, items)
     if taken:
         if read_json(folder / MANIFEST) == manifest:  # this command's own work, finished
-            (folder.parent / f"{folder.name}.lock").unlink(missing_ok=True)
-            return manifest
+            with only_writer(folder, f"data set '{recipe.name}' in '{out}'"):
+                return manifest  # leaving the lock removes the file that a kill may have left of it
         raise DataError(
             f"the folder '{folder}' is there already, made of other files or by another version; replace it with "
             "--overwrite, or name another one with --out"
